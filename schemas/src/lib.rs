@@ -1,0 +1,31 @@
+//! What tenants, blobs and records *are*: the vocabulary that every other crate shares.
+//!
+//! Pure data and pure functions: no I/O, no clock, no async runtime.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`tenant`] | [`TenantId`], [`LedgerId`]: who is collected, and by which installation |
+//! | [`content_type`] | [`ContentType`]: the five content types of the Management Activity API |
+//! | [`blob`] | [`FeedKey`], [`ContentId`], [`BlobKey`], [`ListedBlob`], [`TimeRange`], [`Seq`] |
+//! | [`split`] | [`Splitter`]: cuts a blob body into records, byte for byte, as it arrives |
+//! | [`record_key`] | [`RecordKey`]: what makes two records the same record |
+//! | [`rendered`] | [`Rendered`]: records in the shape that a sink sends, and what it may know of them |
+//! | [`sink_name`] | [`SinkName`]: the name of a destination in the configuration |
+//! | [`time`] | how the API and its records write times |
+
+pub mod blob;
+pub mod content_type;
+pub mod record_key;
+pub mod rendered;
+pub mod sink_name;
+pub mod split;
+pub mod tenant;
+pub mod time;
+
+pub use blob::{BlobKey, ContentId, FeedKey, ListedBlob, Seq, TimeRange};
+pub use content_type::ContentType;
+pub use record_key::RecordKey;
+pub use rendered::{RecordFacts, Rendered, RenderedRecord, Unrenderable};
+pub use sink_name::SinkName;
+pub use split::{SplitError, Splitter};
+pub use tenant::{LedgerId, TenantId};

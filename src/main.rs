@@ -1,0 +1,2 @@
+//! mailtrail
+fn main() {}
