@@ -8,6 +8,7 @@
 //! | [`content_type`] | [`ContentType`]: the five content types of the Management Activity API |
 //! | [`blob`] | [`FeedKey`], [`ContentId`], [`BlobKey`], [`ListedBlob`], [`TimeRange`], [`Seq`] |
 //! | [`split`] | [`Splitter`]: cuts a blob body into records, byte for byte, as it arrives |
+//! | [`loss`] | [`GapReason`], [`HoleReason`]: what cannot be had any more, and why |
 //! | [`record_key`] | [`RecordKey`]: what makes two records the same record |
 //! | [`rendered`] | [`Rendered`]: records in the shape that a sink sends, and what it may know of them |
 //! | [`sink_name`] | [`SinkName`]: the name of a destination in the configuration |
@@ -15,6 +16,7 @@
 
 pub mod blob;
 pub mod content_type;
+pub mod loss;
 pub mod record_key;
 pub mod rendered;
 pub mod sink_name;
@@ -24,6 +26,7 @@ pub mod time;
 
 pub use blob::{BlobKey, ContentId, FeedKey, ListedBlob, Seq, TimeRange};
 pub use content_type::ContentType;
+pub use loss::{GapReason, HoleReason};
 pub use record_key::RecordKey;
 pub use rendered::{RecordFacts, Rendered, RenderedRecord, Unrenderable};
 pub use sink_name::SinkName;

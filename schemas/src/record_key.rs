@@ -51,9 +51,17 @@ mod tests {
     #[test]
     fn each_part_counts_and_the_spelling_of_id_and_time_does_not() {
         let key = RecordKey::new(ID, "2020-02-07T20:49:49", "Set-Mailbox", "a@b.c").unwrap();
-        assert_eq!(RecordKey::new(&ID.to_uppercase(), "2020-02-07T20:49:49Z", "Set-Mailbox", "a@b.c"), Some(key));
+        assert_eq!(
+            RecordKey::new(&ID.to_uppercase(), "2020-02-07T20:49:49Z", "Set-Mailbox", "a@b.c"),
+            Some(key)
+        );
         for other in [
-            RecordKey::new("1c7412a6-858d-49ff-3f93-08d7ac0f45be", "2020-02-07T20:49:49", "Set-Mailbox", "a@b.c"),
+            RecordKey::new(
+                "1c7412a6-858d-49ff-3f93-08d7ac0f45be",
+                "2020-02-07T20:49:49",
+                "Set-Mailbox",
+                "a@b.c",
+            ),
             RecordKey::new(ID, "2020-02-07T20:49:49.001", "Set-Mailbox", "a@b.c"),
             RecordKey::new(ID, "2020-02-07T20:49:49", "Set-Mailboxa", "@b.c"),
             RecordKey::new(ID, "2020-02-07T20:49:49", "Set-Mailbox", "A@b.c"),

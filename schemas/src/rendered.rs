@@ -93,7 +93,8 @@ impl Rendered {
     ///
     /// Beyond 4 GiB; the pieces that blobs are cut into are far smaller.
     pub fn end_record(&mut self, position: u32, facts: RecordFacts<'_>) {
-        let RecordFacts { id, time_ms, user, mailbox, operation, workload, client_ip, record_type, tags } = facts;
+        let RecordFacts { id, time_ms, user, mailbox, operation, workload, client_ip, record_type, tags } =
+            facts;
         let texts_end = [id, user, mailbox, operation, workload, client_ip].map(|text| {
             self.texts.push_str(text);
             fits(self.texts.len())
@@ -168,7 +169,8 @@ impl Rendered {
     /// The length of the records in `indexes`, in bytes.
     #[must_use]
     pub fn bytes_of(&self, indexes: Range<usize>) -> usize {
-        let end = |index: usize| index.checked_sub(1).map_or(0, |before| self.records[before].bytes_end as usize);
+        let end =
+            |index: usize| index.checked_sub(1).map_or(0, |before| self.records[before].bytes_end as usize);
         end(indexes.end) - end(indexes.start)
     }
 
@@ -190,7 +192,8 @@ mod tests {
         let mut rendered = Rendered::default();
         for (position, id, user) in [(3, "one", "a@b"), (5, "", ""), (6, "three", "c@d")] {
             rendered.buffer().extend_from_slice(format!("{{{position}}}").as_bytes());
-            let facts = RecordFacts { id, user, time_ms: Some(i64::from(position)), ..RecordFacts::default() };
+            let facts =
+                RecordFacts { id, user, time_ms: Some(i64::from(position)), ..RecordFacts::default() };
             rendered.end_record(position, facts);
         }
         rendered.buffer().extend_from_slice(b"half a rec");

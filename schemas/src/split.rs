@@ -261,7 +261,10 @@ impl Splitter {
                 b'}' | b']' => {
                     let opened = self.open.pop();
                     if opened != Some(if byte == b'}' { b'{' } else { b'[' }) {
-                        return Err(SplitError::Malformed { at: self.consumed + *at as u64 - 1, found: byte });
+                        return Err(SplitError::Malformed {
+                            at: self.consumed + *at as u64 - 1,
+                            found: byte,
+                        });
                     }
                     if self.open.is_empty() {
                         return Ok(true);
@@ -447,9 +450,11 @@ mod tests {
         ];
         prop_oneof![
             leaf,
-            proptest::collection::vec(json(depth - 1), 0..4).prop_map(|items| format!("[{}]", items.join(" , "))),
+            proptest::collection::vec(json(depth - 1), 0..4)
+                .prop_map(|items| format!("[{}]", items.join(" , "))),
             proptest::collection::vec((name, json(depth - 1)), 0..6).prop_map(|pairs| {
-                let pairs: Vec<_> = pairs.into_iter().map(|(name, value)| format!("{name} :\n{value}")).collect();
+                let pairs: Vec<_> =
+                    pairs.into_iter().map(|(name, value)| format!("{name} :\n{value}")).collect();
                 format!("{{{}}}", pairs.join(","))
             }),
         ]

@@ -93,7 +93,9 @@ mod tests {
     fn a_tenant_id_is_a_hyphenated_guid_in_any_case() {
         let id: TenantId = "41463F53-8812-40F4-890F-865BF6E35190".parse().unwrap();
         assert_eq!(id.to_string(), "41463f53-8812-40f4-890f-865bf6e35190");
-        for bad in ["", "contoso.com", "41463f53881240f4890f865bf6e35190", "{41463f53-8812-40f4-890f-865bf6e35190}"] {
+        for bad in
+            ["", "contoso.com", "41463f53881240f4890f865bf6e35190", "{41463f53-8812-40f4-890f-865bf6e35190}"]
+        {
             assert!(bad.parse::<TenantId>().is_err(), "{bad}");
         }
     }

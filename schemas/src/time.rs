@@ -25,7 +25,9 @@ pub fn parse_utc(text: &str) -> Option<DateTime<Utc>> {
 fn parse_plain(text: &[u8]) -> Option<DateTime<Utc>> {
     let text: &[u8; 19] = text.try_into().ok()?;
     let number = |from: usize, to: usize| {
-        text[from..to].iter().try_fold(0u32, |sum, b| b.is_ascii_digit().then(|| sum * 10 + u32::from(b - b'0')))
+        text[from..to]
+            .iter()
+            .try_fold(0u32, |sum, b| b.is_ascii_digit().then(|| sum * 10 + u32::from(b - b'0')))
     };
     let marks = (text[4], text[7], text[10], text[13], text[16]);
     if marks != (b'-', b'-', b'T', b':', b':') {

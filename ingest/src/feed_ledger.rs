@@ -1,0 +1,170 @@
+//! What the lister and the fetcher need of the ledger.
+//!
+//! The ledger crate is joined to this in the binary, so that neither crate knows the other; the tests here use a
+//! ledger in memory.
+
+use std::{fmt, future::Future, pin::Pin, time::Duration};
+
+use chrono::{DateTime, Utc};
+use schemas::{BlobKey, FeedKey, GapReason, HoleReason, ListedBlob, Seq, SplitError, TenantId, TimeRange};
+
+/// A boxed future, because the ledger is used as a trait object.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The ledger did not take something; what was asked for has not happened and can be asked for again.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct LedgerFailure {
+    /// What went wrong and what to do, for people.
+    pub message: String,
+    /// Whether waiting can help (a full disk, a full spool); otherwise the process has to stop.
+    pub passing: bool,
+}
+
+/// Where a feed's listing stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FeedState {
+    /// Everything before this was listed or is a recorded hole; `None` before the first window.
+    pub watermark: Option<DateTime<Utc>>,
+    /// When the last sweep over the whole retained week ended.
+    pub swept_at: Option<DateTime<Utc>>,
+}
+
+/// One page of a listing, to be recorded in one commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedPage {
+    /// Whose page.
+    pub feed: FeedKey,
+    /// Its blobs; those that the ledger knows already change nothing.
+    pub blobs: Vec<ListedBlob>,
+    /// Set on the last page of a window only (L1).
+    pub completes: Option<CompletedWindow>,
+}
+
+/// A window whose last page was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompletedWindow {
+    /// The span that was listed whole; holes that lie within it are recovered (L9).
+    pub window: TimeRange,
+    /// The feed's new watermark. It never moves back: an earlier one is ignored.
+    pub watermark: Option<DateTime<Utc>>,
+    /// Set when this window was the last of a sweep: its time.
+    pub swept_at: Option<DateTime<Utc>>,
+}
+
+/// One fetcher's turn at one blob. Dropping it makes the blob due again.
+pub struct FetchLease {
+    /// The ledger's own number of the blob.
+    pub row: i64,
+    /// Which blob.
+    pub blob: BlobKey,
+    /// When the API made it available.
+    pub created: DateTime<Utc>,
+    /// When the API forgets it.
+    pub expires: DateTime<Utc>,
+    /// How often it was tried before.
+    pub attempts: u32,
+    /// Releases the claim when dropped.
+    pub claim: Box<dyn Send + Sync>,
+}
+
+impl fmt::Debug for FetchLease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FetchLease")
+            .field("blob", &self.blob)
+            .field("attempts", &self.attempts)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What became of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spooled {
+    /// The tenant's number for it.
+    pub seq: Seq,
+    /// Records in it.
+    pub records: u32,
+    /// How many of them were dropped as duplicates.
+    pub duplicates: u32,
+    /// Bytes of the body, inflated.
+    pub bytes: u64,
+}
+
+/// Why a body was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// It is no whole array of records: fetch it again.
+    #[error(transparent)]
+    Split(#[from] SplitError),
+    /// The same broken body came often enough: the blob is quarantined, with its bytes among the dead letters.
+    #[error("quarantined, because the same broken body came {times} times: {cause}")]
+    Quarantined {
+        /// How often it came.
+        times: u32,
+        /// What is wrong with it.
+        cause: SplitError,
+    },
+    /// The ledger could not keep it.
+    #[error(transparent)]
+    Ledger(#[from] LedgerFailure),
+}
+
+/// Takes the inflated bytes of one body. Every method may block: call it off the reactor.
+pub trait BodyWriter: Send {
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    ///
+    /// When the body is broken or cannot be kept. It can then only be dropped, or ended to record a broken body.
+    fn write(&mut self, bytes: &[u8]) -> Result<(), BodyError>;
+
+    /// Ends the body, decides its duplicates, and returns when it is durable (L2). Not calling it leaves no trace.
+    ///
+    /// # Errors
+    ///
+    /// When the body is broken or cannot be kept.
+    fn finish(self: Box<Self>) -> Result<Spooled, BodyError>;
+}
+
+/// What the lister and the fetcher need of the ledger.
+pub trait FeedLedger: Send + Sync + 'static {
+    /// Where the feed's listing stands.
+    fn feed_state(&self, feed: FeedKey) -> BoxFuture<'_, Result<FeedState, LedgerFailure>>;
+
+    /// Records a page and, with its last one, the window, in one commit (L1). Returns how many blobs were new.
+    fn record_page(&self, page: ListedPage) -> BoxFuture<'_, Result<usize, LedgerFailure>>;
+
+    /// Records a hole and moves the watermark to its end, in one commit (L9).
+    fn record_hole(
+        &self,
+        feed: FeedKey,
+        span: TimeRange,
+        reason: HoleReason,
+    ) -> BoxFuture<'_, Result<(), LedgerFailure>>;
+
+    /// Blobs of the tenant that are due to be fetched, at most `want`, those that matter most first: fresh ones and
+    /// those closest to their expiry. Each is leased: nobody else gets it meanwhile. Empty while the spool is full.
+    fn claim_fetches(
+        &self,
+        tenant: TenantId,
+        want: usize,
+    ) -> BoxFuture<'_, Result<Vec<FetchLease>, LedgerFailure>>;
+
+    /// Resolves when [`FeedLedger::claim_fetches`] may have something (new blobs, room in the spool, a wait that
+    /// ended), at the latest after `at_most`.
+    fn fetches_may_be_due(&self, tenant: TenantId, at_most: Duration) -> BoxFuture<'_, ()>;
+
+    /// Begins to take a blob's body.
+    fn body_writer(&self, lease: &FetchLease) -> Box<dyn BodyWriter>;
+
+    /// Records a failed attempt: the blob is due again at `not_before`.
+    fn fetch_failed(
+        &self,
+        lease: FetchLease,
+        not_before: DateTime<Utc>,
+        error: String,
+    ) -> BoxFuture<'_, Result<(), LedgerFailure>>;
+
+    /// Records that the blob can no longer be had.
+    fn gap(&self, lease: FetchLease, reason: GapReason) -> BoxFuture<'_, Result<(), LedgerFailure>>;
+}

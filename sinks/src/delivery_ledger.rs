@@ -1,0 +1,166 @@
+//! What the delivery loop and the sinks need of the ledger, and of whoever renders its records.
+//!
+//! The ledger and the normaliser are joined to this in the binary, so that no crate knows another; the tests here use
+//! a ledger in memory.
+
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use schemas::{ContentId, FeedKey, Rendered, Seq, SinkName};
+
+use crate::sink::BoxFuture;
+
+/// The ledger's number of a piece of work: a blob, or a retry or restore of some of its records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct WorkId(pub i64);
+
+/// What is to be delivered: a blob, or a retry or restore of some of its records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Work {
+    /// The ledger's number of it.
+    pub id: WorkId,
+    /// The tenant's number of it.
+    pub seq: Seq,
+    /// The feed that it is from.
+    pub feed: FeedKey,
+    /// The tenant's label in the configuration, for templates; its id when the tenant is no longer configured.
+    pub tenant_name: Arc<str>,
+    /// The blob's name.
+    pub content_id: ContentId,
+    /// Records in the body.
+    pub records: u32,
+    /// How many of them were dropped as duplicates.
+    pub duplicates: u32,
+    /// Bytes of the body.
+    pub bytes: u64,
+}
+
+/// One sink's turn at one piece of work (L5). Dropping it makes the work pending again (L7).
+pub struct Lease {
+    /// What is to be delivered.
+    pub work: Arc<Work>,
+    /// How often it was tried before.
+    pub attempts: u32,
+    /// Whether an earlier run, that did not end cleanly, had begun it: what is sent now may be there already.
+    pub begun: bool,
+    /// Releases the claim when dropped.
+    pub claim: Box<dyn Send + Sync>,
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease")
+            .field("work", &self.work)
+            .field("attempts", &self.attempts)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The end of one delivery: every record of the work is in one of these (L10).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settlement {
+    /// What is settled.
+    pub work: WorkId,
+    /// Records that receipts cover.
+    pub delivered: u32,
+    /// Records that the filter took out.
+    pub filtered: u32,
+    /// Records that are dead letters, by position, with the reason.
+    pub dead: Vec<DeadRecord>,
+    /// Records that were sent again after an ambiguous outcome.
+    pub resent: u32,
+}
+
+/// A record that a sink refuses for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadRecord {
+    /// Its position in the body.
+    pub position: u32,
+    /// Why.
+    pub reason: String,
+}
+
+/// The ledger did not take or give something; it has not happened and can be asked for again.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct LedgerFailure {
+    /// What went wrong and what to do, for people.
+    pub message: String,
+    /// Whether waiting can help (a full disk); otherwise the process has to stop.
+    pub passing: bool,
+}
+
+/// Records of a piece of work, rendered, and where the next ones begin.
+#[derive(Debug, Clone)]
+pub struct RenderedPiece {
+    /// The rendered records of the piece; duplicates are not among them.
+    pub rendered: Arc<Rendered>,
+    /// Where to read on; `None` behind the last record.
+    pub next: Option<u32>,
+}
+
+/// What the delivery loop and the sinks need of the ledger and of the normaliser.
+pub trait DeliveryLedger: Send + Sync + 'static {
+    /// Leases pending work of the sink, at most `want`, tenants in turn, each in the order of `Seq`. Work that is
+    /// leased or that has a `not_before` in the future is passed over.
+    fn lease<'a>(
+        &'a self,
+        sink: &'a SinkName,
+        want: usize,
+    ) -> BoxFuture<'a, Result<Vec<Lease>, LedgerFailure>>;
+
+    /// Leases exactly this work, in this order; what is settled already is left out.
+    fn lease_these<'a>(
+        &'a self,
+        sink: &'a SinkName,
+        work: &'a [WorkId],
+    ) -> BoxFuture<'a, Result<Vec<Lease>, LedgerFailure>>;
+
+    /// Resolves when [`DeliveryLedger::lease`] may have something, at the latest after `at_most`.
+    fn work_may_be_due<'a>(&'a self, sink: &'a SinkName, at_most: Duration) -> BoxFuture<'a, ()>;
+
+    /// Reads and renders records for the sink, from a position on: at least one record and at most one piece of the
+    /// body. With `only`, just these positions are rendered, whatever the filter says.
+    fn read<'a>(
+        &'a self,
+        sink: &'a SinkName,
+        work: &'a Arc<Work>,
+        from: u32,
+        only: Option<&'a BTreeSet<u32>>,
+    ) -> BoxFuture<'a, Result<RenderedPiece, LedgerFailure>>;
+
+    /// Commits that these deliveries have begun.
+    fn begin<'a>(&'a self, sink: &'a SinkName, work: Vec<WorkId>)
+    -> BoxFuture<'a, Result<(), LedgerFailure>>;
+
+    /// Settles deliveries, together with the sink's own state if there is one, in one commit (L3, L6). The leases may
+    /// be dropped when it resolves.
+    fn settle<'a>(
+        &'a self,
+        sink: &'a SinkName,
+        settlements: Vec<Settlement>,
+        state: Option<Vec<u8>>,
+    ) -> BoxFuture<'a, Result<(), LedgerFailure>>;
+
+    /// Puts a lease back until `not_before`, with the reason.
+    fn defer<'a>(
+        &'a self,
+        sink: &'a SinkName,
+        work: WorkId,
+        not_before: DateTime<Utc>,
+        error: String,
+    ) -> BoxFuture<'a, Result<(), LedgerFailure>>;
+
+    /// Counts a panic while the work was handled; the third one quarantines it (L11). Returns whether it did.
+    fn panicked<'a>(&'a self, work: WorkId, message: String) -> BoxFuture<'a, Result<bool, LedgerFailure>>;
+
+    /// The sink's own durable state.
+    fn sink_state<'a>(&'a self, sink: &'a SinkName) -> BoxFuture<'a, Result<Option<Vec<u8>>, LedgerFailure>>;
+
+    /// Commits the sink's own durable state.
+    fn set_sink_state<'a>(
+        &'a self,
+        sink: &'a SinkName,
+        state: Vec<u8>,
+    ) -> BoxFuture<'a, Result<(), LedgerFailure>>;
+}

@@ -1,0 +1,231 @@
+//! What a destination is: it takes batches and proves that it did.
+//!
+//! Everything else (leases, retries, order, shutdown, dead letters) is the delivery loop's.
+
+use std::{fmt, future::Future, ops::Range, pin::Pin, sync::Arc, time::Duration};
+
+use schemas::{Rendered, RenderedRecord, SinkName};
+
+use crate::delivery_ledger::{DeliveryLedger, Work, WorkId};
+
+/// A boxed future, because sinks are trait objects. It costs one allocation per batch of hundreds of records.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A destination for records.
+pub trait Sink: Send + Sync + 'static {
+    /// Its name in the configuration.
+    fn name(&self) -> &SinkName;
+
+    /// What a batch for it may hold, and how many may be under way.
+    fn limits(&self) -> Limits;
+
+    /// Prepares the sink before its first batch, and again after a halt: looks at what an earlier run left behind.
+    /// Returns the work that must be leased before any other, in this order (empty for most sinks).
+    fn open(&self) -> BoxFuture<'_, Result<Vec<WorkId>, DeliverError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    /// Delivers a batch. It resolves to a receipt only when the destination has taken every record as durably as the
+    /// configuration promises (L3). Dropping the future is always safe and never counts as delivery (L7).
+    ///
+    /// The batch is given away, so that a sink that waits long for an acknowledgement need not hold its bytes: after
+    /// an error the delivery loop reads the records again.
+    fn deliver(&self, batch: Batch) -> BoxFuture<'_, Result<Receipt, DeliverError>>;
+
+    /// Tries the destination without sending a record; for `check` and for a halted sink.
+    fn probe(&self) -> BoxFuture<'_, Result<(), DeliverError>>;
+
+    /// Lets go of the destination. What was not confirmed stays pending.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
+/// What a batch may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most records of a batch.
+    pub max_records: usize,
+    /// Most bytes of a batch, as rendered; a single record beyond it goes alone.
+    pub max_bytes: usize,
+    /// How long a batch waits for more records once it has one.
+    pub linger: Duration,
+    /// How many batches may be under way at once. One means strict order.
+    pub in_flight: usize,
+    /// In which order work is leased.
+    pub order: LeaseOrder,
+    /// Whether a delivery after a crash is recognised by the sink itself; otherwise `begun` is committed before a
+    /// blob's first batch leaves, so that what may have arrived twice is counted as `resent`.
+    pub exactly_once: bool,
+}
+
+/// In which order a sink gets its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseOrder {
+    /// Tenants take turns, each in the order of `Seq`.
+    TenantsInTurn,
+}
+
+/// Ranges of one or several blobs that go to a destination in one request.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// The ranges, in order.
+    pub parts: Vec<BatchPart>,
+}
+
+/// A range of one blob's rendered records.
+#[derive(Debug, Clone)]
+pub struct BatchPart {
+    /// What the records are from.
+    pub work: Arc<Work>,
+    /// The records, among others.
+    pub rendered: Arc<Rendered>,
+    /// Which of them, as indexes.
+    pub indexes: Range<usize>,
+    /// Whether this is the first range of its work, and whether it is the last. A part may be empty when nothing of
+    /// the work is left to send.
+    pub first: bool,
+    /// See `first`.
+    pub last: bool,
+}
+
+impl BatchPart {
+    /// Its records.
+    pub fn records(&self) -> impl ExactSizeIterator<Item = RenderedRecord<'_>> {
+        self.indexes.clone().map(|index| self.rendered.get(index))
+    }
+
+    /// Their length in bytes, without separators.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.rendered.bytes_of(self.indexes.clone())
+    }
+}
+
+impl Batch {
+    /// How many records it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(|part| part.indexes.len()).sum()
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The length of its records in bytes, without separators.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.parts.iter().map(BatchPart::bytes).sum()
+    }
+
+    /// Every record with the work that it is from.
+    pub fn records(&self) -> impl Iterator<Item = (&Work, RenderedRecord<'_>)> {
+        self.parts.iter().flat_map(|part| part.records().map(move |record| (part.work.as_ref(), record)))
+    }
+
+    /// What a receipt for this batch will cover, to be kept when the bytes are given up.
+    #[must_use]
+    pub fn coverage(&self) -> Coverage {
+        Coverage { records: self.len() }
+    }
+}
+
+/// How much a batch held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Coverage {
+    records: usize,
+}
+
+/// Proof that a destination took a whole batch. Only [`Receipt::confirmed`] makes one.
+#[derive(Debug)]
+#[must_use = "a receipt that is not settled proves nothing"]
+pub struct Receipt {
+    coverage: Coverage,
+    /// How durably it was taken.
+    pub durability: Durability,
+    /// A state of the sink that is to be kept in the commit that settles the batch.
+    pub state: Option<Vec<u8>>,
+}
+
+impl Receipt {
+    /// The destination took everything that `coverage` covers.
+    pub fn confirmed(coverage: Coverage, durability: Durability) -> Self {
+        Self { coverage, durability, state: None }
+    }
+
+    /// With a state of the sink that is to be kept in the commit that settles the batch.
+    pub fn with_state(mut self, state: Vec<u8>) -> Self {
+        self.state = Some(state);
+        self
+    }
+
+    /// How many records it covers.
+    #[must_use]
+    pub fn records(&self) -> usize {
+        self.coverage.records
+    }
+}
+
+/// How durably a destination took a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Durability {
+    /// The destination said that it has it.
+    Accepted,
+    /// Enough replicas have it.
+    Replicated,
+    /// The indexer has it.
+    Indexed,
+    /// It is on disk, fsynced.
+    Fsynced,
+}
+
+/// A failed delivery: what to do about it, and what happened.
+#[derive(Debug)]
+pub struct DeliverError {
+    /// What the delivery loop is to do.
+    pub disposition: Disposition,
+    /// What happened and what a person can do about it: a lowercase fragment.
+    pub context: String,
+}
+
+impl fmt::Display for DeliverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.context)
+    }
+}
+
+impl std::error::Error for DeliverError {}
+
+/// What to do about a failed delivery. The sink decides, the delivery loop obeys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Disposition {
+    /// Not taken, or nobody knows: the same records again, after at least `after`.
+    Retry {
+        /// What the destination asked for (`Retry-After`); `None` leaves it to the back-off.
+        after: Option<Duration>,
+        /// Whether some of it may have arrived, so that sending it again may double records.
+        ambiguous: bool,
+    },
+    /// Too large for the destination: again in halves. A single record that is too large must be a `Reject`.
+    Split,
+    /// The destination will never take these records of the batch (indexes into it, from 0), each with the reason;
+    /// none of the others was taken yet.
+    Reject {
+        /// The refused ones.
+        records: Vec<(usize, String)>,
+    },
+    /// The sink is misconfigured or locked out: stop it, keep everything pending, probe slowly for ever.
+    Halt,
+}
+
+/// What a sink gets when it is made.
+#[derive(Clone)]
+pub struct SinkContext {
+    /// Its name.
+    pub name: SinkName,
+    /// The ledger, for the sink's own durable state.
+    pub ledger: Arc<dyn DeliveryLedger>,
+}
