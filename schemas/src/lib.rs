@@ -10,6 +10,7 @@
 //! | [`split`] | [`Splitter`]: cuts a blob body into records, byte for byte, as it arrives |
 //! | [`loss`] | [`GapReason`], [`HoleReason`]: what cannot be had any more, and why |
 //! | [`record_key`] | [`RecordKey`]: what makes two records the same record |
+//! | [`record_type`] | names of the record types |
 //! | [`rendered`] | [`Rendered`]: records in the shape that a sink sends, and what it may know of them |
 //! | [`sink_name`] | [`SinkName`]: the name of a destination in the configuration |
 //! | [`time`] | how the API and its records write times |
@@ -18,6 +19,7 @@ pub mod blob;
 pub mod content_type;
 pub mod loss;
 pub mod record_key;
+pub mod record_type;
 pub mod rendered;
 pub mod sink_name;
 pub mod split;

@@ -1,1 +1,39 @@
-//! transform
+//! Record to event to view: what a record means, written in the shape that a sink wants.
+//!
+//! Pure functions over bytes: no I/O, no clock, no async runtime. [`Renderer::render`] takes a record as the API gave it and
+//! appends one line to a [`schemas::Rendered`]. It promises:
+//!
+//! - Every JSON object becomes an event, whatever its fields are; what is no JSON object becomes a dead letter with the
+//!   reason. Nothing panics.
+//! - Nothing is dropped: every leaf of the record is found again in its event, and the event is valid against its schema.
+//! - No tree is built, neither of the record nor of the event: the record is checked and indexed in one pass, and the event is
+//!   copied together from its slices.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`options`] | what a sink can choose |
+//! | [`filter`] | which records a sink wants |
+//! | [`render`] | the way of a record through this crate |
+//! | `json` | checking, walking and writing JSON |
+//! | `record`, `reading` | a record's fields, and what they mean |
+//! | `address`, `parameters`, `powershell` | the forms that single fields come in |
+//! | `operation` | which operation is what |
+//! | `ocsf` | the OCSF event |
+//! | `view` | the other shapes |
+
+mod address;
+pub mod filter;
+mod json;
+mod ocsf;
+mod operation;
+pub mod options;
+mod parameters;
+mod powershell;
+mod reading;
+mod record;
+pub mod render;
+mod view;
+
+pub use filter::{Filter, Match};
+pub use options::{ClassPolicy, OcsfVersion, RawData, RenderOptions, UnknownView, View};
+pub use render::{Origin, Renderer};

@@ -1,0 +1,15 @@
+//! JSON as this crate reads and writes it: borrowed slices in, bytes out, nothing in between.
+//!
+//! A record is checked once, from its first byte to its last ([`scan`]), which yields the names and raw values of its top
+//! level. Whatever is behind a value is walked only when somebody asks ([`value`]), over text that is known to be good.
+//! Strings travel with their escapes and are copied as they are; they are resolved only to be compared or taken
+//! apart. [`write`] appends to a buffer and cannot fail. [`repair`] makes a record that is nearly JSON into JSON.
+
+pub(crate) mod repair;
+pub(crate) mod scan;
+pub(crate) mod value;
+pub(crate) mod write;
+
+pub(crate) use scan::{Fault, scan_object};
+pub(crate) use value::{Json, Kind, Text};
+pub(crate) use write::Writer;

@@ -1,0 +1,351 @@
+//! Values of a record that was checked: borrowed slices of its text, walked on demand.
+
+use std::{borrow::Cow, fmt};
+
+use super::scan::find_special;
+
+/// What a value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Object,
+    Array,
+    String,
+    Number,
+    Bool,
+    Null,
+}
+
+/// One value as it stands in the record, without the blanks around it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Json<'a>(&'a str);
+
+/// One string as it stands in the record: between its quotes, its escapes unresolved.
+#[derive(Clone, Copy)]
+pub(crate) struct Text<'a>(&'a str);
+
+impl<'a> Json<'a> {
+    /// Takes a slice that the scanner has passed.
+    #[inline]
+    pub(super) fn checked(raw: &'a str) -> Self {
+        debug_assert!(!raw.is_empty());
+        Self(raw)
+    }
+
+    /// Its bytes in the record.
+    #[inline]
+    pub(crate) fn raw(self) -> &'a str {
+        self.0
+    }
+
+    #[inline]
+    pub(crate) fn kind(self) -> Kind {
+        match self.0.as_bytes().first() {
+            Some(b'{') => Kind::Object,
+            Some(b'[') => Kind::Array,
+            Some(b'"') => Kind::String,
+            Some(b't' | b'f') => Kind::Bool,
+            Some(b'n') | None => Kind::Null,
+            Some(_) => Kind::Number,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn text(self) -> Option<Text<'a>> {
+        (self.kind() == Kind::String).then_some(Text(self.0))
+    }
+
+    /// A whole number, written as a number (`2`, `2.0`, `2e0`) or as a string that holds one.
+    pub(crate) fn int(self) -> Option<i64> {
+        let digits = match self.kind() {
+            Kind::Number => self.0,
+            Kind::String => Text(self.0).plain()?.trim(),
+            _ => return None,
+        };
+        if let Ok(number) = digits.parse() {
+            return Some(number);
+        }
+        let number: f64 = digits.parse().ok()?;
+        // Beyond 2^53 a float no longer says which whole number was meant.
+        (number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0).then_some(number as i64)
+    }
+
+    /// A truth value, written as one or as a string that holds one.
+    pub(crate) fn bool(self) -> Option<bool> {
+        match self.kind() {
+            Kind::Bool => Some(self.0 == "true"),
+            Kind::String if Text(self.0).is("true") => Some(true),
+            Kind::String if Text(self.0).is("false") => Some(false),
+            _ => None,
+        }
+    }
+
+    /// The elements of an array; of anything else, none.
+    #[inline]
+    pub(crate) fn items(self) -> Items<'a> {
+        Items(if self.kind() == Kind::Array { inside(self.0) } else { "" })
+    }
+
+    /// The elements of an array, or the value itself: Microsoft writes a list of one as its element at times.
+    #[inline]
+    pub(crate) fn each(self) -> Items<'a> {
+        match self.kind() {
+            Kind::Array => self.items(),
+            Kind::Null => Items(""),
+            _ => Items(self.0),
+        }
+    }
+
+    /// The fields of an object; of anything else, none.
+    #[inline]
+    pub(crate) fn entries(self) -> Entries<'a> {
+        Entries(if self.kind() == Kind::Object { inside(self.0) } else { "" })
+    }
+
+    /// The first field of an object that has this name.
+    pub(crate) fn get(self, name: &str) -> Option<Json<'a>> {
+        self.entries().find(|(candidate, _)| candidate.equals(name)).map(|(_, value)| value)
+    }
+
+    /// A field that holds a string which is not empty.
+    pub(crate) fn get_text(self, name: &str) -> Option<Text<'a>> {
+        self.get(name)?.text().filter(|text| !text.is_empty())
+    }
+}
+
+impl fmt::Debug for Json<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl<'a> Text<'a> {
+    /// Takes a string with its quotes that the scanner has passed.
+    #[inline]
+    pub(super) fn quoted(raw: &'a str) -> Self {
+        debug_assert!(raw.len() >= 2 && raw.starts_with('"') && raw.ends_with('"'));
+        Self(raw)
+    }
+
+    /// With its quotes, as it can be copied into any JSON.
+    #[inline]
+    pub(crate) fn json(self) -> &'a str {
+        self.0
+    }
+
+    /// Without its quotes, its escapes unresolved.
+    #[inline]
+    pub(crate) fn raw(self) -> &'a str {
+        self.0.get(1..self.0.len() - 1).unwrap_or_default()
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(self) -> bool {
+        self.0.len() <= 2
+    }
+
+    /// The text when it holds no escape.
+    #[inline]
+    pub(crate) fn plain(self) -> Option<&'a str> {
+        let raw = self.raw();
+        memchr::memchr(b'\\', raw.as_bytes()).is_none().then_some(raw)
+    }
+
+    /// The text with its escapes resolved.
+    pub(crate) fn unescape(self) -> Cow<'a, str> {
+        match self.plain() {
+            Some(plain) => Cow::Borrowed(plain),
+            // The scanner has passed the string, so it can be read.
+            None => serde_json::from_str(self.0).map_or(Cow::Borrowed(self.raw()), Cow::Owned),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn equals(self, other: &str) -> bool {
+        match self.plain() {
+            Some(plain) => plain == other,
+            None => self.unescape() == other,
+        }
+    }
+
+    /// Equality without regard to the case of ASCII letters.
+    #[inline]
+    pub(crate) fn is(self, other: &str) -> bool {
+        match self.plain() {
+            Some(plain) => plain.eq_ignore_ascii_case(other),
+            None => self.unescape().eq_ignore_ascii_case(other),
+        }
+    }
+
+    pub(crate) fn is_text(self, other: Text<'_>) -> bool {
+        self.0 == other.0 || self.is(&other.unescape())
+    }
+
+    pub(crate) fn is_one_of(self, others: &[&str]) -> bool {
+        others.iter().any(|other| self.is(other))
+    }
+}
+
+impl PartialEq for Text<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+            || (self.plain().is_none() || other.plain().is_none()) && self.unescape() == other.unescape()
+    }
+}
+
+impl fmt::Debug for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// What stands between the brackets of a container.
+#[inline]
+fn inside(raw: &str) -> &str {
+    raw.get(1..raw.len() - 1).unwrap_or_default()
+}
+
+/// Elements of an array.
+#[derive(Debug, Clone)]
+pub(crate) struct Items<'a>(&'a str);
+
+impl<'a> Iterator for Items<'a> {
+    type Item = Json<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Json<'a>> {
+        next_value(&mut self.0)
+    }
+}
+
+/// Fields of an object.
+#[derive(Debug, Clone)]
+pub(crate) struct Entries<'a>(&'a str);
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = (Text<'a>, Json<'a>);
+
+    #[inline]
+    fn next(&mut self) -> Option<(Text<'a>, Json<'a>)> {
+        let name = next_value(&mut self.0)?.text()?;
+        let value = next_value(&mut self.0)?;
+        Some((name, value))
+    }
+}
+
+/// Cuts the next value off, with the commas, colons and blanks before it.
+#[inline]
+fn next_value<'a>(rest: &mut &'a str) -> Option<Json<'a>> {
+    let bytes = rest.as_bytes();
+    let start = bytes.iter().position(|b| !matches!(b, b' ' | b'\n' | b'\r' | b'\t' | b',' | b':'))?;
+    let end = value_end(bytes, start);
+    let value = rest.get(start..end)?;
+    *rest = rest.get(end..)?;
+    Some(Json(value))
+}
+
+/// Where the value that begins at `at` ends, in text that is known to be JSON.
+#[inline]
+fn value_end(bytes: &[u8], at: usize) -> usize {
+    match bytes[at] {
+        b'"' => string_end(bytes, at + 1),
+        b'{' | b'[' => container_end(bytes, at),
+        _ => {
+            let after = |b: &u8| matches!(b, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t');
+            bytes[at..].iter().position(after).map_or(bytes.len(), |length| at + length)
+        }
+    }
+}
+
+#[inline]
+fn string_end(bytes: &[u8], mut at: usize) -> usize {
+    loop {
+        at = find_special(bytes, at);
+        match bytes.get(at) {
+            Some(b'\\') => at += 2,
+            Some(b'"') => return at + 1,
+            Some(_) => at += 1,
+            None => return bytes.len(),
+        }
+    }
+}
+
+fn container_end(bytes: &[u8], mut at: usize) -> usize {
+    let mut depth = 0usize;
+    while let Some(byte) = bytes.get(at) {
+        at += 1;
+        match byte {
+            b'"' => at = string_end(bytes, at),
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => {
+                depth -= 1;
+                if depth == 0 {
+                    return at;
+                }
+            }
+            _ => {}
+        }
+    }
+    bytes.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::scan::scan_value, *};
+
+    fn json(text: &str) -> Json<'_> {
+        scan_value(text).unwrap()
+    }
+
+    #[test]
+    fn containers_are_walked() {
+        let array = json(r#" [ 1 ,{"a":[2,"]"]}, "x\",y" , null,[] ] "#);
+        let raws: Vec<_> = array.items().map(Json::raw).collect();
+        assert_eq!(raws, ["1", r#"{"a":[2,"]"]}"#, r#""x\",y""#, "null", "[]"]);
+        let object = json(r#"{ "a" : 1,"b":{"c":{}},"c":"}" , "a":2 }"#);
+        let pairs: Vec<_> = object.entries().map(|(name, value)| (name.raw(), value.raw())).collect();
+        assert_eq!(pairs, [("a", "1"), ("b", r#"{"c":{}}"#), ("c", "\"}\""), ("a", "2")]);
+        assert_eq!(object.get("a").map(Json::raw), Some("1"));
+        assert_eq!(json("5").each().map(Json::raw).collect::<Vec<_>>(), ["5"]);
+        assert_eq!(json("null").each().count() + json("[]").each().count() + json("{}").entries().count(), 0);
+    }
+
+    #[test]
+    fn numbers_and_truth_come_in_several_forms() {
+        for (text, number) in [
+            ("2", Some(2)),
+            ("\"2\"", Some(2)),
+            ("1156492.00", Some(1_156_492)),
+            ("\"1.0\"", Some(1)),
+            ("\"1e9\"", Some(1_000_000_000)),
+            ("-1", Some(-1)),
+            ("9223372036854775807", Some(i64::MAX)),
+            ("1.5", None),
+            ("1e300", None),
+            ("\"\"", None),
+            ("\"two\"", None),
+            ("\"inf\"", None),
+            ("null", None),
+            ("[2]", None),
+        ] {
+            assert_eq!(json(text).int(), number, "{text}");
+        }
+        for (text, truth) in [
+            ("true", Some(true)),
+            ("\"True\"", Some(true)),
+            ("\"FALSE\"", Some(false)),
+            ("1", None),
+            ("\"\"", None),
+        ] {
+            assert_eq!(json(text).bool(), truth, "{text}");
+        }
+    }
+
+    #[test]
+    fn escapes_do_not_change_what_a_text_is() {
+        let text = json(r#""S\u0065nd""#).text().unwrap();
+        assert!(text.equals("Send") && text.is("sEND") && !text.equals("send"));
+        assert_eq!(text, json("\"Send\"").text().unwrap());
+        assert_eq!(text.plain(), None);
+        assert_eq!(json(r#""\ud83d\ude00\\""#).text().unwrap().unescape(), "😀\\");
+    }
+}

@@ -1,0 +1,255 @@
+//! What kind of thing each operation is: tables, in the order of the page that they come from (docs/SCHEMA.md,
+//! "Operations"), and the rules for what is in no table. Names are compared without regard to case, because records spell
+//! them in several ways (`set-InboxRule`).
+
+use crate::json::Text;
+
+/// An OCSF class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// 6003, what everything is that has no class of its own.
+    Api,
+    /// 4009.
+    Email,
+    /// 3005.
+    UserAccess,
+    /// 3006.
+    Group,
+    /// 3001.
+    Account,
+    /// 3002.
+    Authentication,
+}
+
+/// What an operation is: a class, and the number of one of the class's activities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kind {
+    pub(crate) class: Class,
+    pub(crate) activity: u8,
+}
+
+/// The activities of API Activity (6003).
+pub(crate) mod api {
+    pub(crate) const UNKNOWN: u8 = 0;
+    pub(crate) const CREATE: u8 = 1;
+    pub(crate) const READ: u8 = 2;
+    pub(crate) const UPDATE: u8 = 3;
+    pub(crate) const DELETE: u8 = 4;
+    pub(crate) const OTHER: u8 = 99;
+}
+
+/// The activities of User Access Management (3005) and the first two of Group Management (3006).
+pub(crate) const ASSIGN: u8 = 1;
+/// See [`ASSIGN`].
+pub(crate) const REVOKE: u8 = 2;
+
+/// The other activities of Group Management (3006).
+pub(crate) mod group {
+    pub(crate) const ADD_USER: u8 = 3;
+    pub(crate) const REMOVE_USER: u8 = 4;
+    pub(crate) const DELETE: u8 = 5;
+    pub(crate) const CREATE: u8 = 6;
+}
+
+/// The activities of Account Change (3001).
+mod account {
+    pub(super) const CREATE: u8 = 1;
+    pub(super) const ENABLE: u8 = 2;
+    pub(super) const DISABLE: u8 = 5;
+    pub(super) const DELETE: u8 = 6;
+}
+
+/// Send of Email Activity (4009), Logon of Authentication (3002).
+const SEND: u8 = 1;
+const LOGON: u8 = 1;
+
+struct Row {
+    operations: &'static [&'static str],
+    class: Class,
+    activity: u8,
+    /// The activity when every event is to be an API Activity.
+    api: u8,
+}
+
+const fn row(operations: &'static [&'static str], class: Class, activity: u8, api: u8) -> Row {
+    Row { operations, class, activity, api }
+}
+
+/// Operations on a mailbox.
+const MAILBOX: &[Row] = &[
+    row(
+        &[
+            "MailItemsAccessed",
+            "AttachmentAccess",
+            "FolderBind",
+            "MessageBind",
+            "SearchQueryInitiatedExchange",
+        ],
+        Class::Api,
+        api::READ,
+        api::READ,
+    ),
+    row(&["Create", "Copy"], Class::Api, api::CREATE, api::CREATE),
+    row(&["Update", "Move", "ApplyRecord", "UpdateInboxRules"], Class::Api, api::UPDATE, api::UPDATE),
+    row(
+        &["MoveToDeletedItems", "SoftDelete", "HardDelete", "RecordDelete", "PriorityCleanupDelete"],
+        Class::Api,
+        api::DELETE,
+        api::DELETE,
+    ),
+    row(&["Send", "SendAs", "SendOnBehalf"], Class::Email, SEND, api::CREATE),
+    row(
+        &[
+            "AddFolderPermissions",
+            "ModifyFolderPermissions",
+            "UpdateFolderPermissions",
+            "UpdateCalendarDelegation",
+            "AddMailboxPermissions",
+        ],
+        Class::UserAccess,
+        ASSIGN,
+        api::UPDATE,
+    ),
+    row(&["RemoveFolderPermissions"], Class::UserAccess, REVOKE, api::UPDATE),
+    row(&["MailboxLogin"], Class::Authentication, LOGON, api::READ),
+    // Operations of the compliance portal that are about mail.
+    row(&["SearchCreated"], Class::Api, api::CREATE, api::CREATE),
+    row(&["SearchExported", "AdminMailAccess"], Class::Api, api::READ, api::READ),
+];
+
+struct Cmdlets {
+    verbs: &'static [&'static str],
+    nouns: &'static [&'static str],
+    class: Class,
+    activity: u8,
+}
+
+const fn cmdlets(
+    verbs: &'static [&'static str],
+    nouns: &'static [&'static str],
+    class: Class,
+    activity: u8,
+) -> Cmdlets {
+    Cmdlets { verbs, nouns, class, activity }
+}
+
+const PERMISSIONS: &[&str] = &["MailboxPermission", "RecipientPermission", "MailboxFolderPermission"];
+const MEMBERS: &[&str] = &["RoleGroupMember", "DistributionGroupMember", "UnifiedGroupLinks"];
+const GROUPS: &[&str] = &["RoleGroup", "DistributionGroup", "UnifiedGroup"];
+const ACCOUNTS: &[&str] = &["Mailbox", "MailUser", "RemoteMailbox", "MailContact", "User"];
+
+/// Cmdlets with a class of their own. `New-ManagementRoleAssignment` gives a role to a user or to a group, which only its
+/// parameters tell, so it is looked at again where they are known.
+const CMDLETS: &[Cmdlets] = &[
+    cmdlets(&["Add", "Set"], PERMISSIONS, Class::UserAccess, ASSIGN),
+    cmdlets(&["Remove"], PERMISSIONS, Class::UserAccess, REVOKE),
+    cmdlets(&["New"], &[ROLE_ASSIGNMENT], Class::UserAccess, ASSIGN),
+    cmdlets(&["Remove"], &[ROLE_ASSIGNMENT], Class::UserAccess, REVOKE),
+    cmdlets(&["Add"], MEMBERS, Class::Group, group::ADD_USER),
+    cmdlets(&["Remove"], MEMBERS, Class::Group, group::REMOVE_USER),
+    cmdlets(&["New"], GROUPS, Class::Group, group::CREATE),
+    cmdlets(&["Remove"], GROUPS, Class::Group, group::DELETE),
+    cmdlets(&["New"], ACCOUNTS, Class::Account, account::CREATE),
+    cmdlets(&["Enable"], ACCOUNTS, Class::Account, account::ENABLE),
+    cmdlets(&["Disable"], ACCOUNTS, Class::Account, account::DISABLE),
+    cmdlets(&["Remove"], ACCOUNTS, Class::Account, account::DELETE),
+];
+
+/// The noun of the cmdlets that give a management role.
+pub(crate) const ROLE_ASSIGNMENT: &str = "ManagementRoleAssignment";
+
+/// What the verb of any other cmdlet is; a verb that is not here changes something.
+const VERBS: &[(&[&str], u8)] = &[
+    (&["New", "Add", "Import", "Install"], api::CREATE),
+    (&["Get", "Search", "Test", "Export"], api::READ),
+    (&["Remove", "Uninstall", "Clear", "Purge"], api::DELETE),
+];
+
+/// Verbs that tell a cmdlet of another workload from an operation that merely has a hyphen in its name.
+const OTHER_VERBS: &[&str] = &[
+    "Set", "Enable", "Disable", "Update", "Start", "Stop", "Grant", "Revoke", "Move", "Invoke", "Complete",
+    "Resume",
+];
+
+/// A cmdlet's name, taken apart.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cmdlet<'a> {
+    pub(crate) verb: &'a str,
+    pub(crate) noun: &'a str,
+}
+
+impl<'a> Cmdlet<'a> {
+    /// `Verb-Noun`, both of ASCII letters and digits.
+    pub(crate) fn named(operation: &'a str) -> Option<Self> {
+        let (verb, noun) = operation.split_once('-')?;
+        let word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric());
+        (word(verb) && word(noun)).then_some(Self { verb, noun })
+    }
+
+    pub(crate) fn verb_is(self, verbs: &[&str]) -> bool {
+        verbs.iter().any(|verb| self.verb.eq_ignore_ascii_case(verb))
+    }
+
+    pub(crate) fn noun_is(self, nouns: &[&str]) -> bool {
+        nouns.iter().any(|noun| self.noun.eq_ignore_ascii_case(noun))
+    }
+
+    /// Whether the noun has this in it, in any case.
+    pub(crate) fn noun_has(self, part: &str) -> bool {
+        self.noun.as_bytes().windows(part.len()).any(|piece| piece.eq_ignore_ascii_case(part.as_bytes()))
+    }
+
+    fn activity(self) -> u8 {
+        VERBS.iter().find(|(verbs, _)| self.verb_is(verbs)).map_or(api::UPDATE, |(_, activity)| *activity)
+    }
+
+    fn is_known_verb(self) -> bool {
+        VERBS.iter().any(|(verbs, _)| self.verb_is(verbs)) || self.verb_is(OTHER_VERBS)
+    }
+}
+
+/// Where an operation comes from, as far as its meaning hangs on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Exchange admin audit: the operation is a cmdlet.
+    ExchangeAdmin,
+    /// Exchange mailbox audit.
+    ExchangeMailbox,
+    /// Any other workload.
+    Elsewhere,
+}
+
+/// What an operation is, in its own class and as an API Activity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Meaning {
+    pub(crate) kind: Kind,
+    /// The activity when every event is to be an API Activity.
+    pub(crate) api: u8,
+}
+
+/// Looks an operation up.
+pub(crate) fn meaning(operation: Option<Text<'_>>, cmdlet: Option<Cmdlet<'_>>, source: Source) -> Meaning {
+    let Some(operation) = operation else { return of_api(api::UNKNOWN) };
+    match cmdlet {
+        Some(cmdlet) if source == Source::ExchangeAdmin => {
+            let of = |row: &&Cmdlets| cmdlet.verb_is(row.verbs) && cmdlet.noun_is(row.nouns);
+            let kind = CMDLETS.iter().find(of).map(|row| Kind { class: row.class, activity: row.activity });
+            let api = cmdlet.activity();
+            return kind.map_or_else(|| of_api(api), |kind| Meaning { kind, api });
+        }
+        Some(cmdlet) if cmdlet.is_known_verb() => return of_api(cmdlet.activity()),
+        _ => {}
+    }
+    let listed = |row: &&Row| source != Source::ExchangeAdmin && operation.is_one_of(row.operations);
+    match MAILBOX.iter().find(listed) {
+        // `Send` of another workload is no mail, and nobody logs on to a mailbox there; `Create` is the same everywhere.
+        Some(row) if source == Source::ExchangeMailbox || row.class == Class::Api => {
+            Meaning { kind: Kind { class: row.class, activity: row.activity }, api: row.api }
+        }
+        _ => of_api(api::OTHER),
+    }
+}
+
+fn of_api(activity: u8) -> Meaning {
+    Meaning { kind: Kind { class: Class::Api, activity }, api: activity }
+}

@@ -1,0 +1,303 @@
+//! `Parameters` and `OperationProperties`: what a cmdlet or an operation was called with.
+//!
+//! On the wire they are a list of `{Name, Value}`; an object, from other collectors; a PowerShell command line; JSON in a
+//! string; or strings of the form `@{Name=…; Value=…}`. All become pairs in the order in which they came. The value may
+//! be missing, and a name may come twice.
+
+use crate::{
+    json::{Json, Kind, Text, Writer, scan::scan_value},
+    powershell,
+    record::{Field, Record, has_repeats},
+};
+
+/// The pairs, and which of the two fields they say everything of.
+#[derive(Debug, Default)]
+pub(crate) struct Parameters<'a> {
+    pairs: Vec<(Text<'a>, Option<Json<'a>>)>,
+    /// Whether the pairs hold all that `Parameters` held.
+    pub(crate) parameters_exact: bool,
+    /// Whether the pairs hold all that `OperationProperties` held.
+    pub(crate) properties_exact: bool,
+    repeats: bool,
+}
+
+/// The two fields as JSON where they came as text of another kind. It must outlive the pairs.
+#[derive(Debug, Default)]
+pub(crate) struct Rewritten {
+    parameters: Option<String>,
+    properties: Option<String>,
+}
+
+impl Rewritten {
+    pub(crate) fn new(record: &Record<'_>) -> Self {
+        Self {
+            parameters: record.get(Field::Parameters).and_then(rewrite),
+            properties: record.get(Field::OperationProperties).and_then(rewrite),
+        }
+    }
+}
+
+/// JSON for a value that is text, or a list of texts.
+fn rewrite(value: Json<'_>) -> Option<String> {
+    match value.kind() {
+        Kind::String => {
+            let text = value.text()?.unescape();
+            let trimmed = text.trim();
+            if trimmed.starts_with(['[', '{']) {
+                // JSON in a string is checked when it is read.
+                Some(trimmed.to_owned())
+            } else {
+                powershell::to_json(trimmed)
+            }
+        }
+        Kind::Array => {
+            let first = value.items().next()?.text()?.unescape();
+            first.trim_start().starts_with("@{").then(|| {
+                let pairs: Vec<String> = value
+                    .items()
+                    .filter_map(|item| powershell::to_json(item.text()?.unescape().trim()))
+                    .collect();
+                format!("[{}]", pairs.join(","))
+            })
+        }
+        _ => None,
+    }
+}
+
+impl<'a> Parameters<'a> {
+    pub(crate) fn read(record: &Record<'a>, rewritten: &'a Rewritten) -> Self {
+        let mut all = Self::default();
+        if let Some(value) = record.get(Field::Parameters) {
+            all.parameters_exact = all.add(value, rewritten.parameters.as_deref());
+        }
+        if let Some(value) = record.get(Field::OperationProperties) {
+            all.properties_exact = all.add(value, rewritten.properties.as_deref());
+        }
+        all.repeats = has_repeats(&all.pairs);
+        all
+    }
+
+    /// Adds what one field holds; whether that was all of it.
+    fn add(&mut self, value: Json<'a>, rewritten: Option<&'a str>) -> bool {
+        let before = self.pairs.len();
+        if let Some(text) = rewritten {
+            // The text stays in the event beside the pairs, so whatever of it cannot be read is not lost.
+            if let Ok(value) = scan_value(text) {
+                self.add_value(value);
+            }
+            return false;
+        }
+        self.add_value(value) && self.pairs.len() > before
+    }
+
+    fn add_value(&mut self, value: Json<'a>) -> bool {
+        let mut exact = true;
+        match value.kind() {
+            Kind::Array => {
+                for item in value.items() {
+                    exact &= self.add_pair(item);
+                }
+            }
+            Kind::Object => {
+                let (mut name, mut count) = (None, 0);
+                for (key, value) in value.entries() {
+                    count += 1;
+                    if key.equals("Name") {
+                        name = value.text();
+                    }
+                }
+                // A single pair that stands without its list, or an object of names and values.
+                if name.is_some() && count <= 2 && value.get("Value").is_some() {
+                    return self.add_pair(value);
+                }
+                self.pairs.extend(value.entries().map(|(name, value)| (name, Some(value))));
+            }
+            _ => exact = false,
+        }
+        exact
+    }
+
+    /// Adds `{"Name": …, "Value": …}`; whether it was that and nothing else.
+    #[inline]
+    fn add_pair(&mut self, item: Json<'a>) -> bool {
+        let (mut name, mut value, mut exact) = (None, None, true);
+        for (key, field) in item.entries() {
+            match key.raw() {
+                "Name" if name.is_none() && field.kind() == Kind::String => name = field.text(),
+                "Value" if value.is_none() => value = Some(field),
+                _ => exact = false,
+            }
+        }
+        match name {
+            Some(name) => self.pairs.push((name, value)),
+            None => exact = false,
+        }
+        exact
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Text<'a>, Option<Json<'a>>)> + '_ {
+        self.pairs.iter().copied()
+    }
+
+    /// The value of a parameter, by its name in any case, as PowerShell has it.
+    #[inline]
+    pub(crate) fn get(&self, name: &str) -> Option<Json<'a>> {
+        let of_name = |pair: &&(Text<'a>, Option<Json<'a>>)| {
+            let raw = pair.0.raw();
+            if raw.len() == name.len() {
+                raw.eq_ignore_ascii_case(name)
+            } else {
+                raw.contains('\\') && pair.0.is(name)
+            }
+        };
+        self.pairs.iter().find(of_name).and_then(|pair| pair.1)
+    }
+
+    /// The value of a parameter when it is a text that is not empty.
+    #[inline]
+    pub(crate) fn text(&self, name: &str) -> Option<Text<'a>> {
+        self.get(name)?.text().filter(|text| !text.is_empty())
+    }
+
+    /// Whether a switch is set: `True`, or `$true` as command lines have it.
+    pub(crate) fn is_true(&self, name: &str) -> bool {
+        self.get(name).is_some_and(|value| value.bool().unwrap_or_else(|| says(value, "$true")))
+    }
+
+    /// Whether a switch is cleared.
+    pub(crate) fn is_false(&self, name: &str) -> bool {
+        self.get(name).is_some_and(|value| value.bool().map_or_else(|| says(value, "$false"), |truth| !truth))
+    }
+
+    /// Writes the pairs as fields. What comes twice becomes a list, and what has no value is null.
+    pub(crate) fn write(&self, w: &mut Writer<'_>) {
+        write_fields(w, &self.pairs, self.repeats, |value| value.map_or("null", Json::raw));
+    }
+}
+
+fn says(value: Json<'_>, word: &str) -> bool {
+    value.text().is_some_and(|text| text.is(word))
+}
+
+/// Writes fields; the values of a name that comes more than once become a list under it.
+pub(crate) fn write_fields<'a, V: Copy>(
+    w: &mut Writer<'_>,
+    fields: &[(Text<'a>, V)],
+    repeats: bool,
+    json: impl Fn(V) -> &'a str,
+) {
+    if !repeats {
+        for (name, value) in fields {
+            w.name(*name);
+            w.raw(json(*value));
+            w.raw(",");
+        }
+        return;
+    }
+    let mut groups: Vec<(Text<'a>, Vec<V>)> = Vec::new();
+    let mut places = std::collections::HashMap::new();
+    for (name, value) in fields {
+        let place = *places.entry(name.unescape()).or_insert(groups.len());
+        match groups.get_mut(place) {
+            Some((_, values)) => values.push(*value),
+            None => groups.push((*name, vec![*value])),
+        }
+    }
+    for (name, values) in groups {
+        w.name(name);
+        if let [value] = values[..] {
+            w.raw(json(value));
+            w.raw(",");
+        } else {
+            let list = w.array("");
+            for value in values {
+                w.raw(json(value));
+                w.raw(",");
+            }
+            w.close(list);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(fields: &str) -> (String, bool, bool) {
+        let record_text = format!("{{{fields}}}");
+        let record = Record::read(&record_text).unwrap();
+        let rewritten = Rewritten::new(&record);
+        let parameters = Parameters::read(&record, &rewritten);
+        let mut out = Vec::new();
+        let mut writer = Writer::new(&mut out);
+        let object = writer.object("");
+        parameters.write(&mut writer);
+        writer.close(object);
+        writer.finish();
+        (String::from_utf8(out).unwrap(), parameters.parameters_exact, parameters.properties_exact)
+    }
+
+    #[test]
+    fn each_form_becomes_pairs() {
+        for (fields, expected, exact) in [
+            (
+                r#""Parameters":[{"Name":"A","Value":"1"},{"Name":"B","Value":""}]"#,
+                r#"{"A":"1","B":""}"#,
+                true,
+            ),
+            (
+                r#""Parameters":[{"Value":["x",2],"Name":"A"},{"Name":"B"}]"#,
+                r#"{"A":["x",2],"B":null}"#,
+                true,
+            ),
+            (r#""Parameters":[{"Name":"A","Value":1,"More":2}]"#, r#"{"A":1}"#, false),
+            (r#""Parameters":[{"Value":1}]"#, "{}", false),
+            (r#""Parameters":[1,"x",null]"#, "{}", false),
+            (r#""Parameters":{"Name":"A","Value":"1"}"#, r#"{"A":"1"}"#, true),
+            (r#""Parameters":{"Identity":"x","Name":"y"}"#, r#"{"Identity":"x","Name":"y"}"#, true),
+            (r#""Parameters":null"#, "{}", false),
+            (r#""Parameters":[]"#, "{}", false),
+            (r#""Parameters":"""#, "{}", false),
+            (
+                r#""Parameters":"-Identity \"x y\" -QuarantineTypes (\"Bulk\",\"Spam\") -Force""#,
+                r#"{"Identity":"x y","QuarantineTypes":["Bulk","Spam"],"Force":"True"}"#,
+                false,
+            ),
+            (r#""Parameters":"[{\"Name\":\"A\",\"Value\":\"1\"}]""#, r#"{"A":"1"}"#, false),
+            (r#""Parameters":"[{\"Name\":\"A\"""#, "{}", false),
+            (
+                r#""Parameters":["@{Name=A; Value=x; y}","@{Name=B; Value=}"]"#,
+                r#"{"A":"x; y","B":""}"#,
+                false,
+            ),
+        ] {
+            let (written, parameters_exact, _) = data(fields);
+            assert_eq!((written.as_str(), parameters_exact), (expected, exact), "{fields}");
+        }
+    }
+
+    #[test]
+    fn names_that_come_twice_become_lists() {
+        let (written, parameters, properties) = data(
+            r#""Parameters":[{"Name":"A","Value":"1"},{"Name":"B","Value":2},{"Name":"\u0041","Value":null}],"OperationProperties":[{"Name":"A","Value":"3"}]"#,
+        );
+        assert_eq!(written, r#"{"A":["1",null,"3"],"B":2}"#);
+        assert!(parameters && properties);
+    }
+
+    #[test]
+    fn values_are_found_in_any_case() {
+        let text =
+            r#"{"Parameters":[{"Name":"deletemessage","Value":"True"},{"Name":"A","Value":"$false"}]}"#;
+        let record = Record::read(text).unwrap();
+        let rewritten = Rewritten::new(&record);
+        let parameters = Parameters::read(&record, &rewritten);
+        assert!(parameters.is_true("DeleteMessage") && !parameters.is_false("DeleteMessage"));
+        assert!(parameters.is_false("a") && !parameters.is_true("a"));
+        assert!(!parameters.is_true("B") && !parameters.is_false("B"));
+    }
+}

@@ -1,0 +1,360 @@
+//! A record as it was understood: what every view needs to know of it, worked out once.
+
+use std::borrow::Cow;
+
+use schemas::{RecordFacts, record_type::record_type_number, time::parse_utc};
+
+use crate::{
+    Origin,
+    address::{Address, Host, is_host_name, parse_address},
+    json::{Json, Text},
+    operation::{Cmdlet, Meaning, Source, meaning},
+    parameters::{Parameters, Rewritten},
+    record::{Field, FieldSet, Record},
+};
+
+/// A record with what it means.
+#[derive(Debug)]
+pub(crate) struct Reading<'a> {
+    pub(crate) record: &'a Record<'a>,
+    pub(crate) origin: &'a Origin<'a>,
+    /// The record's position in its blob.
+    pub(crate) position: u32,
+    pub(crate) source: Source,
+    /// Whether this is about Exchange at all.
+    pub(crate) exchange: bool,
+    pub(crate) record_type: Option<i64>,
+    pub(crate) operation: Option<Text<'a>>,
+    pub(crate) cmdlet: Option<Cmdlet<'a>>,
+    pub(crate) meaning: Meaning,
+    pub(crate) time: Time,
+    pub(crate) client: Option<Client<'a>>,
+    pub(crate) server: Option<Server<'a>>,
+    pub(crate) parameters: Parameters<'a>,
+    /// `AppAccessContext`, which is documented as a list and comes as an object.
+    pub(crate) context: Option<Json<'a>>,
+}
+
+/// When it happened, in milliseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Time {
+    pub(crate) ms: i64,
+    pub(crate) source: TimeSource,
+}
+
+/// Where a time was taken from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TimeSource {
+    /// `CreationTime`, in the form that nearly every record has, `2015-06-29T20:03:19`.
+    Plain,
+    /// `CreationTime` in any other form.
+    Record,
+    /// The record does not say; this is when its blob was made available, by the blob's name.
+    Blob,
+    /// Nothing says when.
+    Nowhere,
+}
+
+/// The first address of a record that can be read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Client<'a> {
+    pub(crate) address: Address<'a>,
+    /// The fields that the address says everything of.
+    pub(crate) told: FieldSet,
+}
+
+/// `OriginatingServer`, `HOST (15.20.4129.032)`: a server and the build that it runs. The number is no address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Server<'a> {
+    pub(crate) host: &'a str,
+    pub(crate) build: Option<&'a str>,
+}
+
+/// Record types of Exchange whose operations are done to a mailbox.
+const MAILBOX_TYPES: [i64; 4] = [2, 3, 19, 50];
+
+impl<'a> Reading<'a> {
+    pub(crate) fn new(
+        record: &'a Record<'a>,
+        rewritten: &'a Rewritten,
+        origin: &'a Origin<'a>,
+        position: u32,
+    ) -> Self {
+        let record_type = record.get(Field::RecordType).and_then(record_type_of);
+        let operation = record.text(Field::Operation);
+        let cmdlet = operation.and_then(Text::plain).and_then(Cmdlet::named);
+        let workload = record.text(Field::Workload);
+        let exchange = matches!(record_type, Some(1 | 2 | 3 | 19 | 50 | 101))
+            || workload.is_some_and(|workload| workload.is("Exchange"));
+        let source = match record_type {
+            Some(1) => Source::ExchangeAdmin,
+            Some(number) if MAILBOX_TYPES.contains(&number) => Source::ExchangeMailbox,
+            // Without a record type the form of the operation decides.
+            None if exchange && cmdlet.is_some() => Source::ExchangeAdmin,
+            _ if exchange => Source::ExchangeMailbox,
+            _ => Source::Elsewhere,
+        };
+        let context = record.get(Field::AppAccessContext);
+        Self {
+            record,
+            origin,
+            position,
+            source,
+            exchange,
+            record_type,
+            operation,
+            cmdlet,
+            meaning: meaning(operation, cmdlet, source),
+            time: time(record, origin),
+            client: client(record),
+            server: record.text(Field::OriginatingServer).and_then(server),
+            parameters: Parameters::read(record, rewritten),
+            context: context.and_then(|context| context.each().next()),
+        }
+    }
+
+    /// What a sink may know of the record.
+    pub(crate) fn facts(&self) -> Facts<'a> {
+        let text = |field| self.record.text(field).map_or(Cow::Borrowed(""), Text::unescape);
+        let mailbox_guid = text(Field::MailboxGuid);
+        let mailbox = match (self.record.text(Field::MailboxOwnerUpn), self.administered_mailbox()) {
+            (Some(owner), _) => owner.unescape(),
+            (None, Some(owner)) => Cow::Borrowed(owner),
+            (None, None) => mailbox_guid.clone(),
+        };
+        Facts {
+            id: text(Field::Id),
+            user: text(Field::UserId),
+            mailbox,
+            mailbox_guid,
+            operation: text(Field::Operation),
+            workload: text(Field::Workload),
+            time_ms: matches!(self.time.source, TimeSource::Plain | TimeSource::Record)
+                .then_some(self.time.ms),
+            client: self.client.map(|client| client.address.host),
+            record_type: self.record_type,
+        }
+    }
+
+    /// The owner of the mailbox that an admin's cmdlet was about, when the cmdlet names it by its address.
+    pub(crate) fn administered_mailbox(&self) -> Option<&'a str> {
+        let cmdlet = self.cmdlet.filter(|_| self.source == Source::ExchangeAdmin)?;
+        let about_mailbox =
+            cmdlet.noun_has("Mailbox") || cmdlet.noun_is(&["RecipientPermission", "InboxRule"]);
+        let of = |name| {
+            let text = self.parameters.text(name)?.plain()?;
+            // A folder is named behind its mailbox: `cfo@contoso.com:\Calendar`.
+            Some(text.split(':').next().unwrap_or(text)).filter(|owner| is_email(owner))
+        };
+        if about_mailbox { of("Mailbox").or_else(|| of("Identity")) } else { None }
+    }
+
+    /// A text of `AppAccessContext`.
+    pub(crate) fn context_text(&self, name: &str) -> Option<Text<'a>> {
+        self.context?.get_text(name)
+    }
+
+    /// The application that acted, and the field it was found in.
+    pub(crate) fn app_id(&self) -> Option<Text<'a>> {
+        self.record
+            .text(Field::ClientAppId)
+            .or_else(|| self.context_text("ClientAppId"))
+            .or_else(|| self.record.text(Field::AppId))
+            .or_else(|| self.record.text(Field::ApplicationId))
+    }
+
+    /// Whether the actor owns the mailbox; by their SIDs, else by their addresses, and `None` when neither can be told.
+    pub(crate) fn is_owner(&self) -> Option<bool> {
+        let text = |field| self.record.text(field);
+        if let (Some(actor), Some(owner)) = (text(Field::LogonUserSid), text(Field::MailboxOwnerSid)) {
+            // The owner of a linked mailbox logs on with the account that it is linked to.
+            let linked =
+                text(Field::MailboxOwnerMasterAccountSid).is_some_and(|linked| linked.is_text(actor));
+            return Some(actor.is_text(owner) || linked);
+        }
+        Some(text(Field::UserId)?.is_text(text(Field::MailboxOwnerUpn)?))
+    }
+}
+
+/// [`RecordFacts`] before they are borrowed.
+#[derive(Debug)]
+pub(crate) struct Facts<'a> {
+    id: Cow<'a, str>,
+    user: Cow<'a, str>,
+    mailbox: Cow<'a, str>,
+    pub(crate) mailbox_guid: Cow<'a, str>,
+    operation: Cow<'a, str>,
+    workload: Cow<'a, str>,
+    time_ms: Option<i64>,
+    client: Option<Host<'a>>,
+    record_type: Option<i64>,
+}
+
+impl Facts<'_> {
+    pub(crate) fn borrow(&self, tags: u32) -> RecordFacts<'_> {
+        RecordFacts {
+            id: &self.id,
+            time_ms: self.time_ms,
+            user: &self.user,
+            mailbox: &self.mailbox,
+            operation: &self.operation,
+            workload: &self.workload,
+            client_ip: self.client.as_ref().map_or("", Host::as_str),
+            record_type: self.record_type,
+            tags,
+        }
+    }
+}
+
+/// The number of a record type that stands there as a number, as text, or by its name.
+fn record_type_of(value: Json<'_>) -> Option<i64> {
+    value.int().or_else(|| record_type_number(value.text()?.plain()?))
+}
+
+fn time(record: &Record<'_>, origin: &Origin<'_>) -> Time {
+    let written = record.text(Field::CreationTime);
+    if let Some(time) = written.and_then(|text| parse_utc(&text.unescape())) {
+        let source = if written.is_some_and(is_plain) { TimeSource::Plain } else { TimeSource::Record };
+        return Time { ms: time.timestamp_millis(), source };
+    }
+    match blob_time(origin.content_id) {
+        Some(ms) => Time { ms, source: TimeSource::Blob },
+        None => Time { ms: 0, source: TimeSource::Nowhere },
+    }
+}
+
+/// `YYYY-MM-DDTHH:MM:SS`, and no leap second.
+fn is_plain(text: Text<'_>) -> bool {
+    let raw = text.raw().as_bytes();
+    raw.len() == 19 && raw[10] == b'T' && !raw.ends_with(b"60")
+}
+
+/// When a blob was made available, by the second time stamp in its name:
+/// `20200705152230936019353$20200705152411486034089$audit_exchange$…` (seen on the wire; not documented).
+fn blob_time(content_id: &str) -> Option<i64> {
+    let stamp = content_id.split('$').nth(1)?;
+    let digits = stamp.get(..17).filter(|_| stamp.bytes().all(|b| b.is_ascii_digit()))?;
+    let part = |from: usize, to: usize| &digits[from..to];
+    let text = format!(
+        "{}-{}-{}T{}:{}:{}.{}",
+        part(0, 4),
+        part(4, 6),
+        part(6, 8),
+        part(8, 10),
+        part(10, 12),
+        part(12, 14),
+        part(14, 17)
+    );
+    Some(parse_utc(&text)?.timestamp_millis())
+}
+
+/// The address fields in the order in which they are believed: that of the client, then those that may be a proxy's.
+pub(crate) const ADDRESS_FIELDS: [Field; 4] =
+    [Field::ClientIpAddress, Field::ClientIp, Field::ActorIpAddress, Field::ActorIp];
+
+fn client<'a>(record: &Record<'a>) -> Option<Client<'a>> {
+    let mut named = None;
+    for field in ADDRESS_FIELDS {
+        let Some(text) = record.text(field).and_then(Text::plain) else { continue };
+        let Some(address) = parse_address(text) else { continue };
+        match address.host {
+            Host::Ip(_) => return Some(told(record, address, text)),
+            Host::Name(_) => named = named.or(Some((address, text))),
+        }
+    }
+    named.map(|(address, text)| told(record, address, text))
+}
+
+fn told<'a>(record: &Record<'a>, address: Address<'a>, text: &str) -> Client<'a> {
+    let mut told = FieldSet::default();
+    for field in ADDRESS_FIELDS {
+        let said = record.text(field).and_then(Text::plain);
+        if said.is_some_and(|said| said == address.host.as_str() || address.exact && said == text) {
+            told.insert(field);
+        }
+    }
+    Client { address, told }
+}
+
+fn server(text: Text<'_>) -> Option<Server<'_>> {
+    let mut raw = text.raw();
+    // The line break at the end is still an escape here.
+    while let Some(shorter) = [r"\r", r"\n", " "].into_iter().find_map(|end| raw.strip_suffix(end)) {
+        raw = shorter;
+    }
+    let (host, build) = match raw.split_once(" (") {
+        Some((host, rest)) => (host, Some(rest.strip_suffix(')')?)),
+        None => (raw, None),
+    };
+    let digits = |build: &str| {
+        !build.is_empty() && build.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b':'))
+    };
+    (is_host_name(host) && build.is_none_or(digits)).then_some(Server { host, build })
+}
+
+/// Whether OCSF takes a text for an email address (its type `email_t`). Takes text with escapes unresolved too; what has
+/// one is none.
+pub(crate) fn is_email(text: &str) -> bool {
+    let Some((local, domain)) = text.split_once('@') else { return false };
+    let local_byte = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+,-./=?^_`{|}~".contains(&b);
+    let domain_byte = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+    let Some((label, rest)) = domain.split_once('.') else { return false };
+    !local.is_empty()
+        && local.bytes().all(local_byte)
+        && !label.is_empty()
+        && label.bytes().all(domain_byte)
+        && !rest.is_empty()
+        && rest.bytes().all(|b| domain_byte(b) || b == b'.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_taken_apart_and_a_build_is_no_address() {
+        for (text, expected) in [
+            (r#""VI1PR04MB5056 (15.20.4129.032)\r\n""#, Some(("VI1PR04MB5056", Some("15.20.4129.032")))),
+            (r#""AM6PR01MB4535 (15.20.225.32)\n""#, Some(("AM6PR01MB4535", Some("15.20.225.32")))),
+            (r#""AM6PR01MB4535""#, Some(("AM6PR01MB4535", None))),
+            (r#""[SOMETHING (10.555.1.2)]""#, None),
+            (r#""A (B)""#, None),
+            (r#""A\\n""#, None),
+            (r#""\r\n""#, None),
+        ] {
+            let found = server(crate::json::scan::scan_value(text).unwrap().text().unwrap());
+            assert_eq!(found.map(|server| (server.host, server.build)), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_addresses_that_the_schema_takes_are_addresses() {
+        for good in ["a@b.c", "first.last+tag@sub.example.com", "O'Neil@x-y.org", "a,b/c@d.e", "x@y..z"] {
+            assert!(is_email(good), "{good}");
+        }
+        for bad in [
+            "",
+            "@",
+            "a@b",
+            "a@.b",
+            "a@b.",
+            "a b@c.d",
+            "a@b@c.d",
+            "NT AUTHORITY\\SYSTEM",
+            "é@b.c",
+            "a@é.c",
+            "S-1-5-18",
+        ] {
+            assert!(!is_email(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_blob_tells_when_it_was_made_available() {
+        let name = "20200705152230936019353$20200705152411486034089$audit_exchange$Audit_Exchange$emea0036";
+        assert_eq!(blob_time(name), Some(1_593_962_651_486));
+        for name in ["", "a$b", "1$2", "20200705152230936019353", "x$20209905152411486034089$y"] {
+            assert_eq!(blob_time(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! A record as its fields: each known name has a place of its own, everything else is kept in order.
+
+use crate::json::{Fault, Json, Text, scan_object};
+
+macro_rules! fields {
+    ($($field:ident = $name:literal,)*) => {
+        /// A field that the mapping knows, by its name on the wire.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u8)]
+        pub(crate) enum Field { $(#[doc = $name] $field,)* }
+
+        /// Every known field, in the order of [`Field`].
+        pub(crate) const FIELDS: &[Field] = &[$(Field::$field,)*];
+        const NAMES: &[&str] = &[$($name,)*];
+        const KEYS: &[&str] = &[$(concat!("\"", $name, "\":"),)*];
+    };
+}
+
+// Source: Office 365 Management Activity API schema (common, Exchange Admin and Exchange Mailbox schemas), and the same
+// records on the wire, which spell some names in another way.
+fields! {
+    Id = "Id",
+    RecordType = "RecordType",
+    CreationTime = "CreationTime",
+    Operation = "Operation",
+    OrganizationId = "OrganizationId",
+    OrganizationName = "OrganizationName",
+    UserType = "UserType",
+    UserKey = "UserKey",
+    Workload = "Workload",
+    ResultStatus = "ResultStatus",
+    ObjectId = "ObjectId",
+    UserId = "UserId",
+    ClientIp = "ClientIP",
+    ClientIpAddress = "ClientIPAddress",
+    ActorIpAddress = "ActorIpAddress",
+    ActorIp = "ActorIP",
+    AppAccessContext = "AppAccessContext",
+    Version = "Version",
+    ModifiedObjectResolvedName = "ModifiedObjectResolvedName",
+    Parameters = "Parameters",
+    OperationProperties = "OperationProperties",
+    ModifiedProperties = "ModifiedProperties",
+    ExternalAccess = "ExternalAccess",
+    OriginatingServer = "OriginatingServer",
+    DeviceId = "DeviceId",
+    TokenObjectId = "TokenObjectId",
+    TokenTenantId = "TokenTenantId",
+    TokenType = "TokenType",
+    AuthType = "AuthType",
+    AppId = "AppId",
+    ApiId = "APIId",
+    ClientAppId = "ClientAppId",
+    HostAppId = "HostAppId",
+    SessionId = "SessionId",
+    LogonType = "LogonType",
+    InternalLogonType = "InternalLogonType",
+    MailboxGuid = "MailboxGuid",
+    MailboxOwnerUpn = "MailboxOwnerUPN",
+    MailboxOwnerSid = "MailboxOwnerSid",
+    MailboxOwnerMasterAccountSid = "MailboxOwnerMasterAccountSid",
+    DestMailboxId = "DestMailboxId",
+    DestMailboxOwnerUpn = "DestMailboxOwnerUPN",
+    DestMailboxOwnerSid = "DestMailboxOwnerSid",
+    DestMailboxOwnerMasterAccountSid = "DestMailboxOwnerMasterAccountSid",
+    CrossMailboxOperation = "CrossMailboxOperation",
+    CrossMailboxOperations = "CrossMailboxOperations",
+    LogonUserSid = "LogonUserSid",
+    LogonUserDisplayName = "LogonUserDisplayName",
+    ClientInfoString = "ClientInfoString",
+    ClientMachineName = "ClientMachineName",
+    ClientProcessName = "ClientProcessName",
+    ClientVersion = "ClientVersion",
+    ClientRequestId = "ClientRequestId",
+    RequestId = "RequestId",
+    ActorInfoString = "ActorInfoString",
+    RecipientCount = "recipientCount",
+    RecipientCountUpper = "RecipientCount",
+    RecipientList = "recipientList",
+    RecipientListUpper = "RecipientList",
+    SaveToSentItems = "SaveToSentItems",
+    SendAsUserSmtp = "SendAsUserSmtp",
+    SendAsUserSmpt = "SendAsUserSmpt",
+    SendAsUserMailboxGuid = "SendAsUserMailboxGuid",
+    SendOnBehalfOfUserSmtp = "SendOnBehalfOfUserSmtp",
+    SendOnBehalfOfUserSmpt = "SendOnBehalfOfUserSmpt",
+    SendOnBehalfOfUserMailboxGuid = "SendOnBehalfOfUserMailboxGuid",
+    OperationCount = "OperationCount",
+    Folder = "Folder",
+    DestFolder = "DestFolder",
+    Folders = "Folders",
+    Item = "Item",
+    AffectedItems = "AffectedItems",
+    Messages = "Messages",
+    UserAgent = "UserAgent",
+    CorrelationId = "CorrelationId",
+    ApplicationId = "ApplicationId",
+    ApplicationDisplayName = "ApplicationDisplayName",
+    ItemType = "ItemType",
+}
+
+const COUNT: usize = NAMES.len();
+
+impl Field {
+    /// Its name on the wire.
+    pub(crate) fn name(self) -> &'static str {
+        NAMES[self as usize]
+    }
+
+    /// Its name as a JSON key with the colon.
+    pub(crate) fn key(self) -> &'static str {
+        KEYS[self as usize]
+    }
+
+    #[inline]
+    fn named(name: &str) -> Option<Self> {
+        let mut slot = hash(name.as_bytes());
+        loop {
+            match TABLE[slot] {
+                0 => return None,
+                entry if NAMES[entry as usize - 1] == name => return Some(FIELDS[entry as usize - 1]),
+                _ => slot = (slot + 1) % TABLE.len(),
+            }
+        }
+    }
+}
+
+/// Open addressing over the names, filled when this is compiled; 0 stands for a free slot.
+static TABLE: [u8; 512] = {
+    let mut table = [0; 512];
+    let mut index = 0;
+    while index < COUNT {
+        let mut slot = hash(NAMES[index].as_bytes());
+        while table[slot] != 0 {
+            slot = (slot + 1) % 512;
+        }
+        index += 1;
+        table[slot] = index as u8;
+    }
+    table
+};
+
+#[inline]
+const fn hash(name: &[u8]) -> usize {
+    if name.is_empty() {
+        return 0;
+    }
+    let (first, middle, last) =
+        (name[0] as usize, name[name.len() / 2] as usize, name[name.len() - 1] as usize);
+    (name.len() * 61 + first * 7 + middle * 29 + last * 113) % 512
+}
+
+/// A set of known fields.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct FieldSet(u128);
+
+const _: () = assert!(COUNT <= 128, "a FieldSet has a bit for every field");
+
+impl FieldSet {
+    #[inline]
+    pub(crate) fn insert(&mut self, field: Field) {
+        self.0 |= 1 << field as u32;
+    }
+
+    #[inline]
+    pub(crate) fn contains(self, field: Field) -> bool {
+        self.0 >> (field as u32) & 1 == 1
+    }
+}
+
+/// A record whose text was checked.
+#[derive(Debug)]
+pub(crate) struct Record<'a> {
+    known: [Option<Json<'a>>; COUNT],
+    present: FieldSet,
+    /// Fields that the mapping does not know, and what comes after the first field of a known name.
+    others: Vec<(Text<'a>, Json<'a>)>,
+    repeats: bool,
+}
+
+impl<'a> Record<'a> {
+    /// Reads a record from text that is one JSON object.
+    pub(crate) fn read(text: &'a str) -> Result<Self, Fault> {
+        let mut record =
+            Self { known: [None; COUNT], present: FieldSet::default(), others: Vec::new(), repeats: false };
+        scan_object(text, |name, value| record.put(name, value))?;
+        record.repeats |= has_repeats(&record.others);
+        Ok(record)
+    }
+
+    #[inline]
+    fn put(&mut self, name: Text<'a>, value: Json<'a>) {
+        let field = match name.plain() {
+            Some(name) => Field::named(name),
+            None => Field::named(&name.unescape()),
+        };
+        match field {
+            Some(field) if self.known[field as usize].is_none() => {
+                self.known[field as usize] = Some(value);
+                self.present.insert(field);
+            }
+            _ => {
+                self.repeats |= field.is_some();
+                self.others.push((name, value));
+            }
+        }
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, field: Field) -> Option<Json<'a>> {
+        self.known[field as usize]
+    }
+
+    /// A field that holds a string which is not empty.
+    #[inline]
+    pub(crate) fn text(&self, field: Field) -> Option<Text<'a>> {
+        self.known[field as usize]?.text().filter(|text| !text.is_empty())
+    }
+
+    /// The known fields that are there and not in `used`, in the order of [`Field`].
+    pub(crate) fn unused(&self, used: FieldSet) -> impl Iterator<Item = (Field, Json<'a>)> + '_ {
+        let mut left = self.present.0 & !used.0;
+        std::iter::from_fn(move || {
+            if left == 0 {
+                return None;
+            }
+            let field = FIELDS[left.trailing_zeros() as usize];
+            left &= left - 1;
+            Some((field, self.known[field as usize]?))
+        })
+    }
+
+    /// Unknown fields, and repeated ones.
+    pub(crate) fn others(&self) -> &[(Text<'a>, Json<'a>)] {
+        &self.others
+    }
+
+    /// Whether a name occurs twice.
+    pub(crate) fn has_repeats(&self) -> bool {
+        self.repeats
+    }
+}
+
+/// Whether two of the names are the same.
+pub(crate) fn has_repeats<V>(fields: &[(Text<'_>, V)]) -> bool {
+    if fields.len() <= 24 {
+        let earlier = |index: usize, name: Text<'_>| fields[..index].iter().any(|(other, _)| *other == name);
+        fields.iter().enumerate().any(|(index, (name, _))| earlier(index, *name))
+    } else {
+        let mut seen = std::collections::HashSet::with_capacity(fields.len());
+        fields.iter().any(|(name, _)| !seen.insert(name.unescape()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_found_and_others_are_not() {
+        for &field in FIELDS {
+            assert_eq!(Field::named(field.name()), Some(field));
+            assert_eq!(field.key(), format!("\"{}\":", field.name()));
+        }
+        for name in ["", "id", "Idd", "clientip", "RECIPIENTLIST", "Operatiom"] {
+            assert_eq!(Field::named(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_first_of_a_name_counts_and_nothing_is_lost() {
+        let text = r#"{"Id":"1","X":1,"I\u0064":"2","Item":null,"X":2,"Operation":""}"#;
+        let record = Record::read(text).unwrap();
+        assert_eq!(record.text(Field::Id).unwrap().raw(), "1");
+        assert!(record.text(Field::Operation).is_none() && record.get(Field::Operation).is_some());
+        assert!(record.has_repeats());
+        let others: Vec<_> = record.others().iter().map(|(name, value)| (name.raw(), value.raw())).collect();
+        assert_eq!(others, [("X", "1"), ("I\\u0064", "\"2\""), ("X", "2")]);
+        let mut used = FieldSet::default();
+        used.insert(Field::Id);
+        let unused: Vec<_> = record.unused(used).map(|(field, _)| field).collect();
+        assert_eq!(unused, [Field::Operation, Field::Item]);
+    }
+
+    #[test]
+    fn repeats_are_seen_in_long_records_too() {
+        let mut text: String = (0..100).map(|n| format!("\"N{n}\":{n},")).collect();
+        assert!(!Record::read(&format!("{{{text}\"a\":1}}")).unwrap().has_repeats());
+        text.push_str("\"N\\u0037\":0,");
+        assert!(Record::read(&format!("{{{text}\"a\":1}}")).unwrap().has_repeats());
+    }
+}

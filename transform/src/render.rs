@@ -1,0 +1,130 @@
+//! The way of a record: checked, understood, filtered, written.
+
+use std::borrow::Cow;
+
+use schemas::{ContentType, Rendered, TenantId, Unrenderable};
+
+use crate::{
+    Filter, RenderOptions, View,
+    json::{
+        Fault,
+        repair::{Repair, repair},
+    },
+    ocsf,
+    parameters::Rewritten,
+    reading::Reading,
+    record::Record,
+    view,
+};
+
+/// Where a record comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin<'a> {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Its name in the configuration.
+    pub tenant_name: &'a str,
+    /// The content type whose feed listed the blob.
+    pub content_type: ContentType,
+    /// The blob.
+    pub content_id: &'a str,
+}
+
+/// Renders records for one sink.
+#[derive(Debug, Clone)]
+pub struct Renderer {
+    options: RenderOptions,
+}
+
+impl Renderer {
+    /// A renderer with these options.
+    #[must_use]
+    pub fn new(options: RenderOptions) -> Self {
+        Self { options }
+    }
+
+    /// The options that it was made with.
+    #[must_use]
+    pub fn options(&self) -> &RenderOptions {
+        &self.options
+    }
+
+    /// Renders the record at `position` of its blob. Appends it to `out`, or counts it as filtered, or adds a dead letter.
+    pub fn render(
+        &self,
+        record: &[u8],
+        position: u32,
+        origin: &Origin<'_>,
+        filter: &Filter,
+        out: &mut Rendered,
+    ) {
+        if let Err(reason) = self.try_render(record, position, origin, filter, out) {
+            out.undo_record();
+            out.unrenderable.push(Unrenderable { position, reason });
+        }
+    }
+
+    fn try_render(
+        &self,
+        bytes: &[u8],
+        position: u32,
+        origin: &Origin<'_>,
+        filter: &Filter,
+        out: &mut Rendered,
+    ) -> Result<(), String> {
+        let text =
+            std::str::from_utf8(bytes).map_err(|e| format!("it is not UTF-8 at byte {}", e.valid_up_to()))?;
+        let line = on_one_line(text, self.options.view);
+        match Record::read(&line) {
+            Ok(record) => self.write(bytes, &line, &record, position, origin, filter, out),
+            Err(Fault::ControlCharacter { .. } | Fault::LoneSurrogate { .. }) => {
+                let repaired = repair(text, Repair::Everything);
+                let record = Record::read(&repaired).map_err(|fault| fault.to_string())?;
+                // The raw view keeps what is wrong with a record, as long as it stays on its line.
+                let line =
+                    if self.options.view == View::Raw { repair(text, Repair::Lines) } else { String::new() };
+                self.write(bytes, &line, &record, position, origin, filter, out);
+            }
+            Err(fault) => return Err(fault.to_string()),
+        }
+        Ok(())
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call each for a record that was good and for one that was repaired"
+    )]
+    fn write(
+        &self,
+        bytes: &[u8],
+        line: &str,
+        record: &Record<'_>,
+        position: u32,
+        origin: &Origin<'_>,
+        filter: &Filter,
+        out: &mut Rendered,
+    ) {
+        let rewritten = Rewritten::new(record);
+        let reading = Reading::new(record, &rewritten, origin, position);
+        let facts = reading.facts();
+        let tags = 0;
+        if !filter.keeps(&facts.borrow(tags), &facts.mailbox_guid, origin) {
+            out.filtered += 1;
+            return;
+        }
+        match self.options.view {
+            View::Raw => view::raw::write(line, out.buffer()),
+            _ => ocsf::write(&reading, &self.options, bytes, out.buffer()),
+        }
+        out.end_record(position, facts.borrow(tags));
+    }
+}
+
+/// The record without line breaks. A record that has none, and that is nearly every one, is not touched.
+fn on_one_line(text: &str, view: View) -> Cow<'_, str> {
+    if memchr::memchr2(b'\n', b'\r', text.as_bytes()).is_none() {
+        return Cow::Borrowed(text);
+    }
+    let what = if view == View::Raw { Repair::Lines } else { Repair::Everything };
+    Cow::Owned(repair(text, what))
+}

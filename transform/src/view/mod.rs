@@ -1,0 +1,3 @@
+//! The shapes of an event beside OCSF.
+
+pub(crate) mod raw;

@@ -1,0 +1,6 @@
+//! `raw`: the record's own bytes, on one line.
+
+/// Copies the record, whose line breaks were taken out before.
+pub(crate) fn write(line: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(line.trim_matches([' ', '\t']).as_bytes());
+}
