@@ -6,7 +6,7 @@
 //!
 //! It fills an index with ids of 192 hours in the order in which they would arrive: nine of ten belong to the latest
 //! three hours, the others to any earlier one. Then it looks up ids, 99 of 100 of them unknown, with the same
-//! locality and without any, and at last does what the ledger does with 100,000 new records. Without `--bench`, as
+//! locality and without any. Before and after, it does what the ledger does with 100,000 new records. Without `--bench`, as
 //! `cargo test --benches` runs it, it does the same with a few ids and fails when the answers are wrong.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its results")]
@@ -46,6 +46,12 @@ fn main() -> Result<()> {
     println!("{ids} ids over {HOURS} hours");
     let load = Load { ids };
     let idle = anonymous_memory()?;
+    let empty = dir.path().join("empty");
+    let mut index = DuplicateIndex::open(&empty, SECRET, Checkpoint::default(), 8, load.day(0))?;
+    spool(&mut index, load.day(0), "look-up and insert, durable, empty index")?;
+    drop(index);
+    fs::remove_dir_all(empty)?;
+
     let mut index = DuplicateIndex::open(dir.path(), SECRET, Checkpoint::default(), 8, load.day(0))?;
     let mut peak = 0;
     let clock = Clock::start()?;
@@ -93,19 +99,7 @@ fn main() -> Result<()> {
         }
     }
 
-    let mut random = Random(8);
-    let clock = Clock::start()?;
-    for group in 0..20 {
-        for number in 0..5_000 {
-            let key = key(HOURS + 1, random.next(), random.next());
-            if index.owner_of(FEED, &key, today)?.is_none() {
-                index.stage(FEED, &key, Owner(group * 50 + number / 100), today);
-            }
-        }
-        index.sync()?;
-        index.committed()?;
-    }
-    clock.report("look-up and insert, new hour, durable", 100_000)?;
+    spool(&mut index, today, "look-up and insert, durable, large index")?;
     peak = peak.max(anonymous_memory()?);
 
     let stats = index.stats();
@@ -120,6 +114,23 @@ fn main() -> Result<()> {
     );
     println!("{:44} {:>8.1} MB at most, {:.1} MB before", "anonymous memory (RssAnon)", mb(peak), mb(idle));
     Ok(())
+}
+
+/// Does what the ledger does with 100,000 new records of the latest hour, 5,000 in a commit.
+fn spool(index: &mut DuplicateIndex, today: Day, name: &str) -> Result<()> {
+    let mut random = Random(8);
+    let clock = Clock::start()?;
+    for group in 0..20 {
+        for number in 0..5_000 {
+            let key = key(HOURS, random.next(), random.next());
+            if index.owner_of(FEED, &key, today)?.is_none() {
+                index.stage(FEED, &key, Owner(group * 50 + number / 100), today);
+            }
+        }
+        index.sync()?;
+        index.committed()?;
+    }
+    clock.report(name, 100_000)
 }
 
 /// What is put into the index: the numbered records, in the order in which they arrive.
