@@ -1,0 +1,251 @@
+//! `[sinks.NAME]`: one destination. A new kind of sink is one variant of [`SinkKind`], one word of [`SinkType`] and
+//! one function that reads its own keys.
+
+use std::{
+    num::{NonZeroU32, NonZeroU64},
+    path::PathBuf,
+    time::Duration,
+};
+
+use schemas::{SinkName, TenantId};
+use transform::{
+    filter::{Filter, Match},
+    options::{ClassPolicy, OcsfVersion, RawData, RenderOptions, View},
+};
+
+use super::{
+    reader::{Section, nearest},
+    tenant::TenantConfig,
+    value::{Bytes, FileMode, Keyword},
+};
+
+/// A destination as configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SinkConfig {
+    /// The name of its section: a key in the ledger.
+    pub(crate) name: SinkName,
+    /// What it is, with the keys of its kind.
+    pub(crate) kind: SinkKind,
+    /// In which shape it wants the records. What a tenant adds to it is not in here: see
+    /// [`SinkConfig::render_options`].
+    pub(crate) render: RenderOptions,
+    /// Whether fetching waits for it when the spool is full. An optional sink's oldest deliveries make room instead.
+    pub(crate) required: bool,
+    /// What it gets when the ledger first meets it.
+    pub(crate) start_from: StartFrom,
+    /// The most records a second.
+    pub(crate) events_per_second: Option<NonZeroU32>,
+    /// The most bytes a second, as rendered.
+    pub(crate) bytes_per_second: Option<NonZeroU64>,
+    /// Which records it wants.
+    pub(crate) filter: Filter,
+}
+
+/// The kinds of sink.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SinkKind {
+    /// Lines in files of a directory.
+    File(FileSinkConfig),
+}
+
+/// The keys of `type = "file"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FileSinkConfig {
+    /// Where the files are.
+    pub(crate) directory: PathBuf,
+    /// The size at which the live file is closed, in bytes.
+    pub(crate) rotate_bytes: u64,
+    /// The age at which it is closed.
+    pub(crate) rotate_interval: Duration,
+    /// The mode bits of the files.
+    pub(crate) mode: u32,
+    /// Their group, by name; `None` leaves it as it comes.
+    pub(crate) group: Option<String>,
+    /// How closed files are compressed.
+    pub(crate) compression: Compression,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SinkType {
+    File,
+}
+
+/// What a new sink gets first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StartFrom {
+    /// Everything that the spool still holds.
+    Spooled,
+    /// Only what comes from then on.
+    Now,
+}
+
+/// How closed files are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compression {
+    /// Not at all.
+    None,
+    /// gzip, `.gz`.
+    Gzip,
+    /// Zstandard, `.zst`.
+    Zstd,
+}
+
+impl Keyword for SinkType {
+    const WORDS: &'static [(&'static str, Self)] = &[("file", Self::File)];
+}
+
+impl Keyword for View {
+    const WORDS: &'static [(&'static str, Self)] = &[("ocsf", Self::Ocsf), ("raw", Self::Raw)];
+}
+
+impl Keyword for StartFrom {
+    const WORDS: &'static [(&'static str, Self)] = &[("spooled", Self::Spooled), ("now", Self::Now)];
+}
+
+impl Keyword for Compression {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("none", Self::None), ("gzip", Self::Gzip), ("zstd", Self::Zstd)];
+}
+
+impl Keyword for OcsfVersion {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("1.8.0", Self::V1_8), ("1.7.0", Self::V1_7), ("1.6.0", Self::V1_6), ("1.5.0", Self::V1_5)];
+}
+
+impl Keyword for ClassPolicy {
+    const WORDS: &'static [(&'static str, Self)] = &[("rich", Self::Rich), ("api_only", Self::ApiOnly)];
+}
+
+impl Keyword for RawData {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("none", Self::None), ("hash", Self::Hash), ("full", Self::Full)];
+}
+
+impl SinkConfig {
+    /// Reads the section. `None` when something in it is wrong, which is then reported. `tenants` are those that a
+    /// filter may name.
+    pub(super) fn read(name: &str, mut section: Section<'_>, tenants: &[TenantConfig]) -> Option<Self> {
+        let name: Option<SinkName> = name.parse().ok();
+        if name.is_none() {
+            section.wrong_section("cannot name a sink: use 1 to 64 letters, digits, `_` or `-`");
+        }
+        if !section.has("type") {
+            let words: Vec<_> = SinkType::WORDS.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+            section.missing("type", &format!("say what it is: {}", words.join(", ")));
+        }
+        // Without a type the section's own keys are unknown, and complaining about each would hide what matters.
+        let kind = section.keyword("type")?;
+        let (kind, default_view) = match kind {
+            SinkType::File => (read_file(&mut section).map(SinkKind::File), View::Ocsf),
+        };
+        let render = read_render(&mut section, default_view);
+        let required = section.get_or("required", true);
+        let start_from = section.keyword("start_from").unwrap_or(StartFrom::Spooled);
+        let events_per_second = section.get("events_per_second");
+        let bytes_per_second =
+            section.get("bytes_per_second").and_then(|Bytes(bytes)| NonZeroU64::new(bytes));
+        let excludes = section.has("exclude");
+        let Match { tenants: only, content_types, operations, record_types, users, mailboxes } =
+            read_match(section.section("filter"), tenants);
+        let exclude = read_match(section.section("exclude"), tenants);
+        if excludes && exclude == Match::default() {
+            section.wrong("exclude", "is empty; name what is to be left out, or leave the section out");
+        }
+        section.finish();
+        Some(Self {
+            name: name?,
+            kind: kind?,
+            render,
+            required,
+            start_from,
+            events_per_second,
+            bytes_per_second,
+            filter: Filter {
+                tenants: only,
+                content_types,
+                operations,
+                record_types,
+                users,
+                mailboxes,
+                exclude,
+            },
+        })
+    }
+}
+
+impl SinkConfig {
+    /// How a tenant's records are rendered for this sink.
+    pub(crate) fn render_options(&self, tenant: &TenantConfig) -> RenderOptions {
+        RenderOptions {
+            accepted_domains: tenant.accepted_domains.clone(),
+            first_party_apps: tenant.first_party_apps.clone(),
+            ..self.render.clone()
+        }
+    }
+}
+
+fn read_file(section: &mut Section<'_>) -> Option<FileSinkConfig> {
+    let directory: Option<PathBuf> =
+        section.require("directory", "it is where the files go, such as \"/var/log/mailtrail\"");
+    let Bytes(rotate_bytes) = section.get_or("rotate_bytes", Bytes(256 << 20));
+    let rotate_interval = section.get_or("rotate_interval", Duration::from_secs(3600));
+    let FileMode(mode) = section.get_or("mode", FileMode(0o600));
+    let group = section.get("group");
+    let compression = section.keyword("compression").unwrap_or(Compression::None);
+    Some(FileSinkConfig { directory: directory?, rotate_bytes, rotate_interval, mode, group, compression })
+}
+
+/// The keys that only OCSF events have.
+const OCSF_KEYS: [&str; 6] = ["ocsf_version", "class_policy", "raw_data", "observables", "captions", "tags"];
+
+fn read_render(section: &mut Section<'_>, default_view: View) -> RenderOptions {
+    let usual = RenderOptions::default();
+    let options = RenderOptions {
+        view: section.keyword("view").unwrap_or(default_view),
+        ocsf_version: section.keyword("ocsf_version").unwrap_or(usual.ocsf_version),
+        class_policy: section.keyword("class_policy").unwrap_or(usual.class_policy),
+        raw_data: section.keyword("raw_data").unwrap_or(usual.raw_data),
+        observables: section.get_or("observables", usual.observables),
+        captions: section.get_or("captions", usual.captions),
+        tags: section.get_or("tags", usual.tags),
+        ..usual
+    };
+    if options.view == View::Raw {
+        for key in OCSF_KEYS.into_iter().filter(|key| section.has(key)) {
+            section.wrong(key, "has no meaning for view = \"raw\", which is the record's own bytes");
+        }
+    }
+    options
+}
+
+/// The lists of `[sinks.NAME.filter]` and of `[sinks.NAME.exclude]`.
+fn read_match(mut section: Section<'_>, tenants: &[TenantConfig]) -> Match {
+    let named: Vec<String> = section.list("tenants").unwrap_or_default();
+    for name in &named {
+        check_tenant(&section, name, tenants);
+    }
+    let lists = Match {
+        tenants: named,
+        content_types: section.list("content_types").unwrap_or_default(),
+        operations: section.list("operations").unwrap_or_default(),
+        record_types: section.list("record_types").unwrap_or_default(),
+        users: section.list("users").unwrap_or_default(),
+        mailboxes: section.list("mailboxes").unwrap_or_default(),
+    };
+    section.finish();
+    lists
+}
+
+/// A filter names tenants by the names of their sections, as patterns or not, or by id, which also fits one that is
+/// no longer configured. A name that fits none would silently keep nothing.
+fn check_tenant(section: &Section<'_>, name: &str, tenants: &[TenantConfig]) {
+    let known = tenants.iter().any(|tenant| tenant.name.eq_ignore_ascii_case(name));
+    if known || name.contains(['*', '?']) || name.parse::<TenantId>().is_ok() {
+        return;
+    }
+    let hint = match nearest(name, tenants.iter().map(|tenant| tenant.name.as_str())) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None => "use the name of a [tenants.NAME] section or a tenant id".to_owned(),
+    };
+    section.wrong("tenants", format!("names {name:?}, which is no tenant; {hint}"));
+}
