@@ -37,7 +37,7 @@ Exit status: 0 ok, 1 found a problem, 2 wrong usage or configuration.";
 
 /// The command line.
 #[derive(Debug, Parser)]
-#[command(name = "mailtrail", version, about = ABOUT, after_help = AFTER_HELP, max_term_width = 110)]
+#[command(name = "mailtrail", version, about = ABOUT, after_help = AFTER_HELP, max_term_width = 100)]
 #[command(subcommand_required = true, arg_required_else_help = true, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     /// How the log looks.
@@ -101,10 +101,10 @@ Examples:
   mailtrail run --config /etc/mailtrail/mailtrail.toml
   mailtrail run --until-idle          # for cron and backfills: stops when everything is delivered
 
-SIGTERM and Ctrl-C finish what is in flight and stop within 10 seconds; nothing is lost by a kill either.
+SIGTERM and Ctrl-C finish what is in flight and stop within 10 seconds; nothing is lost by a kill either. \
 SIGHUP applies changed tenants and sinks.
 
-Exit status: 0 stopped as asked (with --until-idle: everything listed is settled for every sink), 1 something keeps
+Exit status: 0 stopped as asked (with --until-idle: everything listed is settled for every sink), 1 something keeps \
 failing, 2 wrong usage or configuration.";
 
 /// `mailtrail run`.

@@ -33,10 +33,10 @@ Examples:
   mailtrail reconcile --since 2026-11-01 --until 2026-11-08 --by day --tenant contoso
   mailtrail reconcile acknowledge hole-3 --reason 'planned downtime, CHG-4711'
 
-Per feed and hour it prints the blobs listed, fetched and lost, the records that came in, the duplicates, and per sink
+Per feed and hour it prints the blobs listed, fetched and lost, the records that came in, the duplicates, and per sink \
 what was filtered, delivered and refused; and whether the sums agree.
 
-Exit status: 0 the sums agree and nothing is unacknowledged, 1 they do not, or there is a gap, hole, quarantined blob or
+Exit status: 0 the sums agree and nothing is unacknowledged, 1 they do not, or there is a gap, hole, quarantined blob or \
 dead letter that nobody acknowledged, 2 wrong usage or configuration.";
 
 /// `mailtrail reconcile`.
@@ -112,7 +112,7 @@ Examples:
   mailtrail dead-letters retry --sink soc
   mailtrail dead-letters export --out refused.ndjson
 
-A dead letter is a record that a sink refuses for good, or that cannot be read at all. It is kept with its bytes and
+A dead letter is a record that a sink refuses for good, or that cannot be read at all. It is kept with its bytes and \
 the reason until a retry delivers it.
 
 Exit status: 0 ok, 1 there is no such dead letter, 2 wrong usage or configuration.";

@@ -26,11 +26,9 @@ Exit status: 0 every record arrived exactly once, 1 one did not, 2 wrong usage."
 
 /// The help of `simulate`, with the faults that there are.
 pub(super) fn simulate_help() -> String {
-    let width = simulator::FAULTS.iter().map(|fault| fault.name.len() + fault.value.len() + 1).max();
-    let width = width.unwrap_or_default();
     let faults: String = simulator::FAULTS
         .iter()
-        .map(|fault| format!("  {:<width$}  {}\n", format!("{}={}", fault.name, fault.value), fault.what))
+        .map(|fault| format!("  {}={}\n      {}\n", fault.name, fault.value, fault.what))
         .collect();
     format!(
         "\
