@@ -1,0 +1,328 @@
+//! Taking in a body: cut into records while it streams in, decided about and made durable at its end.
+
+use std::sync::{Arc, mpsc::Sender};
+
+use rusqlite::params;
+use schemas::{RecordKey, Seq, SplitError, Splitter};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    BodyError, WorkId,
+    dedupe::{self, Keys},
+    error::{LedgerError, Result, Unreadable},
+    handle::{Ledger, Shared, lock, send},
+    ids::Day,
+    positions,
+    spool::incoming::Incoming,
+    writer::{Message, Writer, first},
+};
+
+/// How often the same broken body has to come until its blob is quarantined.
+pub const BROKEN_BODIES: u32 = 3;
+
+/// What became of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spooled {
+    /// The tenant's number for it.
+    pub seq: Seq,
+    /// Records in it.
+    pub records: u32,
+    /// How many of them were dropped as duplicates.
+    pub duplicates: u32,
+    /// Bytes of the body, inflated.
+    pub bytes: u64,
+}
+
+/// Takes the inflated bytes of one body. Every method may block.
+///
+/// A body that is no array of records is taken to its end all the same, so that the same broken body is recognised when
+/// it comes again; [`BodyWriter::finish`] tells.
+pub struct BodyWriter {
+    shared: Arc<Shared>,
+    writer: Sender<Message>,
+    work: WorkId,
+    /// Gone when the body turned out to be broken.
+    splitter: Option<Splitter>,
+    broken: Option<SplitError>,
+    hash: Sha256,
+    bytes: u64,
+    records: Incoming,
+    record_bytes: u64,
+    keys: Keys,
+    /// The body's bytes as they came, kept when the next broken one is the last. `None` before the first byte.
+    raw: Option<Option<Incoming>>,
+}
+
+/// A body that waits to be committed.
+struct Finished {
+    work: WorkId,
+    sha256: [u8; 32],
+    record_bytes: u64,
+    records: Incoming,
+    keys: Keys,
+}
+
+impl std::fmt::Debug for BodyWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BodyWriter").field("work", &self.work).field("bytes", &self.bytes).finish()
+    }
+}
+
+impl Ledger {
+    /// Begins to take the body of a blob that is claimed.
+    #[must_use]
+    pub fn body_writer(&self, work: WorkId) -> BodyWriter {
+        let shared = Arc::clone(&self.shared);
+        BodyWriter {
+            writer: self.writer(),
+            work,
+            splitter: Some(Splitter::new()),
+            broken: None,
+            hash: Sha256::new(),
+            bytes: 0,
+            records: shared.incoming(work),
+            record_bytes: 0,
+            keys: Keys::new(),
+            raw: None,
+            shared,
+        }
+    }
+}
+
+impl Shared {
+    /// A body on its way into the spool.
+    pub(crate) fn incoming(&self, work: WorkId) -> Incoming {
+        Incoming::new(self.dir.join("spool"), Arc::clone(&self.codecs), work.0)
+    }
+
+    /// How often in a row the work's body was broken.
+    fn broken_times(&self, work: WorkId) -> Result<u32> {
+        let sql = "SELECT broken_times FROM blob WHERE work = ?1";
+        let times = first(&lock(&self.bodies), sql, [work.0], |row| row.get(0))?;
+        Ok(times.unwrap_or(0))
+    }
+}
+
+impl BodyWriter {
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes cannot be kept. The body can then only be dropped.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), BodyError> {
+        self.hash.update(bytes);
+        self.bytes += bytes.len() as u64;
+        let raw = match &mut self.raw {
+            Some(raw) => raw,
+            None => {
+                let last = self.shared.broken_times(self.work)? + 1 >= BROKEN_BODIES;
+                self.raw.insert(last.then(|| self.shared.incoming(self.work)))
+            }
+        };
+        if let Some(raw) = raw {
+            raw.push(bytes)?;
+        }
+        let Some(splitter) = &mut self.splitter else { return Ok(()) };
+        let (records, keys, record_bytes) = (&mut self.records, &mut self.keys, &mut self.record_bytes);
+        let mut failed = None;
+        let mut take = |record: &[u8], key: Option<RecordKey>| {
+            if failed.is_none() {
+                *record_bytes += record.len() as u64;
+                keys.extend(key.map(|key| (key, records.records())));
+                failed = records.push(record).err();
+            }
+        };
+        if let Err(broken) = splitter.push(bytes, &mut take) {
+            self.broken = Some(broken);
+            self.splitter = None;
+            self.keys = Keys::new();
+        }
+        failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Ends the body, decides its duplicates, and returns when it is durable (L2). Not calling it leaves no trace.
+    ///
+    /// # Errors
+    ///
+    /// When the body is broken or cannot be kept. A cut one ([`SplitError::Truncated`]) leaves no trace; one that is
+    /// whole and broken is counted, and the third one in a row with the same bytes quarantines the blob.
+    pub fn finish(mut self) -> Result<Spooled, BodyError> {
+        let sha256: [u8; 32] = self.hash.finalize().into();
+        let work = self.work;
+        if let Some(splitter) = self.splitter.take() {
+            splitter.finish()?;
+        }
+        if let Some(cause) = self.broken {
+            let raw = self.raw.take().flatten();
+            let (times, quarantined) =
+                send(&self.writer, true, move |writer| writer.broken_body(work, sha256, cause, raw))
+                    .wait()?;
+            return Err(if quarantined { BodyError::Quarantined { times, cause } } else { cause.into() });
+        }
+        self.records.close()?;
+        dedupe::sort(&mut self.keys);
+        let body = Finished {
+            work,
+            sha256,
+            record_bytes: self.record_bytes,
+            records: self.records,
+            keys: self.keys,
+        };
+        let bytes = self.bytes;
+        let spooled = send(&self.writer, true, move |writer| writer.spool(body)).wait()?;
+        Ok(Spooled { bytes, ..spooled })
+    }
+}
+
+/// The row of a blob whose body has come.
+struct Row {
+    tenant: i64,
+    feed: i64,
+    kind: String,
+    origin: Option<i64>,
+    seq: Option<i64>,
+    sha256: Option<Vec<u8>>,
+    dropped: Option<Vec<u8>>,
+    duplicates: u32,
+    guid: String,
+}
+
+impl Writer {
+    fn spool(&mut self, mut body: Finished) -> Result<Spooled> {
+        let work = body.work;
+        self.require_claim(work)?;
+        let sql = "SELECT tenant, feed, kind, origin, seq, sha256, dropped, duplicates, guid FROM blob \
+                   JOIN tenant ON tenant.id = blob.tenant WHERE work = ?1 AND state = 'listed'";
+        let row = self.first(sql, [work.0], |row| {
+            Ok(Row {
+                tenant: row.get(0)?,
+                feed: row.get(1)?,
+                kind: row.get(2)?,
+                origin: row.get(3)?,
+                seq: row.get(4)?,
+                sha256: row.get(5)?,
+                dropped: row.get(6)?,
+                duplicates: row.get(7)?,
+                guid: row.get(8)?,
+            })
+        })?;
+        let Some(row) = row else { return Err(LedgerError::NotClaimed { work }) };
+        let today = Day::of(self.now());
+        let dedupe = row.guid.parse().is_ok_and(|id| !lock(&self.shared.keep_duplicates).contains(&id));
+        // A retry's ids are those of the blob whose records it brings again.
+        let owner = WorkId(row.origin.unwrap_or(work.0));
+        let (dropped, duplicates) = match self.earlier_decision(&row, &body.sha256)? {
+            Some(decision) => decision,
+            None if dedupe => {
+                let duplicates = self.find_duplicates(row.feed, &[work, owner], &body.keys, today)?;
+                (positions::encode(&duplicates), duplicates.len() as u32)
+            }
+            None => (Vec::new(), 0),
+        };
+
+        let stored = body.records.stored();
+        let records = body.records.records();
+        let place = match stored {
+            0 => None,
+            _ => Some(self.spool.append(&mut body.records.reader()?, stored)?),
+        };
+        if let Some(place) = place {
+            self.account_body(place)?;
+        }
+        let seq = self.take_seq(row.tenant)?;
+        let superseded = i64::from(row.seq.is_some());
+        let sql = "UPDATE tenant SET spooled_bytes = spooled_bytes + ?2, superseded_seqs = superseded_seqs + ?3 \
+                   WHERE id = ?1";
+        self.exec(sql, (row.tenant, stored as i64, superseded))?;
+        let sql = "UPDATE blob SET state = 'spooled', seq = ?2, spooled_at = ?3, sha256 = ?4, bytes = ?5, \
+                   records = ?6, duplicates = ?7, dropped = ?8, segment = ?9, offset = ?10, stored = ?11, \
+                   not_before = 0, last_error = NULL, broken_sha = NULL, broken_times = 0 WHERE work = ?1";
+        self.exec(
+            sql,
+            params![
+                work.0,
+                seq,
+                self.now_micros(),
+                body.sha256.as_slice(),
+                body.record_bytes as i64,
+                records,
+                duplicates,
+                dropped,
+                place.map(|place| place.segment as i64),
+                place.map(|place| place.offset as i64),
+                stored as i64,
+            ],
+        )?;
+        self.make_deliveries(work, &row, seq, records - duplicates)?;
+        if place.is_none() || records == duplicates {
+            self.settle_empty(work)?;
+        }
+        if dedupe {
+            self.stage_ids(row.feed, owner, &body.keys, today);
+        }
+        self.usual_body = (self.usual_body * 7 + stored.max(4096)) / 8;
+        self.after.wake_sinks.insert(None);
+        Ok(Spooled { seq: Seq(seq as u64), records, duplicates, bytes: 0 })
+    }
+
+    /// What was decided when the same body was spooled before: by the row itself, or by the blob that it retries.
+    fn earlier_decision(&self, row: &Row, sha256: &[u8; 32]) -> Result<Option<(Vec<u8>, u32)>> {
+        if row.sha256.as_deref() == Some(sha256) {
+            return Ok(Some((row.dropped.clone().unwrap_or_default(), row.duplicates)));
+        }
+        let Some(origin) = row.origin else { return Ok(None) };
+        let sql = "SELECT dropped, duplicates FROM blob WHERE work = ?1 AND sha256 = ?2";
+        self.first(sql, params![origin, sha256.as_slice()], |row| {
+            Ok((row.get::<_, Option<Vec<u8>>>(0)?.unwrap_or_default(), row.get(1)?))
+        })
+    }
+
+    fn make_deliveries(&mut self, work: WorkId, row: &Row, seq: i64, due: u32) -> Result<()> {
+        // Those of a body that is spooled again are there, held back until now.
+        let sql =
+            "UPDATE delivery SET seq = ?2, due = ?3, not_before = 0 WHERE work = ?1 AND state = 'pending'";
+        self.exec(sql, (work.0, seq, due))?;
+        let sql = if row.kind == "retry" {
+            "INSERT INTO delivery (work, sink, tenant, seq, due) SELECT work, sink, ?2, ?3, ?4 FROM retry_sink \
+             WHERE work = ?1 ON CONFLICT DO NOTHING"
+        } else if row.seq.is_none() {
+            "INSERT INTO delivery (work, sink, tenant, seq, due) SELECT ?1, id, ?2, ?3, ?4 FROM sink \
+             WHERE configured = 1 ON CONFLICT DO NOTHING"
+        } else {
+            return Ok(());
+        };
+        self.exec(sql, (work.0, row.tenant, seq, due))?;
+        Ok(())
+    }
+
+    /// Settles a body of which nothing is due: there is nothing that a receipt could cover.
+    fn settle_empty(&mut self, work: WorkId) -> Result<()> {
+        let sql =
+            "UPDATE delivery SET state = 'delivered', settled_at = ?2 WHERE work = ?1 AND state = 'pending'";
+        self.exec(sql, (work.0, self.now_micros()))?;
+        self.settle_when_done(work)?;
+        Ok(())
+    }
+
+    /// Counts a broken body; quarantines the blob when the same one came often enough.
+    fn broken_body(
+        &mut self,
+        work: WorkId,
+        sha256: [u8; 32],
+        cause: SplitError,
+        raw: Option<Incoming>,
+    ) -> Result<(u32, bool)> {
+        self.require_claim(work)?;
+        let sql = "UPDATE blob SET broken_times = CASE WHEN broken_sha = ?2 THEN broken_times + 1 ELSE 1 END, \
+                   broken_sha = ?2 WHERE work = ?1 AND state = 'listed' RETURNING broken_times";
+        let times = self.first(sql, params![work.0, sha256.as_slice()], |row| row.get::<_, u32>(0))?;
+        let times = times.ok_or(Unreadable::NotSpooled { work })?;
+        match raw {
+            Some(raw) if times >= BROKEN_BODIES => {
+                self.quarantine_broken(work, raw, &cause)?;
+                Ok((times, true))
+            }
+            _ => Ok((times, false)),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Listing: pages, watermarks and holes.
+
+use chrono::{DateTime, Utc};
+use rusqlite::params;
+use schemas::{FeedKey, HoleReason, ListedBlob, TimeRange};
+
+use crate::{
+    clock::{hour, micros, time},
+    error::Result,
+    handle::{Answer, Ledger},
+    writer::Writer,
+};
+
+/// Where a feed's listing stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FeedState {
+    /// Everything before this was listed or is a recorded hole; `None` before the first window.
+    pub watermark: Option<DateTime<Utc>>,
+    /// When the last sweep over the whole retained week ended.
+    pub swept_at: Option<DateTime<Utc>>,
+}
+
+/// One page of a listing, to be recorded in one commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedPage {
+    /// Whose page.
+    pub feed: FeedKey,
+    /// Its blobs; those that the ledger knows already change nothing.
+    pub blobs: Vec<ListedBlob>,
+    /// Set on the last page of a window only (L1).
+    pub completes: Option<CompletedWindow>,
+}
+
+/// A window whose last page was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompletedWindow {
+    /// The span that was listed whole; holes that lie within it are recovered (L9).
+    pub window: TimeRange,
+    /// The feed's new watermark. It never moves back: an earlier one is ignored.
+    pub watermark: Option<DateTime<Utc>>,
+    /// Set when this window was the last of a sweep: its time.
+    pub swept_at: Option<DateTime<Utc>>,
+}
+
+/// A feed's numbers in the database.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FeedRow {
+    pub(crate) feed: i64,
+    pub(crate) tenant: i64,
+}
+
+impl Ledger {
+    /// Where the feed's listing stands.
+    pub fn feed_state(&self, feed: FeedKey) -> Answer<FeedState> {
+        self.look(move |writer| writer.feed_state(feed))
+    }
+
+    /// Records a page and, with its last one, the window, in one commit (L1). Gives how many blobs were new.
+    pub fn record_page(&self, page: ListedPage) -> Answer<usize> {
+        self.change(move |writer| writer.record_page(&page))
+    }
+
+    /// Records a hole and moves the watermark to its end, in one commit (L9). An empty one only moves the watermark.
+    pub fn record_hole(&self, feed: FeedKey, span: TimeRange, reason: HoleReason) -> Answer<()> {
+        self.change(move |writer| writer.record_hole(feed, span, reason))
+    }
+}
+
+impl Writer {
+    fn feed_state(&self, feed: FeedKey) -> Result<FeedState> {
+        let sql = "SELECT watermark, swept_at FROM feed JOIN tenant ON tenant.id = feed.tenant \
+                   WHERE guid = ?1 AND content_type = ?2";
+        let state = self.first(sql, (feed.tenant.to_string(), feed.content_type.as_str()), |row| {
+            Ok(FeedState {
+                watermark: row.get::<_, Option<i64>>(0)?.map(time),
+                swept_at: row.get::<_, Option<i64>>(1)?.map(time),
+            })
+        })?;
+        Ok(state.unwrap_or_default())
+    }
+
+    /// The numbers of a feed, which is made known if it is not.
+    fn feed_row(&self, feed: FeedKey) -> Result<FeedRow> {
+        let guid = feed.tenant.to_string();
+        let find = "SELECT feed.id, tenant FROM feed JOIN tenant ON tenant.id = feed.tenant \
+                    WHERE guid = ?1 AND content_type = ?2";
+        let read = |row: &rusqlite::Row<'_>| Ok(FeedRow { feed: row.get(0)?, tenant: row.get(1)? });
+        let key = (&guid, feed.content_type.as_str());
+        if let Some(found) = self.first(find, key, read)? {
+            return Ok(found);
+        }
+        self.exec("INSERT INTO tenant (guid) VALUES (?1) ON CONFLICT DO NOTHING", [&guid])?;
+        let tenant = self.number("SELECT id FROM tenant WHERE guid = ?1", [&guid])?;
+        let sql = "INSERT INTO feed (tenant, content_type) VALUES (?1, ?2) RETURNING id";
+        let feed = self.number(sql, (tenant, feed.content_type.as_str()))?;
+        Ok(FeedRow { feed, tenant })
+    }
+
+    fn record_page(&mut self, page: &ListedPage) -> Result<usize> {
+        let row = self.feed_row(page.feed)?;
+        let now = self.now_micros();
+        // Rows of blobs that expired before this were folded into sums: a listing that still named one would bring it
+        // back to life.
+        let folded = self.meta("folded_through")?;
+        let mut new = 0;
+        let mut forgotten = 0;
+        for blob in &page.blobs {
+            let (created, expires) = (micros(blob.created), micros(blob.expires));
+            if expires < folded {
+                forgotten += 1;
+                continue;
+            }
+            let sql = "INSERT INTO blob (tenant, feed, kind, content_id, created, expires, listed_at, state) \
+                       VALUES (?1, ?2, 'blob', ?3, ?4, ?5, ?6, 'listed') ON CONFLICT DO NOTHING";
+            let id = blob.content_id.as_str();
+            if self.exec(sql, params![row.tenant, row.feed, id, created, expires, now])? == 1 {
+                new += 1;
+                let sql = "INSERT INTO hour (feed, hour, listed) VALUES (?1, ?2, 1) \
+                           ON CONFLICT (feed, hour) DO UPDATE SET listed = listed + 1";
+                self.exec(sql, (row.feed, hour(created)))?;
+            }
+        }
+        if forgotten > 0 {
+            tracing::warn!(feed = %page.feed, blobs = forgotten, "a listing names blobs that expired days ago; they are passed over");
+        }
+        if let Some(done) = &page.completes {
+            let watermark = done.watermark.map(micros);
+            let sql = "UPDATE feed SET watermark = max(coalesce(watermark, ?2), ?2) WHERE id = ?1";
+            if let Some(watermark) = watermark {
+                self.exec(sql, (row.feed, watermark))?;
+            }
+            if let Some(swept_at) = done.swept_at {
+                self.exec("UPDATE feed SET swept_at = ?2 WHERE id = ?1", (row.feed, micros(swept_at)))?;
+            }
+            let sql = "UPDATE hole SET recovered_at = ?4 \
+                       WHERE feed = ?1 AND recovered_at IS NULL AND starts >= ?2 AND ends <= ?3";
+            let (start, end) = (micros(done.window.start), micros(done.window.end));
+            self.exec(sql, (row.feed, start, end, now))?;
+        }
+        self.after.wake_fetches |= new > 0;
+        Ok(new)
+    }
+
+    fn record_hole(&mut self, feed: FeedKey, span: TimeRange, reason: HoleReason) -> Result<()> {
+        let row = self.feed_row(feed)?;
+        let (start, end) = (micros(span.start), micros(span.end));
+        if !span.is_empty() {
+            let seq = self.take_seq(row.tenant)?;
+            let sql = "INSERT INTO hole (feed, tenant, seq, starts, ends, reason, recorded_at) \
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+            self.exec(
+                sql,
+                params![row.feed, row.tenant, seq, start, end, reason.as_str(), self.now_micros()],
+            )?;
+            tracing::error!(%feed, %span, %reason, "a span of time could not be listed: recorded as a hole");
+        }
+        let sql = "UPDATE feed SET watermark = max(coalesce(watermark, ?2), ?2) WHERE id = ?1";
+        self.exec(sql, (row.feed, end))?;
+        Ok(())
+    }
+}

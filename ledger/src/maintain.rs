@@ -1,0 +1,180 @@
+//! What has to be done now and then: blobs whose time is over become gaps, old rows are folded into sums, empty and
+//! mostly dead segments go, ids expire, and the write-ahead log is emptied.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rusqlite::params;
+use schemas::GapReason;
+
+use crate::{
+    WorkId,
+    clock::{MICROS_PER_HOUR, hour, micros},
+    dead_letters::BYTES_KEPT,
+    error::Result,
+    handle::{Answer, Ledger},
+    ids::Day,
+    leases::Leased,
+    spool::segment,
+    writer::Writer,
+};
+
+/// How long a blob may be overdue before it counts as a gap without another attempt. Whoever fetches it says so sooner.
+const OVERDUE: TimeDelta = TimeDelta::hours(1);
+
+/// How long rows outlive the expiry of their blob, so that a sweep does not meet a forgotten one.
+pub const ROWS_KEPT: TimeDelta = TimeDelta::days(2);
+
+/// How long sums are kept.
+pub const SUMS_KEPT: TimeDelta = TimeDelta::days(400);
+
+/// Rows that are dealt with in one call.
+const AT_ONCE: i64 = 5000;
+
+/// What a call did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Maintained {
+    /// Blobs that became gaps because their expiry passed.
+    pub gaps: u64,
+    /// Rows that were folded into sums.
+    pub folded: u64,
+    /// Bodies that were moved to give space back.
+    pub moved: u64,
+    /// Whether there was more to do than one call does.
+    pub more: bool,
+}
+
+impl Ledger {
+    /// Does what has to be done now and then. To be called about once a minute.
+    pub fn maintain(&self, now: DateTime<Utc>) -> Answer<Maintained> {
+        self.change(move |writer| writer.maintain(now))
+    }
+}
+
+impl Writer {
+    fn maintain(&mut self, now: DateTime<Utc>) -> Result<Maintained> {
+        let mut done = Maintained::default();
+        let overdue = self.all(
+            "SELECT work FROM blob WHERE state = 'listed' AND expires < ?1 ORDER BY expires LIMIT ?2",
+            (micros(now - OVERDUE), AT_ONCE),
+            |row| Ok(WorkId(row.get(0)?)),
+        )?;
+        for work in overdue {
+            if !self.leases.is_claimed(Leased::Fetch(work)) {
+                self.record_gap(work, GapReason::ExpiryPassed)?;
+                done.gaps += 1;
+            }
+        }
+        done.folded = self.fold(now)?;
+        self.exec("DELETE FROM hour WHERE hour < ?1", [hour(micros(now - SUMS_KEPT))])?;
+        self.exec("DELETE FROM hour_sink WHERE hour < ?1", [hour(micros(now - SUMS_KEPT))])?;
+        self.forget_letters(now)?;
+        self.give_space_back(&mut done)?;
+        if let Err(error) = self.ids.maintain(Day::of(now)) {
+            tracing::warn!(%error, "old ids were not removed; it is tried again");
+        }
+        self.after.checkpoint = true;
+        done.more = done.gaps as i64 == AT_ONCE || done.folded as i64 == AT_ONCE;
+        Ok(done)
+    }
+
+    fn give_space_back(&mut self, done: &mut Maintained) -> Result<()> {
+        // The current segment, too, when nothing in it is wanted any more.
+        if let Some((number, length)) = self.spool.current()
+            && length > segment::HEADER
+            && !self.spool.has_uncommitted()
+        {
+            let sql = "DELETE FROM segment WHERE number = ?1 AND live_bodies = 0";
+            if self.exec(sql, [number as i64])? == 1 {
+                self.spool.leave_current();
+                self.after.remove.push(number);
+            }
+        }
+        let current = self.spool.current().map_or(-1, |(number, _)| number as i64);
+        let empty = self.all(
+            "DELETE FROM segment WHERE live_bodies = 0 AND number <> ?1 RETURNING number",
+            [current],
+            |row| row.get::<_, i64>(0),
+        )?;
+        self.after.remove.extend(empty.into_iter().map(|number| number as u64));
+        let sql = "SELECT coalesce(sum(length), 0), coalesce(sum(live_bytes), 0) FROM segment";
+        let sums = self.first(sql, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+        let (disk, live) = sums.unwrap_or_default();
+        if disk > 2 * live {
+            done.moved = self.relocate(0.5)? as u64;
+        }
+        Ok(())
+    }
+
+    /// Removes dead letters that were dealt with when the sums of their time were still kept.
+    fn forget_letters(&mut self, now: DateTime<Utc>) -> Result<()> {
+        let old = self.all(
+            "SELECT id, size FROM (SELECT * FROM dead_letter ORDER BY id LIMIT ?2) WHERE at < ?1 \
+             AND (done_at IS NOT NULL OR EXISTS (SELECT 1 FROM acknowledgement \
+                  WHERE finding = 'dead-' || id OR finding = 'quarantine-' || work))",
+            (micros(now - SUMS_KEPT), AT_ONCE),
+            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)),
+        )?;
+        let mut freed = 0;
+        for (id, size) in old {
+            self.exec("DELETE FROM dead_letter WHERE id = ?1", [id])?;
+            freed += size;
+        }
+        if freed > 0 {
+            let kept = self.meta(BYTES_KEPT)?;
+            self.set_meta(BYTES_KEPT, kept - freed)?;
+        }
+        Ok(())
+    }
+
+    /// Folds rows whose time is over into the sums of their hour. Rows that somebody still has to look at stay.
+    fn fold(&mut self, now: DateTime<Utc>) -> Result<u64> {
+        let cut = micros(now - ROWS_KEPT);
+        let works = self.all(
+            "SELECT work FROM blob WHERE ended_at IS NOT NULL AND expires < ?1 AND ended_at < ?1 \
+             AND state IN ('settled', 'gap', 'quarantined') \
+             AND (state = 'settled' OR kind = 'retry' OR EXISTS (SELECT 1 FROM acknowledgement WHERE finding = \
+                  CASE state WHEN 'gap' THEN 'gap-' ELSE 'quarantine-' END || work)) \
+             ORDER BY expires LIMIT ?2",
+            (cut, AT_ONCE),
+            |row| row.get::<_, i64>(0),
+        )?;
+        if works.is_empty() {
+            return Ok(0);
+        }
+        for work in &works {
+            self.fold_row(*work)?;
+        }
+        // From here on a listing that names such a blob is not believed to bring a new one.
+        let before = self.meta("folded_through")?;
+        self.set_meta("folded_through", before.max(cut))?;
+        Ok(works.len() as u64)
+    }
+
+    fn fold_row(&self, work: i64) -> Result<()> {
+        let sql = "INSERT INTO hour (feed, hour, fetched, gaps, quarantined, records, duplicates) \
+                   SELECT feed, (created - ((created % ?2) + ?2) % ?2) / ?2, state = 'settled', state = 'gap', \
+                   state = 'quarantined', records, duplicates FROM blob WHERE work = ?1 AND kind = 'blob' \
+                   ON CONFLICT (feed, hour) DO UPDATE SET fetched = fetched + excluded.fetched, \
+                   gaps = gaps + excluded.gaps, quarantined = quarantined + excluded.quarantined, \
+                   records = records + excluded.records, duplicates = duplicates + excluded.duplicates";
+        self.exec(sql, (work, MICROS_PER_HOUR))?;
+        let sql = "INSERT INTO hour_sink (feed, hour, sink, retry, due, delivered, filtered, dead, resent) \
+                   SELECT feed, (created - ((created % ?2) + ?2) % ?2) / ?2, name, kind = 'retry', due, delivered, \
+                   filtered, dead, resent FROM delivery JOIN blob USING (work) JOIN sink ON sink.id = delivery.sink \
+                   WHERE work = ?1 \
+                   ON CONFLICT (feed, hour, sink, retry) DO UPDATE SET due = due + excluded.due, \
+                   delivered = delivered + excluded.delivered, filtered = filtered + excluded.filtered, \
+                   dead = dead + excluded.dead, resent = resent + excluded.resent";
+        self.exec(sql, (work, MICROS_PER_HOUR))?;
+        let sql = "UPDATE tenant SET folded_seqs = folded_seqs + 1 \
+                   WHERE id = (SELECT tenant FROM blob WHERE work = ?1 AND seq IS NOT NULL)";
+        self.exec(sql, [work])?;
+        for sql in [
+            "DELETE FROM delivery WHERE work = ?1",
+            "DELETE FROM retry_sink WHERE work = ?1",
+            "DELETE FROM blob WHERE work = ?1",
+        ] {
+            self.exec(sql, params![work])?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,199 @@
+//! The database file: that it is ours, and of which version.
+//!
+//! `application_id` tells a ledger from any other SQLite file, `user_version` is the format's version. An older format
+//! is brought up to date in one transaction, a newer one is refused: what an older program does not understand it
+//! could only damage.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, params};
+
+use crate::error::OpenError;
+
+/// The format that this version writes.
+pub const FORMAT_VERSION: i64 = 1;
+
+/// "mtra", as SQLite's `application_id`.
+const APPLICATION_ID: i64 = 0x6d74_7261;
+
+/// The database's name in the state directory.
+pub(crate) const FILE_NAME: &str = "ledger.sqlite";
+
+/// Step `n` brings format `n` to format `n + 1`; the first step makes format 1 out of nothing. A step that was released
+/// is never changed.
+const STEPS: [&str; FORMAT_VERSION as usize] = [include_str!("schema.sql")];
+
+/// Opens the database for writing, makes it or brings it up to date.
+pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
+    open_with(path, &STEPS)
+}
+
+fn open_with(path: &Path, steps: &[&str]) -> Result<Connection, OpenError> {
+    let failed = |source| database_error(path, source);
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut db = Connection::open_with_flags(path, flags).map_err(failed)?;
+    let found = version(&db, path)?;
+    let known = steps.len() as i64;
+    if found > known {
+        return Err(OpenError::Newer { path: path.to_owned(), found, known });
+    }
+    db.busy_timeout(std::time::Duration::from_secs(10)).map_err(failed)?;
+    db.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
+         PRAGMA cache_size = -4096; PRAGMA temp_store = MEMORY;",
+    )
+    .map_err(failed)?;
+    db.set_prepared_statement_cache_capacity(256);
+    if found < known {
+        let transaction = db.transaction().map_err(failed)?;
+        let from = usize::try_from(found).unwrap_or(0);
+        for step in &steps[from..] {
+            transaction.execute_batch(step).map_err(failed)?;
+        }
+        transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(failed)?;
+        transaction.pragma_update(None, "user_version", known).map_err(failed)?;
+        transaction.commit().map_err(failed)?;
+        if found > 0 {
+            tracing::info!(from = found, to = known, "the ledger's format was brought up to date");
+        }
+    }
+    Ok(db)
+}
+
+/// Opens the database for reading only, beside a running process or alone.
+pub(crate) fn open_read_only(path: &Path) -> Result<Connection, OpenError> {
+    let failed = |source| database_error(path, source);
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let beside = Connection::open_with_flags(path, flags).and_then(|db| {
+        db.busy_timeout(std::time::Duration::from_secs(5))?;
+        // The first read is what needs the files beside the database.
+        db.query_row("SELECT count(*) FROM sqlite_schema", params![], |_| Ok(()))?;
+        Ok(db)
+    });
+    let db = match beside {
+        Ok(db) => db,
+        // Without the right to write, SQLite cannot make the index of the write-ahead log. When there is no log,
+        // nobody runs and the file alone is the whole ledger.
+        Err(error) if !beside_exists(path, "-wal") => {
+            let encoded = encode_path(path).ok_or_else(|| failed(error))?;
+            let uri = format!("file:{encoded}?immutable=1");
+            Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI).map_err(failed)?
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    let found = version(&db, path)?;
+    if found > FORMAT_VERSION {
+        return Err(OpenError::Newer { path: path.to_owned(), found, known: FORMAT_VERSION });
+    }
+    db.execute_batch("PRAGMA cache_size = -1024; PRAGMA query_only = ON;").map_err(failed)?;
+    db.set_prepared_statement_cache_capacity(32);
+    Ok(db)
+}
+
+fn beside_exists(path: &Path, suffix: &str) -> bool {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    Path::new(&name).metadata().is_ok_and(|file| file.len() > 0)
+}
+
+fn encode_path(path: &Path) -> Option<String> {
+    let mut encoded = String::new();
+    for byte in std::path::absolute(path).ok()?.to_str()?.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' => encoded.push(byte as char),
+            _ => encoded.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    Some(encoded)
+}
+
+/// The format of a database; 0 for a new one. Anything that is not a ledger is refused.
+fn version(db: &Connection, path: &Path) -> Result<i64, OpenError> {
+    let number = |name: &str| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let read = || {
+        let tables: i64 = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        Ok((number("application_id")?, number("user_version")?, tables))
+    };
+    match read() {
+        Ok((APPLICATION_ID, version, _)) if version > 0 => Ok(version),
+        Ok((0, 0, 0)) => Ok(0),
+        Ok(_) => Err(OpenError::NotALedger { path: path.to_owned() }),
+        Err(source) => Err(database_error(path, source)),
+    }
+}
+
+fn database_error(path: &Path, source: rusqlite::Error) -> OpenError {
+    match source.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::NotADatabase) => OpenError::NotALedger { path: path.to_owned() },
+        _ => OpenError::Database { path: path.to_owned(), source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file() -> (tempfile::TempDir, std::path::PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE_NAME);
+        (dir, path)
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_and_left_alone() {
+        let (_dir, path) = file();
+        let db = open(&path).unwrap();
+        db.pragma_update(None, "user_version", FORMAT_VERSION + 1).unwrap();
+        drop(db);
+        let error = open(&path).unwrap_err();
+        assert!(matches!(error, OpenError::Newer { found, known, .. } if found == known + 1), "{error}");
+        assert!(error.to_string().contains("upgrade mailtrail"), "{error}");
+        assert!(matches!(open_read_only(&path), Err(OpenError::Newer { .. })));
+    }
+
+    #[test]
+    fn what_is_no_ledger_is_refused() {
+        let (_dir, path) = file();
+        Connection::open(&path).unwrap().execute_batch("CREATE TABLE mine (x)").unwrap();
+        assert!(matches!(open(&path), Err(OpenError::NotALedger { .. })));
+        std::fs::write(&path, "a text that is long enough to be no empty file ".repeat(200)).unwrap();
+        assert!(matches!(open(&path), Err(OpenError::NotALedger { .. })));
+    }
+
+    #[test]
+    fn opening_the_present_format_changes_nothing() {
+        let (_dir, path) = file();
+        let schema = |db: &Connection| -> (i64, String) {
+            db.query_row("SELECT count(*), group_concat(sql) FROM sqlite_schema", [], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .unwrap()
+        };
+        let first = schema(&open(&path).unwrap());
+        assert_eq!(first, schema(&open(&path).unwrap()));
+        assert!(first.0 > 10);
+    }
+
+    #[test]
+    fn an_older_format_is_brought_up_to_date_in_one_commit() {
+        let (_dir, path) = file();
+        drop(open(&path).unwrap());
+        let step = "ALTER TABLE sink ADD COLUMN colour TEXT; INSERT INTO meta VALUES ('step', 2);";
+        // A step that fails in the middle leaves everything as it was.
+        assert!(open_with(&path, &[STEPS[0], &format!("{step} CREATE TABLE sink (x);")]).is_err());
+        let db = open(&path).unwrap();
+        assert_eq!(db.query_row("SELECT count(*) FROM meta", [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+        drop(db);
+        let db = open_with(&path, &[STEPS[0], step]).unwrap();
+        assert_eq!(version(&db, &path).unwrap(), 2);
+        assert_eq!(
+            db.query_row("SELECT count(colour) FROM sink", [], |row| row.get::<_, i64>(0)).unwrap(),
+            0
+        );
+        drop(db);
+        // A step is taken once.
+        drop(open_with(&path, &[STEPS[0], step]).unwrap());
+        assert!(matches!(open(&path), Err(OpenError::Newer { found: 2, .. })));
+    }
+}

@@ -1,0 +1,211 @@
+//! Frames: the form in which pieces of a body lie in the spool.
+//!
+//! A piece is up to 256 KiB of whole records, or a single larger one; a frame is a piece with a header of 40 bytes.
+//! All numbers are little-endian.
+//!
+//! ```text
+//!  0  magic            4  "MTPC"
+//!  4  codec            1  0 stored as it is, 1 zstd
+//!  5  zero             3
+//!  8  stored           4  bytes that follow the header
+//! 12  raw              4  bytes of the piece: the records, then their lengths
+//! 16  lengths          4  bytes of the lengths (LEB128 numbers) at the end of the piece
+//! 20  first            4  position of the first record in the body
+//! 24  count            4  records
+//! 28  work             8  whose body
+//! 36  crc              4  CRC-32 of the 36 bytes before and of what follows the header
+//! ```
+
+use super::codec::Codecs;
+use crate::positions::{put_varint, take_varint};
+
+/// Bytes of a frame's header.
+pub(crate) const HEADER: usize = 40;
+
+/// Bytes of records after which a piece is closed.
+pub(crate) const PIECE_BYTES: usize = 256 << 10;
+
+const MAGIC: [u8; 4] = *b"MTPC";
+const STORED: u8 = 0;
+const ZSTD: u8 = 1;
+
+/// A frame's header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Header {
+    codec: u8,
+    pub(crate) stored: u32,
+    raw: u32,
+    lengths: u32,
+    pub(crate) first: u32,
+    pub(crate) count: u32,
+    work: i64,
+    crc: u32,
+}
+
+/// A piece of a body, unpacked.
+#[derive(Debug, Default)]
+pub(crate) struct Unpacked {
+    /// The records, one behind the other.
+    pub(crate) bytes: Vec<u8>,
+    /// The length of each.
+    pub(crate) lengths: Vec<u32>,
+}
+
+/// Closes a piece: appends its frame to `out`. `piece` holds the records' bytes and `lengths` their encoded lengths.
+pub(crate) fn encode(
+    out: &mut Vec<u8>,
+    codecs: &Codecs,
+    work: i64,
+    first: u32,
+    count: u32,
+    piece: &mut Vec<u8>,
+    lengths: &[u8],
+) -> Result<(), u64> {
+    piece.extend_from_slice(lengths);
+    let raw = u32::try_from(piece.len()).map_err(|_| piece.len() as u64)?;
+    let at = out.len();
+    out.resize(at + HEADER, 0);
+    let codec = if codecs.compress(piece, out) { ZSTD } else { STORED };
+    if codec == STORED {
+        out.truncate(at + HEADER);
+        out.extend_from_slice(piece);
+    }
+    let stored = (out.len() - at - HEADER) as u32;
+    let header = Header { codec, stored, raw, lengths: lengths.len() as u32, first, count, work, crc: 0 };
+    let mut head = header.to_bytes();
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&head[..HEADER - 4]);
+    crc.update(&out[at + HEADER..]);
+    head[HEADER - 4..].copy_from_slice(&crc.finalize().to_le_bytes());
+    out[at..at + HEADER].copy_from_slice(&head);
+    Ok(())
+}
+
+/// The length of a record as it is kept in a piece.
+pub(crate) fn put_length(lengths: &mut Vec<u8>, length: u32) {
+    put_varint(lengths, length);
+}
+
+impl Header {
+    fn to_bytes(self) -> [u8; HEADER] {
+        let mut bytes = [0; HEADER];
+        bytes[..4].copy_from_slice(&MAGIC);
+        bytes[4] = self.codec;
+        for (at, number) in
+            [(8, self.stored), (12, self.raw), (16, self.lengths), (20, self.first), (24, self.count)]
+        {
+            bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
+        }
+        bytes[28..36].copy_from_slice(&self.work.to_le_bytes());
+        bytes
+    }
+
+    /// Reads a header of a frame of this body. It is believed only when [`Header::unpack`] found the CRC to be right.
+    pub(crate) fn parse(bytes: &[u8; HEADER], work: i64) -> Result<Self, &'static str> {
+        if bytes[..4] != MAGIC {
+            return Err("no frame begins here");
+        }
+        let number = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let mut owner = [0; 8];
+        owner.copy_from_slice(&bytes[28..36]);
+        let header = Self {
+            codec: bytes[4],
+            stored: number(8),
+            raw: number(12),
+            lengths: number(16),
+            first: number(20),
+            count: number(24),
+            work: i64::from_le_bytes(owner),
+            crc: number(36),
+        };
+        if header.work != work {
+            return Err("the frame belongs to another body");
+        }
+        Ok(header)
+    }
+
+    /// Checks what follows the header and unpacks it.
+    pub(crate) fn unpack(&self, stored: Vec<u8>, codecs: &Codecs) -> Result<Unpacked, &'static str> {
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&self.to_bytes()[..HEADER - 4]);
+        crc.update(&stored);
+        if crc.finalize() != self.crc {
+            return Err("the checksum is wrong");
+        }
+        let mut bytes = match self.codec {
+            STORED => stored,
+            ZSTD => codecs.decompress(&stored, self.raw as usize).ok_or("it does not decompress")?,
+            _ => return Err("its compression is unknown"),
+        };
+        if bytes.len() != self.raw as usize || self.lengths > self.raw {
+            return Err("its length is wrong");
+        }
+        let split = bytes.len() - self.lengths as usize;
+        let mut rest = &bytes[split..];
+        let mut lengths = Vec::with_capacity((self.count as usize).min(rest.len()));
+        let mut sum = 0u64;
+        while let Some(length) = take_varint(&mut rest) {
+            lengths.push(length);
+            sum += u64::from(length);
+        }
+        if !rest.is_empty() || lengths.len() != self.count as usize || sum != split as u64 {
+            return Err("its records do not add up");
+        }
+        bytes.truncate(split);
+        Ok(Unpacked { bytes, lengths })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frame(records: &[Vec<u8>]) -> Vec<u8> {
+        let (mut piece, mut lengths, mut out) = (Vec::new(), Vec::new(), Vec::new());
+        for record in records {
+            piece.extend_from_slice(record);
+            put_length(&mut lengths, record.len() as u32);
+        }
+        encode(&mut out, &Codecs::default(), 7, 3, records.len() as u32, &mut piece, &lengths).unwrap();
+        out
+    }
+
+    fn decode(bytes: &[u8], work: i64) -> Result<(Header, Unpacked), &'static str> {
+        let head: &[u8; HEADER] = bytes.first_chunk().ok_or("too short")?;
+        let header = Header::parse(head, work)?;
+        let unpacked = header.unpack(bytes[HEADER..].to_vec(), &Codecs::default())?;
+        Ok((header, unpacked))
+    }
+
+    #[test]
+    fn a_frame_of_another_body_is_not_taken() {
+        let bytes = frame(&[b"{}".to_vec()]);
+        assert!(decode(&bytes, 7).is_ok());
+        assert_eq!(decode(&bytes, 8).unwrap_err(), "the frame belongs to another body");
+    }
+
+    proptest! {
+        #[test]
+        fn records_come_back(records in proptest::collection::vec(
+            proptest::collection::vec(prop_oneof![Just(b'a'), any::<u8>()], 0..300), 0..30,
+        )) {
+            let (header, unpacked) = decode(&frame(&records), 7).unwrap();
+            prop_assert_eq!((header.first, header.count as usize), (3, records.len()));
+            prop_assert_eq!(unpacked.bytes, records.concat());
+            let lengths: Vec<_> = records.iter().map(|record| record.len() as u32).collect();
+            prop_assert_eq!(unpacked.lengths, lengths);
+        }
+
+        #[test]
+        fn any_changed_byte_is_noticed(at: prop::sample::Index, by in 1u8..) {
+            let mut bytes = frame(&[b"{\"a\":1}".repeat(20), b"{}".to_vec()]);
+            let at = at.index(bytes.len());
+            // The three unused bytes mean nothing, and are zero when the CRC is taken.
+            prop_assume!(!(5..8).contains(&at));
+            bytes[at] = bytes[at].wrapping_add(by);
+            prop_assert!(decode(&bytes, 7).is_err());
+        }
+    }
+}

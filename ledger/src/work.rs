@@ -1,0 +1,111 @@
+//! The unit of work: a blob, or a retry of some of its records.
+
+use std::fmt;
+
+use schemas::{ContentId, FeedKey, Seq};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::{LedgerError, Result},
+    writer::Writer,
+};
+
+/// The ledger's number of a piece of work: a blob, or a retry of some of its records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct WorkId(pub i64);
+
+impl fmt::Display for WorkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "work {}", self.0)
+    }
+}
+
+/// What is to be delivered: a blob, or a retry of some of its records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Work {
+    /// The ledger's number of it.
+    pub id: WorkId,
+    /// The tenant's number of it.
+    pub seq: Seq,
+    /// The feed that it is from.
+    pub feed: FeedKey,
+    /// The blob's name.
+    pub content_id: ContentId,
+    /// Records in the body.
+    pub records: u32,
+    /// How many of them were dropped as duplicates.
+    pub duplicates: u32,
+    /// Bytes of the records.
+    pub bytes: u64,
+}
+
+/// The columns that [`feed_key`] reads.
+pub(crate) const FEED_COLUMNS: &str = "guid, content_type";
+
+/// The feed that a row names.
+pub(crate) fn feed_key(guid: &str, content_type: &str) -> Result<FeedKey> {
+    Ok(FeedKey {
+        tenant: guid.parse().map_err(|_| LedgerError::damaged(format!("the tenant `{guid}`")))?,
+        content_type: content_type
+            .parse()
+            .map_err(|_| LedgerError::damaged(format!("the content type `{content_type}`")))?,
+    })
+}
+
+/// The blob's name that a row holds.
+pub(crate) fn content_id(text: &str) -> Result<ContentId> {
+    ContentId::try_from(text).map_err(|error| LedgerError::damaged(error.to_string()))
+}
+
+impl Writer {
+    /// Ends a body's time in the spool: its bytes no longer count, and a segment without any goes after the commit.
+    pub(crate) fn release_body(&mut self, work: WorkId) -> Result<()> {
+        let sql = "SELECT segment, stored, tenant FROM blob WHERE work = ?1 AND segment IS NOT NULL";
+        let body = self.first(sql, [work.0], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+        })?;
+        let Some((segment, stored, tenant)) = body else { return Ok(()) };
+        self.exec("UPDATE blob SET segment = NULL, offset = NULL WHERE work = ?1", [work.0])?;
+        let sql = "UPDATE tenant SET spooled_bytes = spooled_bytes - ?2 WHERE id = ?1";
+        self.exec(sql, (tenant, stored))?;
+        self.forget_body(segment, stored)
+    }
+
+    /// Takes a body out of a segment's account.
+    pub(crate) fn forget_body(&mut self, segment: i64, stored: i64) -> Result<()> {
+        let sql = "UPDATE segment SET live_bytes = live_bytes - ?2, live_bodies = live_bodies - 1 \
+                   WHERE number = ?1 RETURNING live_bodies";
+        let live = self.number(sql, (segment, stored))?;
+        debug_assert!(live >= 0, "segment {segment} has {live} live bodies");
+        let current = self.spool.current().map(|(number, _)| number as i64);
+        if live == 0 && current != Some(segment) {
+            self.exec("DELETE FROM segment WHERE number = ?1", [segment])?;
+            self.after.remove.push(segment as u64);
+        }
+        Ok(())
+    }
+
+    /// Settles a work none of whose deliveries is pending any more (L4).
+    pub(crate) fn settle_when_done(&mut self, work: WorkId) -> Result<bool> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM delivery WHERE work = ?1 AND state = 'pending')";
+        if self.number(sql, [work.0])? != 0 {
+            return Ok(false);
+        }
+        let now = self.now_micros();
+        let sql = "UPDATE blob SET state = 'settled', ended_at = ?2 WHERE work = ?1 AND state = 'spooled'";
+        if self.exec(sql, (work.0, now))? == 1 {
+            self.release_body(work)?;
+            let sql = "UPDATE dead_letter SET done_at = ?2, size = 0, bytes = NULL \
+                       WHERE retry = ?1 AND done_at IS NULL";
+            let freed: i64 = self.number(
+                "SELECT coalesce(sum(size), 0) FROM dead_letter WHERE retry = ?1 AND done_at IS NULL",
+                [work.0],
+            )?;
+            if self.exec(sql, (work.0, now))? > 0 && freed > 0 {
+                let kept = self.meta(crate::dead_letters::BYTES_KEPT)?;
+                self.set_meta(crate::dead_letters::BYTES_KEPT, kept - freed)?;
+            }
+        }
+        Ok(true)
+    }
+}
