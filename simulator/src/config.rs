@@ -211,7 +211,7 @@ pub enum ConfigError {
 }
 
 impl SimulatorConfig {
-    /// A simulation of one tenant with these blobs in each feed, its subscriptions started: for tests.
+    /// A simulation of one tenant with so many blobs in each feed, and the defaults otherwise.
     #[must_use]
     pub fn backlog(blobs: u64, records_per_blob: u64) -> Self {
         Self { blobs, records_per_blob, ..Self::default() }

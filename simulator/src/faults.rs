@@ -398,8 +398,15 @@ pub(crate) struct FaultDesk {
     faults: RwLock<Faults>,
     /// How often a blob suffered a fault, by fault and blob (a hash of both).
     blobs: Mutex<HashMap<(FaultKind, u64), u32>>,
-    /// The turn at which a queue of requests is, and how often this turn failed.
-    turns: Mutex<HashMap<(FaultKind, u64), (u64, u32)>>,
+    /// The turn at which each queue of requests is.
+    turns: Mutex<HashMap<u64, Turn>>,
+}
+
+/// A request of a queue, with all of its failed attempts.
+#[derive(Debug, Default)]
+struct Turn {
+    number: u64,
+    failed: HashMap<FaultKind, u32>,
 }
 
 impl FaultDesk {
@@ -456,19 +463,22 @@ impl FaultDesk {
         })
     }
 
-    /// The fault that the next request of a queue suffers, if any of these.
+    /// The fault that the next request of a queue suffers, if any of these. A turn suffers each of the faults that it
+    /// is afflicted with, one after the other, and then succeeds, whatever the number of faults.
     pub(crate) fn on_turn(&self, queue: u64, kinds: &[FaultKind]) -> Option<(FaultKind, Rule)> {
-        kinds.iter().copied().find_map(|kind| {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = turns.entry(queue).or_default();
+        let suffers = kinds.iter().copied().find_map(|kind| {
             let rule = self.read(|faults| faults.rule(kind))?;
-            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-            let (turn, failed) = turns.entry((kind, queue)).or_default();
-            if *failed < rule.times && rule.share.takes(kind, hash(&[self.seed, queue]), *turn) {
-                *failed += 1;
-                return Some((kind, rule));
-            }
-            (*turn, *failed) = (*turn + 1, 0);
-            None
-        })
+            let failed = turn.failed.get(&kind).copied().unwrap_or_default();
+            let due = failed < rule.times && rule.share.takes(kind, hash(&[self.seed, queue]), turn.number);
+            due.then_some((kind, rule))
+        });
+        match suffers {
+            Some((kind, _)) => *turn.failed.entry(kind).or_default() += 1,
+            None => *turn = Turn { number: turn.number + 1, failed: HashMap::new() },
+        }
+        suffers
     }
 }
 
@@ -543,6 +553,13 @@ mod tests {
         let desk = FaultDesk::new(1, "server_error=1x2".parse().unwrap());
         let failed: Vec<_> = (0..6).map(|_| desk.on_turn(1, FaultKind::LIST).is_some()).collect();
         assert_eq!(failed, [true, true, false, true, true, false]);
+        let all =
+            FaultKind::LIST.iter().map(|kind| format!("{}=1", kind.name())).collect::<Vec<_>>().join(",");
+        let desk = FaultDesk::new(1, all.parse().unwrap());
+        let failed = (0..2 * (FaultKind::LIST.len() + 1))
+            .filter(|_| desk.on_turn(1, FaultKind::LIST).is_some())
+            .count();
+        assert_eq!(failed, 2 * FaultKind::LIST.len(), "each fault once, then it works");
     }
 
     #[test]

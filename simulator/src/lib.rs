@@ -63,4 +63,4 @@ pub use faults::{BadFault, FAULTS, FaultHelp, FaultKind, Faults, Share};
 pub use records::{Logon, MailboxKind};
 pub use server::{Running, Simulator, SimulatorError};
 pub use stats::{RequestKind, StatsSnapshot};
-pub use truth::{Fate, Truth, TruthBlob};
+pub use truth::{Fate, Truth, TruthBlob, TruthSummary};

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::Read,
+    sync::LazyLock,
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -59,11 +60,13 @@ async fn read(response: Response) -> Got {
 
 impl Client {
     pub(crate) fn without_token(running: &Running) -> Self {
-        let http = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()
-            .unwrap();
+        // One for all tests, because making one is slow; without idle connections, because each test has a runtime of
+        // its own, with which they would die.
+        static HTTP: LazyLock<reqwest::Client> = LazyLock::new(|| {
+            let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
+            builder.pool_max_idle_per_host(0).build().unwrap()
+        });
+        let http = HTTP.clone();
         let tenant = TenantConfig::default().tenant_id.to_string();
         Self { http, base: running.base_url(), tenant, token: String::new(), publisher: true }
     }
@@ -177,6 +180,12 @@ impl Client {
             return entries;
         }
         panic!("the window was never listed to its end");
+    }
+
+    /// Every entry of the last 24 hours.
+    pub(crate) async fn day(&self, running: &Running) -> Vec<Value> {
+        let now = running.now();
+        self.list("Audit.Exchange", now - TimeDelta::hours(24), now).await
     }
 
     /// A blob's records, trying again until they come; none for a gap.

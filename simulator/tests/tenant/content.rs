@@ -12,7 +12,7 @@ use crate::client::{Client, start, started};
 async fn everything(config: SimulatorConfig) -> Vec<(String, Vec<u8>)> {
     let (running, client) = started(config).await;
     let mut all = Vec::new();
-    for entry in client.list("Audit.Exchange", running.now() - TimeDelta::hours(24), running.now()).await {
+    for entry in client.day(&running).await {
         let id = entry["contentId"].as_str().unwrap().to_owned();
         let body = client.fetch(&id).await.body.unwrap();
         all.push((id, body));
@@ -59,7 +59,7 @@ async fn a_short_run_has_every_kind_of_record() {
     let (running, client) = started(SimulatorConfig::backlog(30, 60)).await;
     let mut seen = BTreeSet::new();
     for blob in running.truth().blobs() {
-        for record in client.records(&blob.content_id, true).await.unwrap() {
+        for record in client.records(&blob.content_id, false).await.unwrap() {
             seen.insert(record["Operation"].as_str().unwrap().to_owned());
         }
     }
@@ -126,15 +126,14 @@ async fn the_steady_flow_adds_whole_blobs_until_its_end() {
     let config = SimulatorConfig {
         rate: 10.0,
         flow_blobs: Some(5),
+        token_lifetime: Duration::from_secs(7200),
         anchor: Some(Utc::now() + TimeDelta::hours(1)),
         ..SimulatorConfig::backlog(2, 10)
     };
     let (running, client) = started(config).await;
     let count = async || {
-        client
-            .list("Audit.Exchange", running.now() - TimeDelta::hours(23), running.now() + TimeDelta::hours(1))
-            .await
-            .len()
+        let now = running.now();
+        client.list("Audit.Exchange", now - TimeDelta::hours(23), now + TimeDelta::hours(1)).await.len()
     };
     assert_eq!(count().await, 2, "the flow begins at the anchor");
     running.advance(Duration::from_secs(3600 - 60));
@@ -165,7 +164,7 @@ async fn each_tenant_has_its_own_records_and_credentials() {
         ])
         .await;
     second.token = got.json()["access_token"].as_str().unwrap().to_owned();
-    let entries = second.list("Audit.Exchange", running.now() - TimeDelta::hours(24), running.now()).await;
+    let entries = second.day(&running).await;
     let records = second.records(entries[0]["contentId"].as_str().unwrap(), false).await.unwrap();
     assert!(records.iter().all(|record| record["OrganizationId"] == second.tenant.as_str()));
 }
@@ -183,7 +182,7 @@ async fn the_servers_say_their_own_time() {
 #[tokio::test]
 async fn what_a_client_did_is_counted() {
     let (running, client) = started(SimulatorConfig { page_size: 2, ..SimulatorConfig::backlog(4, 5) }).await;
-    let entries = client.list("Audit.Exchange", running.now() - TimeDelta::hours(24), running.now()).await;
+    let entries = client.day(&running).await;
     let id = entries[0]["contentId"].as_str().unwrap();
     let plain = client.fetch(id).await.body.unwrap();
     let zipped = client

@@ -121,7 +121,7 @@ async fn through_any_transient_fault_everything_is_collected_without_a_duplicate
 async fn collect_and_judge(faults: &str) {
     let (running, client) = started(SimulatorConfig { page_size: 5, ..with(faults, 24) }).await;
     running.advance(Duration::from_secs(1));
-    let collected = client.collect(&running, true).await;
+    let collected = client.collect(&running, faults.contains("gzip")).await;
     let mut truth: Vec<_> =
         running.truth().records().map(|(_, _, id)| format!("\"{}\"", id.unwrap())).collect();
     truth.sort();
@@ -159,8 +159,7 @@ async fn expired_and_gone_blobs_are_gaps_and_the_truth_knows_it() {
 #[tokio::test]
 async fn a_late_blob_is_listed_late_in_its_own_place_of_time() {
     let (running, client) = started(with("late=1/4@10m", 40)).await;
-    let list =
-        async || client.list("Audit.Exchange", running.now() - TimeDelta::hours(24), running.now()).await;
+    let list = async || client.day(&running).await;
     let before = list().await.len();
     assert_eq!((before, running.truth().count()), (30, 30 * 20));
     running.advance(Duration::from_secs(600));
@@ -177,7 +176,7 @@ async fn listings_and_bodies_are_bent_as_they_say() {
         ..with("same_created=1,duplicate_listing=1,broken_content_uri=1,bom=1", 20)
     })
     .await;
-    let entries = client.list("Audit.Exchange", running.now() - TimeDelta::hours(24), running.now()).await;
+    let entries = client.day(&running).await;
     assert_eq!(entries.len(), 40);
     let mut times: Vec<_> = entries.iter().map(|entry| entry["contentCreated"].to_string()).collect();
     times.sort();

@@ -71,7 +71,7 @@ async fn without_its_role_an_application_reads_nothing_and_without_the_dlp_role_
         [(&["ActivityFeed.Read"][..], false), (&["ActivityFeed.Read", "ActivityFeed.ReadDlp"][..], true)]
     {
         let (running, client) = started(tenant(roles)).await;
-        let blobs = client.list("DLP.All", running.now() - TimeDelta::hours(24), running.now()).await;
+        let blobs = client.list("DLP.All", running.now() - TimeDelta::hours(23), running.now()).await;
         let records = client.records(blobs[0]["contentId"].as_str().unwrap(), false).await.unwrap();
         assert!(records.iter().all(|record| record["SensitiveInfoDetectionIsIncluded"] == detail));
         assert_eq!(records.iter().any(|record| record.to_string().contains("DetectedValues")), detail);
@@ -152,7 +152,8 @@ async fn pages_join_to_the_window_and_only_genuine_ones_are_given() {
     for next_page_v1 in [false, true] {
         let (running, client) =
             started(SimulatorConfig { page_size: 7, next_page_v1, ..SimulatorConfig::backlog(50, 1) }).await;
-        let (start, end) = (running.now() - TimeDelta::hours(24), running.now());
+        let end = running.now();
+        let start = end - TimeDelta::hours(24);
         let entries = client.list("Audit.Exchange", start, end).await;
         let mut ids: Vec<_> = entries.iter().map(|entry| entry["contentId"].as_str().unwrap()).collect();
         assert!(entries.is_sorted_by_key(|entry| entry["contentCreated"].as_str().unwrap().to_owned()));
@@ -178,7 +179,7 @@ async fn pages_join_to_the_window_and_only_genuine_ones_are_given() {
 #[tokio::test]
 async fn blobs_expire_and_made_up_ones_do_not_exist() {
     let (running, mut client) = started(SimulatorConfig::backlog(1, 3)).await;
-    let entries = client.list("Audit.Exchange", running.now() - TimeDelta::hours(24), running.now()).await;
+    let entries = client.day(&running).await;
     let id = entries[0]["contentId"].as_str().unwrap();
     assert_eq!(entries[0]["contentUri"], client.feed(&format!("audit/{id}")));
     is(&client.fetch(id).await, 200, "");
