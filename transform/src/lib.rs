@@ -13,16 +13,20 @@
 //! |---|---|
 //! | [`options`] | what a sink can choose |
 //! | [`filter`] | which records a sink wants |
+//! | [`tags`] | what a record may be a sign of |
 //! | [`render`] | the way of a record through this crate |
 //! | `json` | checking, walking and writing JSON |
 //! | `record`, `reading` | a record's fields, and what they mean |
 //! | `address`, `parameters`, `powershell` | the forms that single fields come in |
+//! | `inbox_rule`, `forwarding` | what records say of rules and forwarding, in one shape each |
 //! | `operation` | which operation is what |
 //! | `ocsf` | the OCSF event |
 //! | `view` | the other shapes |
 
 mod address;
 pub mod filter;
+mod forwarding;
+mod inbox_rule;
 mod json;
 mod ocsf;
 mod operation;
@@ -32,6 +36,7 @@ mod powershell;
 mod reading;
 mod record;
 pub mod render;
+pub mod tags;
 mod view;
 
 pub use filter::{Filter, Match};

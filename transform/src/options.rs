@@ -117,7 +117,7 @@ pub enum RawData {
     /// Nothing; every value of the record is in the event anyway.
     #[default]
     None,
-    /// The SHA-256 and length of the record's bytes as the API gave them (the length alone before OCSF 1.6).
+    /// The SHA-256 and length of the record's bytes as the API gave them; nothing before OCSF 1.6.
     Hash,
     /// The record as text, and its length.
     Full,

@@ -5,8 +5,10 @@ use std::borrow::Cow;
 use schemas::{RecordFacts, record_type::record_type_number, time::parse_utc};
 
 use crate::{
-    Origin,
+    Origin, RenderOptions,
     address::{Address, Host, is_host_name, parse_address},
+    forwarding::{Domains, Forwarding},
+    inbox_rule::InboxRule,
     json::{Json, Text},
     operation::{Cmdlet, Meaning, Source, meaning},
     parameters::{Parameters, Rewritten},
@@ -33,6 +35,10 @@ pub(crate) struct Reading<'a> {
     pub(crate) parameters: Parameters<'a>,
     /// `AppAccessContext`, which is documented as a list and comes as an object.
     pub(crate) context: Option<Json<'a>>,
+    /// The owner of the mailbox that an admin's cmdlet was about, when the cmdlet names it by its address.
+    pub(crate) administered_mailbox: Option<&'a str>,
+    pub(crate) inbox_rule: Option<InboxRule<'a>>,
+    pub(crate) forwarding: Option<Forwarding<'a>>,
 }
 
 /// When it happened, in milliseconds since 1970.
@@ -79,6 +85,7 @@ impl<'a> Reading<'a> {
         rewritten: &'a Rewritten,
         origin: &'a Origin<'a>,
         position: u32,
+        options: &'a RenderOptions,
     ) -> Self {
         let record_type = record.get(Field::RecordType).and_then(record_type_of);
         let operation = record.text(Field::Operation);
@@ -95,7 +102,10 @@ impl<'a> Reading<'a> {
             _ => Source::Elsewhere,
         };
         let context = record.get(Field::AppAccessContext);
-        Self {
+        let parameters = Parameters::read(record, rewritten);
+        let inbox_rule = InboxRule::read(operation, cmdlet, source, &parameters);
+        let forwarding = Forwarding::read(cmdlet, source, &parameters, inbox_rule.as_ref());
+        let mut reading = Self {
             record,
             origin,
             position,
@@ -108,16 +118,29 @@ impl<'a> Reading<'a> {
             time: time(record, origin),
             client: client(record),
             server: record.text(Field::OriginatingServer).and_then(server),
-            parameters: Parameters::read(record, rewritten),
             context: context.and_then(|context| context.each().next()),
+            administered_mailbox: administered_mailbox(cmdlet, source, &parameters),
+            parameters,
+            inbox_rule,
+            forwarding: None,
+        };
+        if let Some(mut forwarding) = forwarding {
+            forwarding.judge(&reading.domains(options));
+            reading.forwarding = Some(forwarding);
         }
+        reading
+    }
+
+    /// The mail domains that belong to the organisation.
+    pub(crate) fn domains(&self, options: &'a RenderOptions) -> Domains<'a> {
+        Domains::new(&options.accepted_domains, self)
     }
 
     /// What a sink may know of the record.
     pub(crate) fn facts(&self) -> Facts<'a> {
         let text = |field| self.record.text(field).map_or(Cow::Borrowed(""), Text::unescape);
         let mailbox_guid = text(Field::MailboxGuid);
-        let mailbox = match (self.record.text(Field::MailboxOwnerUpn), self.administered_mailbox()) {
+        let mailbox = match (self.record.text(Field::MailboxOwnerUpn), self.administered_mailbox) {
             (Some(owner), _) => owner.unescape(),
             (None, Some(owner)) => Cow::Borrowed(owner),
             (None, None) => mailbox_guid.clone(),
@@ -136,19 +159,6 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// The owner of the mailbox that an admin's cmdlet was about, when the cmdlet names it by its address.
-    pub(crate) fn administered_mailbox(&self) -> Option<&'a str> {
-        let cmdlet = self.cmdlet.filter(|_| self.source == Source::ExchangeAdmin)?;
-        let about_mailbox =
-            cmdlet.noun_has("Mailbox") || cmdlet.noun_is(&["RecipientPermission", "InboxRule"]);
-        let of = |name| {
-            let text = self.parameters.text(name)?.plain()?;
-            // A folder is named behind its mailbox: `cfo@contoso.com:\Calendar`.
-            Some(text.split(':').next().unwrap_or(text)).filter(|owner| is_email(owner))
-        };
-        if about_mailbox { of("Mailbox").or_else(|| of("Identity")) } else { None }
-    }
-
     /// A text of `AppAccessContext`.
     pub(crate) fn context_text(&self, name: &str) -> Option<Text<'a>> {
         self.context?.get_text(name)
@@ -163,6 +173,29 @@ impl<'a> Reading<'a> {
             .or_else(|| self.record.text(Field::ApplicationId))
     }
 
+    /// The first token of `ClientInfoString`: `OWA` of `Client=OWA;Action=ViaProxy`.
+    pub(crate) fn client_protocol(&self) -> Option<&'a str> {
+        let info = self.record.text(Field::ClientInfoString)?.raw();
+        let (_, rest) = info.split_once("Client=")?;
+        rest.split(';').next().map(str::trim).filter(|protocol| !protocol.is_empty())
+    }
+
+    /// `Item` and `AffectedItems`.
+    pub(crate) fn items(&self) -> impl Iterator<Item = Json<'a>> {
+        let fields = [Field::Item, Field::AffectedItems].map(|field| self.record.get(field));
+        fields.into_iter().flatten().flat_map(Json::each)
+    }
+
+    /// The folder of an operation on a folder's permissions, with whom it is about.
+    pub(crate) fn folder_member(&self) -> Option<Json<'a>> {
+        let item = self.record.get(Field::Item).and_then(|item| item.each().next());
+        let folders = [item.and_then(|item| item.get("ParentFolder")), self.record.get(Field::Folder)];
+        let has_member = |folder: &Json<'a>| {
+            folder.get_text("MemberUpn").is_some() || folder.get_text("MemberSid").is_some()
+        };
+        folders.into_iter().flatten().find(has_member)
+    }
+
     /// Whether the actor owns the mailbox; by their SIDs, else by their addresses, and `None` when neither can be told.
     pub(crate) fn is_owner(&self) -> Option<bool> {
         let text = |field| self.record.text(field);
@@ -174,6 +207,21 @@ impl<'a> Reading<'a> {
         }
         Some(text(Field::UserId)?.is_text(text(Field::MailboxOwnerUpn)?))
     }
+}
+
+fn administered_mailbox<'a>(
+    cmdlet: Option<Cmdlet<'_>>,
+    source: Source,
+    parameters: &Parameters<'a>,
+) -> Option<&'a str> {
+    let cmdlet = cmdlet.filter(|_| source == Source::ExchangeAdmin)?;
+    let about_mailbox = cmdlet.noun_has("Mailbox") || cmdlet.noun_is(&["RecipientPermission", "InboxRule"]);
+    let of = |name| {
+        let text = parameters.text(name)?.plain_start()?;
+        // A folder is named behind its mailbox: `cfo@contoso.com:\Calendar`.
+        Some(text.split(':').next().unwrap_or(text)).filter(|owner| is_email(owner))
+    };
+    if about_mailbox { of("Mailbox").or_else(|| of("Identity")) } else { None }
 }
 
 /// [`RecordFacts`] before they are borrowed.

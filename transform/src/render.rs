@@ -14,7 +14,7 @@ use crate::{
     parameters::Rewritten,
     reading::Reading,
     record::Record,
-    view,
+    tags, view,
 };
 
 /// Where a record comes from.
@@ -105,16 +105,16 @@ impl Renderer {
         out: &mut Rendered,
     ) {
         let rewritten = Rewritten::new(record);
-        let reading = Reading::new(record, &rewritten, origin, position);
+        let reading = Reading::new(record, &rewritten, origin, position, &self.options);
         let facts = reading.facts();
-        let tags = 0;
+        let tags = tags::of_record(&reading, &self.options);
         if !filter.keeps(&facts.borrow(tags), &facts.mailbox_guid, origin) {
             out.filtered += 1;
             return;
         }
         match self.options.view {
             View::Raw => view::raw::write(line, out.buffer()),
-            _ => ocsf::write(&reading, &self.options, bytes, out.buffer()),
+            _ => ocsf::write(&reading, &self.options, tags, bytes, out.buffer()),
         }
         out.end_record(position, facts.borrow(tags));
     }

@@ -1,35 +1,41 @@
 //! `metadata`, `cloud` and `api`: what every class has.
 
 use chrono::{DateTime, Datelike, Utc};
-use schemas::record_type::record_type_name;
+use schemas::{record_type::record_type_name, time::parse_utc};
 
 use super::Event;
-use crate::{json::write::key, operation::Source, record::Field};
+use crate::{
+    json::{Json, Text, write::key},
+    operation::{Class, Source},
+    reading::TimeSource,
+    record::Field,
+    tags,
+};
 
 impl Event<'_, '_> {
-    pub(super) fn metadata(&mut self) {
+    pub(super) fn metadata(&mut self, class: Class, tags: u32) {
         let (reading, record) = (self.reading, self.reading.record);
+        let version = self.options.ocsf_version;
         let object = self.w.object(key!("metadata"));
-        self.w.str(key!("version"), self.options.ocsf_version.as_str());
+        self.w.fragment(key!("version"), version.as_str());
         self.product();
         match record.text(Field::Id) {
             Some(id) => {
                 self.used.insert(Field::Id);
                 self.w.text(key!("uid"), id);
-                self.w.text(key!("original_event_uid"), id);
+                if version.has_original_event_uid() {
+                    self.w.text(key!("original_event_uid"), id);
+                }
             }
-            None => {
-                self.w.raw(key!("uid"));
-                self.made_up_uid();
-            }
+            None => self.made_up_uid(),
         }
         if let Some(number) = reading.record_type {
             match record_type_name(number) {
-                Some(name) => self.w.str(key!("event_code"), name),
-                None => self.w.str(key!("event_code"), itoa::Buffer::new().format(number)),
+                Some(name) => self.w.fragment(key!("event_code"), name),
+                None => self.w.fragment(key!("event_code"), itoa::Buffer::new().format(number)),
             }
         }
-        self.w.str(key!("log_name"), reading.origin.content_type.as_str());
+        self.w.fragment(key!("log_name"), reading.origin.content_type.as_str());
         self.w.raw(r#""log_provider":"Office 365 Management Activity API","#);
         if let Some(time) = record.text(Field::CreationTime) {
             self.used.insert(Field::CreationTime);
@@ -37,36 +43,59 @@ impl Event<'_, '_> {
         }
         match record.text(Field::OrganizationId) {
             Some(id) => self.w.text(key!("tenant_uid"), id),
-            None => self.w.str(key!("tenant_uid"), &reading.origin.tenant.to_string()),
+            None => self.w.fragment(key!("tenant_uid"), &reading.origin.tenant.to_string()),
         }
-        if let Some(version) = record.get(Field::Version).and_then(crate::json::Json::int) {
-            self.used.insert(Field::Version);
-            self.w.str(key!("log_version"), itoa::Buffer::new().format(version));
+        if let Some(version) = record.get(Field::Version).and_then(Json::int) {
+            self.w.fragment(key!("log_version"), itoa::Buffer::new().format(version));
+            self.use_number(Field::Version, version);
         }
-        self.w.raw(r#""profiles":["cloud","datetime"],"#);
+        self.correlation();
+        if tags != 0 {
+            let labels = self.w.array(key!("labels"));
+            for name in tags::names(tags) {
+                self.w.fragment("", name);
+            }
+            self.w.close(labels);
+        }
+        let profiles = self.w.array(key!("profiles"));
+        self.w.raw(r#""cloud","datetime","#);
+        if class == Class::Email {
+            self.w.raw(r#""host","#);
+        }
+        if tags != 0 {
+            self.w.raw(r#""security_control","#);
+        }
+        self.w.close(profiles);
         self.w.close(object);
+    }
+
+    fn correlation(&mut self) {
+        match self.reading.context_text("CorrelationId") {
+            Some(id) => self.w.text(key!("correlation_uid"), id),
+            None => {
+                if let Some(id) = self.reading.record.text(Field::CorrelationId) {
+                    self.used.insert(Field::CorrelationId);
+                    self.w.text(key!("correlation_uid"), id);
+                }
+            }
+        }
     }
 
     fn product(&mut self) {
         let object = self.w.object(key!("product"));
-        self.w.str(key!("name"), if self.reading.exchange { "Exchange Online" } else { "Microsoft 365" });
+        self.w.fragment(key!("name"), if self.reading.exchange { "Exchange Online" } else { "Microsoft 365" });
         self.w.raw(r#""vendor_name":"Microsoft","#);
-        let feature = match self.reading.source {
-            Source::ExchangeAdmin => Some("Admin Audit"),
-            Source::ExchangeMailbox => Some("Mailbox Audit"),
-            Source::Elsewhere => None,
-        };
-        if let Some(feature) = feature {
-            let object = self.w.object(key!("feature"));
-            self.w.str(key!("name"), feature);
-            self.w.close(object);
+        match self.reading.source {
+            Source::ExchangeAdmin => self.w.raw(r#""feature":{"name":"Admin Audit"},"#),
+            Source::ExchangeMailbox => self.w.raw(r#""feature":{"name":"Mailbox Audit"},"#),
+            Source::Elsewhere => {}
         }
         self.w.close(object);
     }
 
     /// A name for a record that has none: its blob and its position there, which never change.
     fn made_up_uid(&mut self) {
-        self.w.raw("\"");
+        self.w.raw(r#""uid":""#);
         self.w.escaped(self.reading.origin.content_id);
         self.w.raw("#");
         self.w.raw(itoa::Buffer::new().format(self.reading.position));
@@ -75,23 +104,20 @@ impl Event<'_, '_> {
 
     pub(super) fn cloud(&mut self) {
         let record = self.reading.record;
-        let object = self.w.object(key!("cloud"));
-        self.w.raw(r#""provider":"Microsoft 365","#);
-        let account = self.w.object(key!("account"));
+        self.w.raw(r#""cloud":{"provider":"Microsoft 365","account":{"#);
         match record.text(Field::OrganizationId) {
             Some(id) => {
                 self.used.insert(Field::OrganizationId);
                 self.w.text(key!("uid"), id);
             }
-            None => self.w.str(key!("uid"), &self.reading.origin.tenant.to_string()),
+            None => self.w.fragment(key!("uid"), &self.reading.origin.tenant.to_string()),
         }
-        self.w.raw(r#""type_id":99,"type":"Microsoft 365 Tenant","#);
         if let Some(name) = record.text(Field::OrganizationName) {
             self.used.insert(Field::OrganizationName);
             self.w.text(key!("name"), name);
         }
-        self.w.close(account);
-        self.w.close(object);
+        // OCSF asks for the source's own word beside 99.
+        self.w.raw(r#""type_id":99,"type":"Microsoft 365 Tenant"}},"#);
     }
 
     pub(super) fn api(&mut self) {
@@ -111,15 +137,21 @@ impl Event<'_, '_> {
             self.w.close(service);
         }
         self.request();
+        if self.options.ocsf_version.has_api_token() {
+            let token = self.w.object(key!("token"));
+            self.w.maybe_text(key!("uid"), reading.context_text("UniqueTokenId"));
+            if let Some((ms, _)) = reading.context_text("IssuedAtTime").and_then(token_time) {
+                self.w.int(key!("created_time"), ms);
+            }
+            self.w.close_or_undo(token);
+        }
         self.w.close(object);
     }
 
     /// `api.request`, which must have a `uid` to be there at all.
     fn request(&mut self) {
         let (reading, record) = (self.reading, self.reading.record);
-        let own = [Field::ClientRequestId, Field::RequestId]
-            .into_iter()
-            .find(|field| record.text(*field).is_some());
+        let own = [Field::ClientRequestId, Field::RequestId].into_iter().find(|field| record.text(*field).is_some());
         if own.is_none() && reading.parameters.is_empty() {
             return;
         }
@@ -130,10 +162,7 @@ impl Event<'_, '_> {
                 self.w.maybe_text(key!("uid"), record.text(field));
             }
             (None, Some(id)) => self.w.text(key!("uid"), id),
-            (None, None) => {
-                self.w.raw(key!("uid"));
-                self.made_up_uid();
-            }
+            (None, None) => self.made_up_uid(),
         }
         if !reading.parameters.is_empty() {
             let data = self.w.object(key!("data"));
@@ -148,10 +177,75 @@ impl Event<'_, '_> {
         }
         self.w.close(object);
     }
+
+    /// `time`, which nothing may lack, and its text.
+    pub(super) fn time(&mut self) {
+        let time = self.reading.time;
+        self.w.int(key!("time"), time.ms);
+        match self.reading.record.text(Field::CreationTime) {
+            Some(text) if time.source == TimeSource::Plain => {
+                self.w.raw(r#""time_dt":""#);
+                self.w.raw(text.raw());
+                self.w.raw(".000Z\",");
+            }
+            _ => {
+                if let Some(text) = datetime(time.ms) {
+                    self.w.fragment(key!("time_dt"), &text);
+                }
+            }
+        }
+    }
+
+    pub(super) fn status(&mut self) {
+        let Some(status) = self.reading.record.text(Field::ResultStatus) else {
+            self.caption(r#""status_id":0,"#, r#""status":"Unknown","#);
+            return;
+        };
+        match outcome(status) {
+            Outcome::Success => self.caption(r#""status_id":1,"#, r#""status":"Success","#),
+            Outcome::Failure => self.caption(r#""status_id":2,"#, r#""status":"Failure","#),
+            // OCSF asks for the source's own word beside 99.
+            Outcome::Other => {
+                self.w.raw(r#""status_id":99,"#);
+                self.w.text(key!("status"), status);
+            }
+        }
+        self.w.text(key!("status_code"), status);
+        self.used.insert(Field::ResultStatus);
+    }
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Success,
+    Failure,
+    /// In part, or in a way that is not known.
+    Other,
+}
+
+/// What `ResultStatus` says. Admin records say `True` and `False`, mailbox records `Succeeded`, `PartiallySucceeded` and
+/// `Failed`, other workloads all of these in several cases.
+pub(crate) fn outcome(status: Text<'_>) -> Outcome {
+    if status.is_one_of(&["Succeeded", "True", "Success"]) {
+        Outcome::Success
+    } else if status.is_one_of(&["Failed", "False", "Failure", "Fail"]) {
+        Outcome::Failure
+    } else {
+        Outcome::Other
+    }
+}
+
+/// When a token was issued, in milliseconds, and whether the number says all that the text said.
+pub(super) fn token_time(text: Text<'_>) -> Option<(i64, bool)> {
+    let plain = text.plain()?;
+    let time = parse_utc(plain)?;
+    let exact = time.format("%Y-%m-%dT%H:%M:%S").to_string() == plain.trim_end_matches('Z');
+    Some((time.timestamp_millis(), exact))
 }
 
 /// A time as OCSF writes it (its type `datetime_t`), which has four digits for the year.
-pub(super) fn datetime(ms: i64) -> Option<String> {
+fn datetime(ms: i64) -> Option<String> {
     let time = DateTime::<Utc>::from_timestamp_millis(ms)?;
     (0..=9999).contains(&time.year()).then(|| time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
 }

@@ -1,93 +1,152 @@
-//! The OCSF event.
+//! The OCSF event: six classes, one writer.
+//!
+//! Each part of an event is written by a method of [`Event`], in the file that is called like the part. A part that takes the
+//! value of a field of the record says so in [`Event::used`]; what nobody took is written under `unmapped`, so a field
+//! cannot be lost by forgetting it, only be there twice.
 
 mod actor;
+mod class;
+mod email;
 mod endpoint;
-mod metadata;
+pub(crate) mod exchange;
+mod iam;
+pub(crate) mod metadata;
+mod observables;
+mod raw_data;
+mod resources;
+mod security_control;
 mod unmapped;
+mod versions;
 
 use crate::{
     RenderOptions,
     json::{Writer, write::key},
+    ocsf::{class::Shape, observables::Observables},
     operation::{Class, api},
     reading::Reading,
-    record::{Field, FieldSet},
+    record::FieldSet,
 };
 
 /// An event while it is written.
-pub(crate) struct Event<'e, 'a> {
-    pub(crate) w: Writer<'e>,
-    pub(crate) reading: &'e Reading<'a>,
-    pub(crate) options: &'e RenderOptions,
-    /// The fields of the record whose values the event has somewhere; all others go to `unmapped`.
-    pub(crate) used: FieldSet,
+struct Event<'e, 'a> {
+    w: Writer<'e>,
+    reading: &'e Reading<'a>,
+    options: &'e RenderOptions,
+    /// The fields of the record whose values the event has somewhere, all of them.
+    used: FieldSet,
+    observables: Observables<'a>,
+    /// How many resources were written.
+    resource_count: usize,
 }
 
 /// Appends the event of a record whose own bytes are `bytes`.
-pub(crate) fn write(reading: &Reading<'_>, options: &RenderOptions, bytes: &[u8], out: &mut Vec<u8>) {
-    let mut event = Event { w: Writer::new(out), reading, options, used: FieldSet::default() };
+pub(crate) fn write<'a>(
+    reading: &Reading<'a>,
+    options: &'a RenderOptions,
+    tags: u32,
+    bytes: &[u8],
+    out: &mut Vec<u8>,
+) {
+    let shape = Shape::choose(reading, options);
+    let class = shape.class();
+    let mut event = Event {
+        w: Writer::new(out),
+        reading,
+        options,
+        used: FieldSet::default(),
+        observables: Observables::new(options.observables),
+        resource_count: 0,
+    };
     let whole = event.w.object("");
-    event.class();
-    event.metadata();
+    event.class(&shape);
+    event.metadata(class, tags);
     event.cloud();
     event.api();
     event.actor();
-    event.endpoints();
-    event.unmapped();
+    event.source_endpoint();
+    if class.has_destination() {
+        event.destination_endpoint();
+    }
+    event.http_request(class);
+    event.count();
+    match &shape {
+        Shape::Api { .. } => {}
+        Shape::Email(email) => event.email(email),
+        Shape::UserAccess { user, privileges, .. } => {
+            event.affected_user(user);
+            event.privileges(*privileges);
+        }
+        Shape::Group { group, member, privileges, .. } => {
+            event.group(group);
+            if let Some(member) = member {
+                event.member(*member);
+            }
+            if let Some(privileges) = privileges {
+                event.privileges(*privileges);
+            }
+        }
+        Shape::Account { user, .. } => event.affected_user(user),
+        Shape::Authentication => event.logon(),
+    }
+    if class.has_resources() {
+        event.resources();
+    }
+    event.security_control(tags);
+    event.use_context();
+    event.observables();
+    event.raw_data(bytes);
+    event.unmapped(class);
     event.w.close(whole);
     event.w.finish();
-    let _ = bytes;
 }
 
 impl Event<'_, '_> {
-    fn class(&mut self) {
-        let activity = self.reading.meaning.api;
-        let _ = Class::Api;
-        self.w.raw(r#""class_uid":6003,"class_name":"API Activity","category_uid":6,"category_name":"Application Activity","#);
+    /// What an event is: class, category, activity, type, time, severity and status.
+    fn class(&mut self, shape: &Shape<'_>) {
+        let (names, activity, caption) = (shape.class().names(), shape.activity(), shape.activity_caption());
+        let captions = self.options.captions;
+        self.w.raw(if captions { names.captioned } else { names.bare });
         self.w.int(key!("activity_id"), i64::from(activity));
-        let caption = match activity {
-            api::CREATE => "Create",
-            api::READ => "Read",
-            api::UPDATE => "Update",
-            api::DELETE => "Delete",
-            api::OTHER => "Other",
-            _ => "Unknown",
-        };
         match self.reading.operation {
+            // OCSF asks for the source's own word beside 99.
             Some(operation) if activity == api::OTHER => self.w.text(key!("activity_name"), operation),
-            _ => self.w.str(key!("activity_name"), caption),
+            _ if captions => self.w.fragment(key!("activity_name"), caption),
+            _ => {}
         }
-        self.w.int(key!("type_uid"), 600_300 + i64::from(activity));
-        self.w.raw(r#""type_name":"API Activity: "#);
-        self.w.raw(caption);
-        self.w.raw("\",");
+        self.w.int(key!("type_uid"), i64::from(names.uid * 100 + u32::from(activity)));
+        if captions {
+            self.w.raw(r#""type_name":""#);
+            self.w.raw(names.name);
+            self.w.raw(": ");
+            self.w.raw(caption);
+            self.w.raw("\",");
+        }
         self.time();
-        self.w.raw(r#""severity_id":1,"severity":"Informational","#);
+        self.caption(r#""severity_id":1,"#, r#""severity":"Informational","#);
         self.status();
     }
 
-    /// `time`, which nothing may lack, and its text.
-    fn time(&mut self) {
-        let time = self.reading.time;
-        self.w.int(key!("time"), time.ms);
-        if let Some(text) = metadata::datetime(time.ms) {
-            self.w.str(key!("time_dt"), &text);
+    /// A number and, unless captions are off, its caption.
+    fn caption(&mut self, number: &str, caption: &str) {
+        self.w.raw(number);
+        if self.options.captions {
+            self.w.raw(caption);
         }
     }
 
-    fn status(&mut self) {
-        let Some(status) = self.reading.record.text(Field::ResultStatus) else {
-            self.w.raw(r#""status_id":0,"status":"Unknown","#);
-            return;
-        };
-        if status.is_one_of(&["Succeeded", "True", "Success"]) {
-            self.w.raw(r#""status_id":1,"status":"Success","#);
-        } else if status.is_one_of(&["Failed", "False", "Failure", "Fail"]) {
-            self.w.raw(r#""status_id":2,"status":"Failure","#);
-        } else {
-            self.w.raw(r#""status_id":99,"#);
-            self.w.text(key!("status"), status);
+    /// How many operations the record stands for.
+    fn count(&mut self) {
+        let field = crate::record::Field::OperationCount;
+        if let Some(count) = self.reading.record.get(field).and_then(crate::json::Json::int) {
+            self.w.int(key!("count"), count);
+            self.use_number(field, count);
         }
-        self.w.text(key!("status_code"), status);
-        self.used.insert(Field::ResultStatus);
+    }
+}
+
+impl Class {
+    /// The class's number, as other shapes show it.
+    pub(crate) fn uid(self) -> u32 {
+        self.names().uid
     }
 }

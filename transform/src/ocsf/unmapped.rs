@@ -1,37 +1,66 @@
 //! `unmapped`: everything that OCSF has no place for, so that nothing is lost.
+//!
+//! - `exchange`: what is known of Exchange ([`super::exchange`]).
+//! - `mailtrail`: what had to be made up, so that nobody takes it for the record's own.
+//! - Every field of the record that is found nowhere else in the event, under its own name. Should a record have a field that
+//!   is called like one of the two above, or begins with `record.`, it stands under `record.` and its name.
 
 use super::Event;
 use crate::{
-    json::{Json, Text, write::key},
+    json::{Json, Text, scan::scan_value, write::key},
+    operation::Class,
     parameters::write_fields,
-    record::Record,
+    reading::TimeSource,
+    record::{FieldSet, Record},
 };
 
 impl Event<'_, '_> {
-    pub(super) fn unmapped(&mut self) {
+    pub(super) fn unmapped(&mut self, class: Class) {
         let object = self.w.object(key!("unmapped"));
-        self.left_over();
+        if self.reading.exchange {
+            self.exchange(class);
+        }
+        match self.reading.time.source {
+            TimeSource::Plain | TimeSource::Record => {}
+            TimeSource::Blob => self.w.raw(r#""mailtrail":{"time_source":"content_id"},"#),
+            TimeSource::Nowhere => self.w.raw(r#""mailtrail":{"time_source":"unknown"},"#),
+        }
+        left_over(self.reading.record, self.used, &mut self.w);
         self.w.close_or_undo(object);
     }
+}
 
-    /// Every field of the record that was not used, under its own name.
-    fn left_over(&mut self) {
-        let record: &Record<'_> = self.reading.record;
-        if record.has_repeats() {
-            let names: Vec<_> = record
-                .unused(self.used)
-                .map(|(field, value)| (format!("\"{}\"", field.name()), value))
-                .collect();
-            let known = names.iter().filter_map(|(name, value)| {
-                Some((crate::json::scan::scan_value(name).ok()?.text()?, *value))
-            });
-            let all: Vec<(Text<'_>, Json<'_>)> = known.chain(record.others().iter().copied()).collect();
-            write_fields(&mut self.w, &all, true, Json::raw);
-            return;
+/// Writes every field of a record that is not in `used`, under its own name.
+fn left_over(record: &Record<'_>, used: FieldSet, w: &mut crate::json::Writer<'_>) {
+    if !record.has_repeats() && !record.others().iter().any(|(name, _)| is_taken(*name)) {
+        for (field, value) in record.unused(used) {
+            w.json(field.key(), value);
         }
-        for (field, value) in record.unused(self.used) {
-            self.w.json(field.key(), value);
-        }
-        write_fields(&mut self.w, record.others(), false, Json::raw);
+        write_fields(w, record.others(), false, Json::raw);
+        return;
+    }
+    let quoted: Vec<String> = record
+        .unused(used)
+        .map(|(field, _)| format!("\"{}\"", field.name()))
+        .chain(record.others().iter().map(|(name, _)| match is_taken(*name) {
+            true => format!("\"record.{}\"", name.raw()),
+            false => name.json().to_owned(),
+        }))
+        .collect();
+    let values = record.unused(used).map(|(_, value)| value).chain(record.others().iter().map(|(_, value)| *value));
+    let fields: Vec<(Text<'_>, Json<'_>)> = quoted
+        .iter()
+        .zip(values)
+        .filter_map(|(name, value)| Some((scan_value(name).ok()?.text()?, value)))
+        .collect();
+    write_fields(w, &fields, true, Json::raw);
+}
+
+/// Whether a name means something else under `unmapped`.
+fn is_taken(name: Text<'_>) -> bool {
+    let taken = |name: &str| name == "exchange" || name == "mailtrail" || name.starts_with("record.");
+    match name.plain() {
+        Some(name) => taken(name),
+        None => taken(&name.unescape()),
     }
 }

@@ -1,0 +1,245 @@
+//! Which class an event has: that of its operation, when the record holds what the class requires. An event that cannot fill
+//! its class is an API Activity of the activity Update, which can always be filled.
+
+use super::email::Email;
+use crate::{
+    ClassPolicy, RenderOptions,
+    json::{Json, Text, write::key},
+    operation::{ASSIGN, Class, REVOKE, ROLE_ASSIGNMENT, Source, api, group},
+    reading::{Reading, is_email},
+    record::Field,
+};
+
+/// What a class requires, beside what every class has.
+#[derive(Debug)]
+pub(super) enum Shape<'a> {
+    /// 6003
+    Api { activity: u8 },
+    /// 4009
+    Email(Email<'a>),
+    /// 3005
+    UserAccess { activity: u8, user: Named<'a>, privileges: Json<'a> },
+    /// 3006
+    Group { activity: u8, group: Named<'a>, member: Option<Text<'a>>, privileges: Option<Json<'a>> },
+    /// 3001
+    Account { activity: u8, user: Named<'a> },
+    /// 3002
+    Authentication,
+}
+
+/// Somebody or something with a name, an id, or both.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Named<'a> {
+    pub(super) name: Option<Text<'a>>,
+    pub(super) uid: Option<Text<'a>>,
+    /// An address of theirs, where another field than the name has it.
+    pub(super) address: Option<Text<'a>>,
+    /// Whether `uid` is the record's `ObjectId`.
+    pub(super) uid_is_object: bool,
+}
+
+impl<'a> Named<'a> {
+    fn new(name: Option<Text<'a>>, uid: Option<Text<'a>>) -> Option<Self> {
+        (name.is_some() || uid.is_some()).then_some(Self { name, uid, address: None, uid_is_object: false })
+    }
+
+    /// The object of an admin's cmdlet.
+    fn object(reading: &Reading<'a>, names: &[&str]) -> Option<Self> {
+        let name = names.iter().find_map(|name| reading.parameters.text(name));
+        let named = Self::new(name, reading.record.text(Field::ObjectId))?;
+        Some(Self { uid_is_object: named.uid.is_some(), ..named })
+    }
+}
+
+impl<'a> Shape<'a> {
+    pub(super) fn choose(reading: &Reading<'a>, options: &'a RenderOptions) -> Self {
+        let meaning = reading.meaning;
+        if options.class_policy == ClassPolicy::ApiOnly {
+            return Self::Api { activity: meaning.api };
+        }
+        let activity = meaning.kind.activity;
+        let shape = match meaning.kind.class {
+            Class::Api => Some(Self::Api { activity }),
+            Class::Email => Email::read(reading, options).map(Self::Email),
+            Class::UserAccess if reading.source == Source::ExchangeAdmin => granted(reading, activity),
+            Class::UserAccess => shared_folder(reading, activity),
+            Class::Group => group_changed(reading, activity),
+            Class::Account => account_changed(reading, activity),
+            Class::Authentication => {
+                let somebody = [Field::UserId, Field::MailboxOwnerUpn, Field::UserKey];
+                let known = somebody.into_iter().any(|field| reading.record.text(field).is_some());
+                known.then_some(Self::Authentication)
+            }
+        };
+        shape.unwrap_or(Self::Api { activity: api::UPDATE })
+    }
+
+    pub(super) fn class(&self) -> Class {
+        match self {
+            Self::Api { .. } => Class::Api,
+            Self::Email(_) => Class::Email,
+            Self::UserAccess { .. } => Class::UserAccess,
+            Self::Group { .. } => Class::Group,
+            Self::Account { .. } => Class::Account,
+            Self::Authentication => Class::Authentication,
+        }
+    }
+
+    pub(super) fn activity(&self) -> u8 {
+        match self {
+            Self::Api { activity }
+            | Self::UserAccess { activity, .. }
+            | Self::Group { activity, .. }
+            | Self::Account { activity, .. } => *activity,
+            Self::Email(_) | Self::Authentication => 1,
+        }
+    }
+
+    /// The activity's number and caption as they stand in the event.
+    pub(super) fn activity_caption(&self) -> &'static str {
+        match (self.class(), self.activity()) {
+            (_, api::OTHER) => "Other",
+            (Class::Api, api::CREATE) => "Create",
+            (Class::Api, api::READ) => "Read",
+            (Class::Api, api::UPDATE) => "Update",
+            (Class::Api, api::DELETE) => "Delete",
+            (Class::Email, 1) => "Send",
+            (Class::UserAccess | Class::Group, ASSIGN) => "Assign Privileges",
+            (Class::UserAccess | Class::Group, REVOKE) => "Revoke Privileges",
+            (Class::Group, group::ADD_USER) => "Add User",
+            (Class::Group, group::REMOVE_USER) => "Remove User",
+            (Class::Group, group::DELETE) => "Delete",
+            (Class::Group, group::CREATE) => "Create",
+            (Class::Account, 1) => "Create",
+            (Class::Account, 2) => "Enable",
+            (Class::Account, 5) => "Disable",
+            (Class::Account, 6) => "Delete",
+            (Class::Authentication, 1) => "Logon",
+            _ => "Unknown",
+        }
+    }
+}
+
+/// What the schema says of a class.
+pub(super) struct ClassNames {
+    pub(super) uid: u32,
+    pub(super) name: &'static str,
+    pub(super) category_uid: u32,
+    /// The four attributes as they are written, with captions and without.
+    pub(super) captioned: &'static str,
+    pub(super) bare: &'static str,
+}
+
+macro_rules! class_names {
+    ($uid:literal $name:literal in $category:literal $category_name:literal) => {
+        ClassNames {
+            uid: $uid,
+            name: $name,
+            category_uid: $category,
+            captioned: concat!(
+                key!("class_uid"),
+                $uid,
+                ",\"class_name\":\"",
+                $name,
+                "\",\"category_uid\":",
+                $category,
+                ",\"category_name\":\"",
+                $category_name,
+                "\","
+            ),
+            bare: concat!(key!("class_uid"), $uid, ",\"category_uid\":", $category, ","),
+        }
+    };
+}
+
+impl Class {
+    pub(super) fn names(self) -> &'static ClassNames {
+        const API: ClassNames = class_names!(6003 "API Activity" in 6 "Application Activity");
+        const EMAIL: ClassNames = class_names!(4009 "Email Activity" in 4 "Network Activity");
+        const ACCESS: ClassNames =
+            class_names!(3005 "User Access Management" in 3 "Identity & Access Management");
+        const GROUP: ClassNames = class_names!(3006 "Group Management" in 3 "Identity & Access Management");
+        const ACCOUNT: ClassNames = class_names!(3001 "Account Change" in 3 "Identity & Access Management");
+        const LOGON: ClassNames = class_names!(3002 "Authentication" in 3 "Identity & Access Management");
+        match self {
+            Self::Api => &API,
+            Self::Email => &EMAIL,
+            Self::UserAccess => &ACCESS,
+            Self::Group => &GROUP,
+            Self::Account => &ACCOUNT,
+            Self::Authentication => &LOGON,
+        }
+    }
+
+    /// Whether the class has `resources`.
+    pub(super) fn has_resources(self) -> bool {
+        matches!(self, Self::Api | Self::UserAccess)
+    }
+
+    /// Whether the class has `dst_endpoint`.
+    pub(super) fn has_destination(self) -> bool {
+        matches!(self, Self::Api | Self::Email | Self::Authentication)
+    }
+
+    /// Whether the class has `http_request`.
+    pub(super) fn has_http_request(self) -> bool {
+        self != Self::Email
+    }
+}
+
+/// The first text of a value that is a text or a list of texts.
+fn first_text(value: Json<'_>) -> Option<Text<'_>> {
+    value.each().filter_map(Json::text).find(|text| !text.is_empty())
+}
+
+/// The rights in a text, `ReadAny, Create`, or in a list, their escapes unresolved.
+pub(super) fn privileges(value: Json<'_>) -> impl Iterator<Item = &str> {
+    let texts = value.each().filter_map(Json::text);
+    texts.flat_map(|text| text.raw().split(',')).map(str::trim).filter(|right| !right.is_empty())
+}
+
+/// A permission or role that an admin gave or took.
+fn granted<'a>(reading: &Reading<'a>, activity: u8) -> Option<Shape<'a>> {
+    let parameters = &reading.parameters;
+    let text = |name| parameters.get(name).and_then(first_text);
+    if reading.cmdlet.is_some_and(|cmdlet| cmdlet.noun_is(&[ROLE_ASSIGNMENT])) {
+        let role = parameters.get("Role").filter(|role| privileges(*role).next().is_some());
+        if let (Some(user), Some(privileges)) = (text("User"), role) {
+            let user = Named::new(Some(user), None)?;
+            return Some(Shape::UserAccess { activity, user, privileges });
+        }
+        if let Some(group) = text("SecurityGroup") {
+            let group = Named::new(Some(group), None)?;
+            return Some(Shape::Group { activity, group, member: None, privileges: role });
+        }
+        return Some(Shape::Api { activity: reading.meaning.api });
+    }
+    let user = Named::new(Some(text("User").or_else(|| text("Trustee"))?), None)?;
+    let privileges_value = parameters.get("AccessRights")?;
+    privileges(privileges_value).next()?;
+    Some(Shape::UserAccess { activity, user, privileges: privileges_value })
+}
+
+/// A permission on a folder, as the mailbox records it.
+fn shared_folder<'a>(reading: &Reading<'a>, activity: u8) -> Option<Shape<'a>> {
+    let folder = reading.folder_member()?;
+    let user = Named::new(folder.get_text("MemberUpn"), folder.get_text("MemberSid"))?;
+    let rights = folder.get("MemberRights")?;
+    privileges(rights).next()?;
+    Some(Shape::UserAccess { activity, user, privileges: rights })
+}
+
+fn group_changed<'a>(reading: &Reading<'a>, activity: u8) -> Option<Shape<'a>> {
+    let group = Named::object(reading, &["Identity", "Name", "DisplayName"])?;
+    let member = ["Member", "Members", "Links"].into_iter().find_map(|name| reading.parameters.get(name));
+    Some(Shape::Group { activity, group, member: member.and_then(first_text), privileges: None })
+}
+
+fn account_changed<'a>(reading: &Reading<'a>, activity: u8) -> Option<Shape<'a>> {
+    let named = ["Identity", "Name", "UserPrincipalName", "MicrosoftOnlineServicesID", "DisplayName"];
+    let user = Named::object(reading, &named)?;
+    let addresses = ["PrimarySmtpAddress", "MicrosoftOnlineServicesID", "UserPrincipalName", "WindowsLiveID"];
+    let address = addresses.into_iter().filter_map(|name| reading.parameters.text(name));
+    let address = address.into_iter().find(|address| is_email(address.raw()));
+    Some(Shape::Account { activity, user: Named { address, ..user } })
+}

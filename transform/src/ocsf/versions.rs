@@ -1,0 +1,26 @@
+//! What the older releases of OCSF lack. Whatever is left out for one of them stays under `unmapped`, since the field of the
+//! record that it was made from then counts as not used.
+
+use crate::OcsfVersion;
+
+impl OcsfVersion {
+    /// `api.token`, since 1.8.0.
+    pub(super) fn has_api_token(self) -> bool {
+        self >= Self::V1_8
+    }
+
+    /// `metadata.original_event_uid`, since 1.7.0.
+    pub(super) fn has_original_event_uid(self) -> bool {
+        self >= Self::V1_7
+    }
+
+    /// `resources[].role` and `role_id`, since 1.6.0.
+    pub(super) fn has_resource_roles(self) -> bool {
+        self >= Self::V1_6
+    }
+
+    /// `raw_data_hash` and `raw_data_size`, since 1.6.0.
+    pub(super) fn has_raw_data_hash(self) -> bool {
+        self >= Self::V1_6
+    }
+}

@@ -1,0 +1,130 @@
+//! Events of the fixtures and of real records.
+
+use serde_json::Value;
+use transform::{ClassPolicy, OcsfVersion, RawData, RenderOptions, View};
+
+use crate::{
+    checks::Checks,
+    records::{all, event, fixtures, render},
+};
+
+/// One event of each kind of operation, to be read by people.
+#[test]
+fn events_of_each_kind() {
+    for (name, text) in fixtures() {
+        let event = event(text.as_bytes(), &RenderOptions::default());
+        insta::assert_snapshot!(name, serde_json::to_string_pretty(&event).unwrap());
+    }
+}
+
+#[test]
+fn every_event_is_valid() {
+    let Some(checks) = Checks::load() else { return };
+    let options = |change: fn(&mut RenderOptions)| {
+        let mut options = RenderOptions::default();
+        change(&mut options);
+        options
+    };
+    let variants = [
+        options(|_| {}),
+        options(|o| o.class_policy = ClassPolicy::ApiOnly),
+        options(|o| o.ocsf_version = OcsfVersion::V1_7),
+        options(|o| o.ocsf_version = OcsfVersion::V1_6),
+        options(|o| o.ocsf_version = OcsfVersion::V1_5),
+        options(|o| o.raw_data = RawData::Full),
+        options(|o| {
+            o.raw_data = RawData::Hash;
+            o.captions = false;
+            o.observables = false;
+            o.tags = false;
+        }),
+    ];
+    let fixtures = fixtures().len();
+    for (index, text) in all().into_iter().enumerate() {
+        // Real records, which are many and much alike, take turns at the variants of the first.
+        let turn = |n: usize| n == 0 || index < fixtures || n == 1 + index % (variants.len() - 1);
+        for (_, options) in variants.iter().enumerate().filter(|(n, _)| turn(*n)) {
+            let event = event(text.as_bytes(), options);
+            let faults = checks.faults(&event);
+            assert_eq!(faults, [""; 0], "{options:?}\n{text}\n{event:#}");
+        }
+    }
+}
+
+/// An older release has none of what came after it.
+#[test]
+fn older_releases_lack_what_they_did_not_have() {
+    let fixtures = fixtures().len();
+    for (index, text) in all().into_iter().enumerate() {
+        let turn = |n: usize| index < fixtures || n == index % 4;
+        for (_, version) in OcsfVersion::ALL.into_iter().enumerate().filter(|(n, _)| turn(*n)) {
+            let options = RenderOptions { ocsf_version: version, raw_data: RawData::Hash, ..RenderOptions::default() };
+            let event = event(text.as_bytes(), &options);
+            assert_eq!(event["metadata"]["version"], version.as_str());
+            let roles = event["resources"].as_array().into_iter().flatten().filter(|r| r.get("role_id").is_some()).count();
+            let lacking = [
+                (OcsfVersion::V1_8, event["api"].get("token").is_some()),
+                (OcsfVersion::V1_7, event["metadata"].get("original_event_uid").is_some()),
+                (OcsfVersion::V1_6, roles > 0),
+                (OcsfVersion::V1_6, event.get("raw_data_hash").is_some()),
+            ];
+            for (since, there) in lacking {
+                assert!(!there || version >= since, "{version:?} {event}");
+            }
+        }
+    }
+}
+
+#[test]
+fn raw_is_the_record_itself_on_one_line() {
+    let options = RenderOptions { view: View::Raw, ..RenderOptions::default() };
+    for text in all() {
+        let line = render(text.as_bytes(), &options).unwrap();
+        assert_eq!(String::from_utf8(line).unwrap(), text.replace('\n', ""));
+    }
+}
+
+#[test]
+fn what_is_no_record_is_a_dead_letter_with_its_reason() {
+    for view in View::ALL {
+        let options = RenderOptions { view, ..RenderOptions::default() };
+        for (bytes, reason) in [
+            (&b"[1]"[..], "it is not a JSON object but begins with `[`"),
+            (b"\"text\"", "it is not a JSON object but begins with `\"`"),
+            (b"", "it is not a JSON object but begins with nothing"),
+            (b"{\"a\":1", "it is not JSON: `,` or `}` was expected at byte 6"),
+            (b"{\"a\":\"\xff\"}", "it is not UTF-8 at byte 6"),
+        ] {
+            assert_eq!(render(bytes, &options).unwrap_err(), reason);
+        }
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(200_000), "]".repeat(200_000));
+        assert_eq!(render(deep.as_bytes(), &options).unwrap_err(), "it is nested deeper than 100 levels at byte 104");
+    }
+}
+
+/// What is nearly JSON is put right rather than lost.
+#[test]
+fn control_characters_and_halves_of_pairs_are_put_right() {
+    let text = "{\"Id\":\"a\nb\",\"Subject\":\"\\ud800!\"}";
+    let event = event(text.as_bytes(), &RenderOptions::default());
+    assert_eq!(event["metadata"]["uid"], "a\nb");
+    assert_eq!(event["unmapped"]["Subject"], "\u{fffd}!");
+    let raw = RenderOptions { view: View::Raw, ..RenderOptions::default() };
+    let line = render(text.as_bytes(), &raw).unwrap();
+    assert_eq!(line, b"{\"Id\":\"a\\nb\",\"Subject\":\"\\ud800!\"}");
+}
+
+#[test]
+fn raw_data_is_what_was_asked_for() {
+    let text = "{\n \"Id\": \"x\"\n}";
+    let with = |raw_data| event(text.as_bytes(), &RenderOptions { raw_data, ..RenderOptions::default() });
+    assert_eq!(with(RawData::None).get("raw_data"), None);
+    let full = with(RawData::Full);
+    assert_eq!((&full["raw_data"], &full["raw_data_size"]), (&Value::from(text), &Value::from(text.len())));
+    let hash = with(RawData::Hash);
+    assert_eq!(hash.get("raw_data"), None);
+    assert_eq!(
+        hash["raw_data_hash"]["value"],
+        "ee1ef1648c01bd07b7149e28fe0b841b45587ee69ad9f009499cb1e3aa20189c"
+    );
+}
