@@ -1,0 +1,153 @@
+//! Pages of listings: which blobs there are.
+//!
+//! One odd entry never costs the rest of the page, nor itself if it can be helped: a blob whose times cannot be read
+//! is kept with times that are certain to be late enough.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use reqwest::Method;
+use schemas::{ContentId, ContentType, ListedBlob, TimeRange, time::parse_utc};
+use serde_json::{Value, value::RawValue};
+
+use super::{ActivityApi, Call, error::ApiError, urls::PageUri};
+use crate::plan;
+
+/// The largest page that is read: some 30,000 blobs.
+const PAGE_BYTES: u64 = 16 << 20;
+
+/// How long the API keeps content (Office 365 Management Activity API reference, `contentExpiration`).
+pub const KEPT: TimeDelta = TimeDelta::days(7);
+
+/// One page of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Its blobs.
+    pub blobs: Vec<ListedBlob>,
+    /// Entries that name no blob.
+    pub unusable: usize,
+    /// The next page; `None` when this is the window's last.
+    pub next: Option<PageUri>,
+    /// The window that was asked for. Its beginning may be later than what was wanted, if that had grown too old.
+    pub window: TimeRange,
+    /// The server's time when it answered.
+    pub server_time: Option<DateTime<Utc>>,
+}
+
+impl ActivityApi {
+    /// Lists a window of at most 24 hours: its first page, or a later one.
+    ///
+    /// # Errors
+    ///
+    /// Any [`ApiError`] of a call, of reading the page, or of a next page elsewhere.
+    pub async fn list(
+        &self,
+        content_type: ContentType,
+        window: TimeRange,
+        page: Option<&PageUri>,
+    ) -> Result<Page, ApiError> {
+        let address = || match page {
+            Some(page) => Ok((page.url().clone(), window)),
+            None => {
+                // Cut when it is sent: it may have waited for its turn.
+                let listable = plan::clamp(window, self.clock.now()).window.ok_or(ApiError::WindowTooOld)?;
+                let url = self.address.content(content_type, listable);
+                Ok((url.ok_or(ApiError::UnreadablePage)?, listable))
+            }
+        };
+        let answer = self.send(Call::List, Method::GET, address).await?;
+        let next = self.address.next_page(answer.response.headers())?;
+        let (window, server_time) = (answer.made, answer.server_time);
+        let body =
+            super::body::Body::new(answer.response, &self.timeouts)?.whole("listing", PAGE_BYTES).await?;
+        let (blobs, unusable) =
+            read_page(super::without_bom(&body), window).ok_or_else(|| self.no_list(&body))?;
+        if unusable > 0 {
+            tracing::error!(%content_type, unusable, "a listing names blobs without a usable contentId");
+        }
+        Ok(Page { blobs, unusable, next, window, server_time })
+    }
+}
+
+/// Reads a page: its blobs, and how many entries name none.
+fn read_page(body: &[u8], window: TimeRange) -> Option<(Vec<ListedBlob>, usize)> {
+    let entries: Vec<&RawValue> = serde_json::from_slice(body).ok()?;
+    let blobs: Vec<_> = entries.iter().filter_map(|entry| read_entry(entry.get(), window)).collect();
+    let unusable = entries.len() - blobs.len();
+    Some((blobs, unusable))
+}
+
+fn read_entry(entry: &str, window: TimeRange) -> Option<ListedBlob> {
+    let entry: Value = serde_json::from_str(entry).ok()?;
+    let text = |name: &str| entry.get(name).and_then(Value::as_str);
+    let content_id = ContentId::try_from(text("contentId")?).ok()?;
+    let created = text("contentCreated").and_then(parse_utc);
+    let expires = text("contentExpiration").and_then(parse_utc);
+    if created.is_none() || expires.is_none() {
+        tracing::warn!(
+            %content_id,
+            created = text("contentCreated"),
+            expires = text("contentExpiration"),
+            "a listed blob's times cannot be read; it is kept with the window's end and 7 days"
+        );
+    }
+    let created = created.unwrap_or(window.end);
+    let expires = expires.filter(|expires| *expires > created).unwrap_or(created + KEPT);
+    Some(ListedBlob { content_id, created, expires })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn window() -> TimeRange {
+        let end: DateTime<Utc> = "2026-03-02T00:00:00Z".parse().unwrap();
+        TimeRange { start: end - TimeDelta::hours(24), end }
+    }
+
+    fn read(body: &str) -> Option<(Vec<ListedBlob>, usize)> {
+        read_page(body.as_bytes(), window())
+    }
+
+    #[test]
+    fn a_page_is_read_with_whatever_else_it_holds() {
+        let (blobs, unusable) = read(
+            r#"[{"contentType":"Audit.Exchange","contentId":"a$1","contentUri":"http://localhost/x/a$1",
+                 "contentCreated":"2026-03-01T10:00:00.123Z","contentExpiration":"2026-03-08T10:00:00.123Z","new":{}}]"#,
+        )
+        .unwrap();
+        assert_eq!(unusable, 0);
+        assert_eq!(blobs[0].content_id.as_str(), "a$1");
+        assert_eq!(blobs[0].created, "2026-03-01T10:00:00.123Z".parse::<DateTime<Utc>>().unwrap());
+        assert_eq!(blobs[0].expires, "2026-03-08T10:00:00.123Z".parse::<DateTime<Utc>>().unwrap());
+        assert_eq!(read("[]"), Some((Vec::new(), 0)));
+    }
+
+    #[test]
+    fn an_odd_entry_is_kept_if_it_has_an_id_and_never_costs_the_others() {
+        let (blobs, unusable) = read(
+            r#"[{"contentId":"a"}, {"contentId":"b","contentCreated":"soon","contentExpiration":null},
+                {"contentId":"c","contentCreated":"2026-03-01T10:00:00","contentExpiration":"0001-01-01T00:00:00"},
+                {"contentId":""}, {"contentId":7}, {}, null, "d", {"contentId":"e"}]"#,
+        )
+        .unwrap();
+        let ids: Vec<_> = blobs.iter().map(|blob| blob.content_id.as_str()).collect();
+        assert_eq!((ids, unusable), (vec!["a", "b", "c", "e"], 5));
+        assert!(blobs.iter().all(|blob| blob.expires == blob.created + KEPT));
+        assert_eq!(blobs[0].created, window().end);
+    }
+
+    #[test]
+    fn what_is_no_list_is_not_an_empty_list() {
+        for body in ["", "null", "{}", "[{}", "<html>", r#"{"error":{"code":"AF20022"}}"#] {
+            assert_eq!(read(body), None, "{body}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn anything_is_read_without_a_panic(body in "[\\[\\]{}\",:a-z0-9 ]{0,80}") {
+            let _ = read(&body);
+        }
+    }
+}

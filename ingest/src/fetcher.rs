@@ -1,0 +1,507 @@
+//! One tenant's fetcher: claims blobs that are due and streams their bodies into the ledger.
+//!
+//! A few blobs are fetched at once, each in a task of its own. What fails is due again after a growing wait that the
+//! ledger keeps; only AF20050, AF20051 and a passed expiry make a gap. A panic costs one attempt of one blob. When the
+//! API does not know several content ids in a row that it listed itself, that content type is halted and probed slowly,
+//! because another cloud or tenant is being asked; the others go on (L11).
+
+use std::{
+    any::Any,
+    collections::{BTreeMap, VecDeque},
+    num::NonZeroUsize,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use chrono::{TimeDelta, Utc};
+use futures_util::FutureExt;
+use schemas::{ContentType, GapReason, TenantId};
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::{Action, ActivityApi, ApiError, codes},
+    backoff::Backoff,
+    collector::Pacing,
+    feed_ledger::{BodyError, FeedLedger, FetchLease, LedgerFailure, Spooled},
+    health::{Condition, TenantHealth, Trouble},
+    intake::{FetchError, Parcel, take_body},
+    skew::ServerClock,
+};
+
+/// Bytes that are handed over at once: fewer hand-overs cost less, and a body holds at most a few of these (L8).
+const PARCEL_BYTES: usize = 64 << 10;
+
+/// Parcels on their way to the ledger.
+const PARCELS: usize = 2;
+
+/// The longest wait for news of blobs that are due.
+const LONGEST_IDLE: Duration = Duration::from_secs(30);
+
+/// How often a throttled fetch is repeated before its blob makes room for others.
+const THROTTLED_ATTEMPTS: u32 = 3;
+
+/// Content ids in a row that the API does not know, after which their content type is halted.
+const SUSPECT_IDS: u32 = 3;
+
+/// Failures in a row, of whatever blobs, after which the whole fetcher takes a breath.
+const FAILURES_IN_A_ROW: u32 = 8;
+
+/// How long after its expiry a blob that nobody answers for is still tried. The ledger keeps its row for 2 days.
+const BEYOND_EXPIRY: TimeDelta = TimeDelta::hours(24);
+
+/// How long a body that is too large, or a page of something on the way, is left alone.
+const NEXT_DAY: TimeDelta = TimeDelta::hours(24);
+
+/// The waits of one blob that fails: from a second to a quarter of an hour.
+pub(crate) const RETRY_BLOB: Backoff =
+    Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(900) };
+
+/// Fetches one tenant's blobs.
+pub(crate) struct Fetcher {
+    pub(crate) tenant: TenantId,
+    pub(crate) api: Arc<ActivityApi>,
+    pub(crate) ledger: Arc<dyn FeedLedger>,
+    pub(crate) clock: Arc<ServerClock>,
+    pub(crate) health: Arc<TenantHealth>,
+    pub(crate) concurrency: NonZeroUsize,
+    pub(crate) blob_max_bytes: u64,
+    pub(crate) pacing: Pacing,
+    pub(crate) gates: Mutex<Gates>,
+}
+
+/// Who may not fetch at present.
+#[derive(Debug, Default)]
+pub(crate) struct Gates {
+    /// Failures in a row of any blob that say nothing about the blob.
+    failures: u32,
+    /// Nothing is claimed until then.
+    resume_at: Option<Instant>,
+    /// The ledger gave out nothing when it was last asked.
+    claims_failed: bool,
+    feeds: BTreeMap<ContentType, Gate>,
+}
+
+#[derive(Debug, Default)]
+struct Gate {
+    /// Unknown content ids in a row.
+    suspects: u32,
+    /// When halted: the next probe.
+    probe_at: Option<Instant>,
+}
+
+/// What a task found out that concerns more than its blob.
+type Ended = Result<(), LedgerFailure>;
+
+impl Fetcher {
+    /// Fetches until it is cancelled; then lets what is under way come to its end for a little while.
+    ///
+    /// # Errors
+    ///
+    /// When the ledger failed in a way that waiting cannot help.
+    pub(crate) async fn run(self: Arc<Self>, cancel: &CancellationToken) -> Result<(), LedgerFailure> {
+        let mut running: JoinSet<Ended> = JoinSet::new();
+        let mut claimed: VecDeque<FetchLease> = VecDeque::new();
+        let ended = tokio::select! {
+            () = cancel.cancelled() => Ok(()),
+            ended = self.fetch_all(&mut running, &mut claimed) => ended,
+        };
+        // Leases that were not begun are due again.
+        drop(claimed);
+        let drained = tokio::time::timeout(self.pacing.grace, async {
+            while let Some(joined) = running.join_next().await {
+                if let Ok(Err(failure)) = joined {
+                    tracing::warn!(tenant = %self.health.name, error = %failure, "while stopping");
+                }
+            }
+        });
+        if drained.await.is_err() {
+            tracing::info!(tenant = %self.health.name, bodies = running.len(), "bodies under way are dropped; they are fetched again");
+        }
+        running.shutdown().await;
+        self.health.fetcher.set_in_flight(0);
+        ended
+    }
+
+    async fn fetch_all(
+        self: &Arc<Self>,
+        running: &mut JoinSet<Ended>,
+        claimed: &mut VecDeque<FetchLease>,
+    ) -> Result<(), LedgerFailure> {
+        loop {
+            while running.len() < self.concurrency.get() {
+                let Some(lease) = claimed.pop_front() else { break };
+                let fetcher = Arc::clone(self);
+                running.spawn(async move { fetcher.fetch(lease).await });
+            }
+            self.health.fetcher.set_in_flight(running.len());
+            if running.len() >= self.concurrency.get() {
+                if let Some(joined) = running.join_next().await {
+                    end_of(joined)?;
+                }
+                continue;
+            }
+            if let Some(wait) = self.paused() {
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    Some(joined) = running.join_next() => end_of(joined)?,
+                }
+                continue;
+            }
+            let want = self.concurrency.get() * 2;
+            match self.ledger.claim_fetches(self.tenant, want).await {
+                Ok(leases) => {
+                    self.health.fetcher.set_backlog(leases.len() >= want);
+                    self.claimed();
+                    claimed.extend(leases);
+                }
+                Err(failure) if failure.passing => {
+                    self.gates().claims_failed = true;
+                    self.breathe(Trouble::new(failure.message));
+                }
+                Err(failure) => return Err(failure),
+            }
+            if claimed.is_empty() {
+                tokio::select! {
+                    () = self.ledger.fetches_may_be_due(self.tenant, LONGEST_IDLE) => {}
+                    Some(joined) = running.join_next() => end_of(joined)?,
+                }
+            }
+        }
+    }
+
+    /// The ledger gives out leases: that is all it takes to be well while nothing is due.
+    fn claimed(&self) {
+        let recovered = std::mem::take(&mut self.gates().claims_failed);
+        if recovered || self.health.fetcher.status.get().condition == Condition::Starting {
+            self.health.fetcher.status.set(Condition::Ok);
+        }
+    }
+
+    /// One attempt at one blob, and what becomes of it.
+    async fn fetch(&self, lease: FetchLease) -> Ended {
+        let content_type = lease.blob.feed.content_type;
+        if let Some(wait) = self.held_back(content_type) {
+            let why = format!("{content_type} is halted: {}", codes::AfCode::InvalidContentId.advice());
+            return self.try_later(lease, wait, why).await;
+        }
+        // The lease stays out here: a panic must not make the blob due again at once.
+        let attempt = AssertUnwindSafe(self.attempt(&lease)).catch_unwind().await;
+        match attempt.unwrap_or_else(|panic| Err(FetchError::Panicked { message: panic_message(&*panic) })) {
+            Ok(spooled) => {
+                self.went_well(content_type, &spooled);
+                Ok(())
+            }
+            Err(error) => self.failed(lease, error).await,
+        }
+    }
+
+    async fn attempt(&self, lease: &FetchLease) -> Result<Spooled, FetchError> {
+        let mut throttled = 0;
+        let mut body = loop {
+            match self.api.fetch(&lease.blob.content_id).await {
+                Ok(body) => break body,
+                // The next turn comes when the pause is over.
+                Err(error) if error.action() == Action::Throttle && throttled < THROTTLED_ATTEMPTS => {
+                    throttled += 1;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let (sender, receiver) = mpsc::channel(PARCELS);
+        let (writer, packing, limit) = (self.ledger.body_writer(lease), body.packing(), self.blob_max_bytes);
+        let intake = tokio::task::spawn_blocking(move || take_body(receiver, writer, packing, limit));
+        let mut parcel: Vec<Bytes> = Vec::new();
+        let mut bytes = 0;
+        // The intake is gone when sending fails: it says why.
+        let mut listening = true;
+        while let Some(chunk) = body.chunk().await? {
+            self.health.fetcher.wire_bytes.add(chunk.len() as u64);
+            bytes += chunk.len();
+            parcel.push(chunk);
+            if bytes >= PARCEL_BYTES {
+                bytes = 0;
+                listening = sender.send(Parcel::Bytes(std::mem::take(&mut parcel))).await.is_ok();
+                if !listening {
+                    break;
+                }
+            }
+        }
+        if listening {
+            // A refused send is explained by the intake's own end.
+            let _ = sender.send(Parcel::Bytes(parcel)).await;
+            let _ = sender.send(Parcel::End).await;
+        }
+        drop(sender);
+        match intake.await {
+            Ok(taken) => taken,
+            Err(error) if error.is_panic() => {
+                Err(FetchError::Panicked { message: panic_message(&*error.into_panic()) })
+            }
+            Err(_) => Err(FetchError::Abandoned),
+        }
+    }
+
+    fn went_well(&self, content_type: ContentType, spooled: &Spooled) {
+        let health = &self.health.fetcher;
+        health.fetched.add(1);
+        health.records.add(u64::from(spooled.records));
+        health.duplicates.add(u64::from(spooled.duplicates));
+        health.bytes.add(spooled.bytes);
+        self.reached();
+        if let Some(feed) = self.health.feed(content_type)
+            && feed.fetching.set(Condition::Ok)
+        {
+            tracing::info!(feed = %feed.feed, "fetching");
+        }
+        self.gates().feeds.remove(&content_type);
+    }
+
+    /// The API answers: whatever ails a blob, the fetcher as a whole is well.
+    fn reached(&self) {
+        let mut gates = self.gates();
+        gates.failures = 0;
+        gates.resume_at = None;
+        drop(gates);
+        self.health.fetcher.status.set(Condition::Ok);
+    }
+
+    async fn failed(&self, lease: FetchLease, error: FetchError) -> Ended {
+        self.health.fetcher.failed.add(1);
+        let feed = lease.blob.feed;
+        let retry = self.pacing.retry_blob.after(lease.attempts.saturating_add(1));
+        match error {
+            FetchError::Api(error) => self.refused(lease, error, retry).await,
+            FetchError::Body(BodyError::Ledger(failure)) => {
+                tracing::warn!(blob = %lease.blob, error = %failure, "the ledger did not take a body");
+                if !failure.passing {
+                    return Err(failure);
+                }
+                // Nothing is wrong with the blob: its lease is dropped, and it is due again when there is room.
+                self.breathe(Trouble::new(failure.message));
+                Ok(())
+            }
+            FetchError::Body(BodyError::Quarantined { times, cause }) => {
+                self.health.fetcher.quarantined.add(1);
+                tracing::error!(blob = %lease.blob, times, %cause, "a blob's body is broken: quarantined, with its bytes");
+                Ok(())
+            }
+            FetchError::Body(error @ BodyError::Split(_)) => {
+                tracing::warn!(blob = %lease.blob, %error, "a body was broken; it is fetched again");
+                self.note(feed.content_type, Trouble::new(error.to_string()));
+                self.try_later_or_gap(lease, retry, error.to_string(), false).await
+            }
+            FetchError::Panicked { message } => {
+                self.health.fetcher.panics.add(1);
+                let error = FetchError::Panicked { message }.to_string();
+                tracing::error!(blob = %lease.blob, %error, "fetching a blob panicked");
+                self.note(feed.content_type, Trouble::new(error.clone()));
+                self.try_later(lease, retry, error).await
+            }
+            FetchError::Abandoned => self.try_later(lease, retry, error.to_string()).await,
+        }
+    }
+
+    /// What an answer of the API, or none, means for the blob and for the rest.
+    async fn refused(&self, lease: FetchLease, error: ApiError, retry: Duration) -> Ended {
+        let content_type = lease.blob.feed.content_type;
+        let trouble = Trouble::from(&error);
+        let message = error.to_string();
+        let retry = retry.max(error.retry_after().unwrap_or_default());
+        tracing::debug!(blob = %lease.blob, error = %message, attempts = lease.attempts, "fetch failed");
+        match error.action() {
+            Action::Gap(reason) => {
+                self.reached();
+                return self.gap(lease, reason, &message).await;
+            }
+            Action::SuspectContentId => {
+                self.suspect(content_type, trouble);
+                return self.try_later_or_gap(lease, retry, message, true).await;
+            }
+            Action::HaltContentType => {
+                self.halt(content_type, trouble);
+                return self.try_later_or_gap(lease, self.pacing.probe, message, false).await;
+            }
+            Action::HaltTenant => {
+                self.pause_all(self.pacing.probe, Condition::Halted(trouble));
+                // The blob has nothing to do with it: its lease is dropped.
+                return Ok(());
+            }
+            _ => {}
+        }
+        if error.answered() {
+            self.reached();
+        }
+        match error {
+            ApiError::TooLarge { .. } => {
+                tracing::error!(blob = %lease.blob, error = %message, advice = error.advice(), "a blob is too large");
+                self.note(content_type, trouble);
+                let day = NEXT_DAY.to_std().unwrap_or(retry);
+                self.try_later_or_gap(lease, day, message, true).await
+            }
+            _ if error.answered() => {
+                self.note(content_type, trouble);
+                self.try_later_or_gap(lease, retry, message, error.action() != Action::Throttle).await
+            }
+            _ => {
+                // A bare 404 and a damaged body speak of the blob; anything else may be anybody's fault.
+                self.note(content_type, trouble.clone());
+                self.breathe_if_often(trouble);
+                self.try_later_or_gap(lease, retry, message, is_of_the_blob(&error)).await
+            }
+        }
+    }
+
+    async fn gap(&self, lease: FetchLease, reason: GapReason, why: &str) -> Ended {
+        tracing::error!(blob = %lease.blob, %reason, why, "a blob can no longer be had: recorded as a gap");
+        self.health.fetcher.gaps.add(1);
+        or_try_again(self.ledger.gap(lease, reason).await)
+    }
+
+    /// Tries again later, unless the blob has expired by the server's clock. `about_blob`: the API has just said
+    /// something about this very blob, so that there is no doubt that it was asked in time.
+    async fn try_later_or_gap(
+        &self,
+        lease: FetchLease,
+        wait: Duration,
+        why: String,
+        about_blob: bool,
+    ) -> Ended {
+        let grace = if about_blob { TimeDelta::zero() } else { BEYOND_EXPIRY };
+        match self.clock.known_now() {
+            Some(now) if now >= lease.expires + grace => self.gap(lease, GapReason::ExpiryPassed, &why).await,
+            Some(now) if now < lease.expires => {
+                // However long the wait, the blob is tried once more before it expires.
+                let last_chance = (lease.expires - now).to_std().unwrap_or(wait).mul_f32(0.9);
+                self.try_later(lease, wait.min(last_chance).max(self.pacing.retry_blob.first), why).await
+            }
+            _ => self.try_later(lease, wait, why).await,
+        }
+    }
+
+    /// The ledger's waits go by the local clock.
+    async fn try_later(&self, lease: FetchLease, wait: Duration, why: String) -> Ended {
+        let wait = TimeDelta::from_std(wait).unwrap_or(NEXT_DAY);
+        or_try_again(self.ledger.fetch_failed(lease, Utc::now() + wait, why).await)
+    }
+
+    /// How long a blob of a halted content type has to wait. Once in a while one is let through as a probe.
+    fn held_back(&self, content_type: ContentType) -> Option<Duration> {
+        let mut gates = self.gates();
+        let gate = gates.feeds.get_mut(&content_type)?;
+        let probe_at = gate.probe_at?;
+        let now = Instant::now();
+        if now < probe_at {
+            return Some(probe_at - now + self.pacing.retry_blob.after(1));
+        }
+        gate.probe_at = Some(now + self.pacing.probe);
+        None
+    }
+
+    fn suspect(&self, content_type: ContentType, trouble: Trouble) {
+        let halted = {
+            let mut gates = self.gates();
+            let gate = gates.feeds.entry(content_type).or_default();
+            gate.suspects = gate.suspects.saturating_add(1);
+            gate.suspects >= SUSPECT_IDS
+        };
+        self.reached();
+        if halted { self.halt(content_type, trouble) } else { self.note(content_type, trouble) }
+    }
+
+    fn halt(&self, content_type: ContentType, trouble: Trouble) {
+        self.gates().feeds.entry(content_type).or_default().probe_at =
+            Some(Instant::now() + self.pacing.probe);
+        if let Some(feed) = self.health.feed(content_type) {
+            let Trouble { error, advice } = trouble.clone();
+            if feed.fetching.set(Condition::Halted(trouble)) {
+                tracing::error!(feed = %feed.feed, %error, %advice, "fetching halted");
+            }
+        }
+    }
+
+    fn note(&self, content_type: ContentType, trouble: Trouble) {
+        if let Some(feed) = self.health.feed(content_type) {
+            feed.fetching.note(trouble);
+        }
+    }
+
+    /// Counts a failure that may be anybody's, and pauses the fetcher when there are many.
+    fn breathe_if_often(&self, trouble: Trouble) {
+        let failures = {
+            let mut gates = self.gates();
+            gates.failures = gates.failures.saturating_add(1);
+            gates.failures
+        };
+        if failures >= FAILURES_IN_A_ROW {
+            self.pause_all(
+                self.pacing.breath.after(failures / FAILURES_IN_A_ROW),
+                Condition::Failing(trouble),
+            );
+        }
+    }
+
+    fn breathe(&self, trouble: Trouble) {
+        self.pause_all(self.pacing.breath.after(1), Condition::Failing(trouble));
+    }
+
+    fn pause_all(&self, wait: Duration, condition: Condition) {
+        self.gates().resume_at = Some(Instant::now() + wait);
+        let (Condition::Failing(trouble) | Condition::Halted(trouble)) = &condition else { return };
+        let Trouble { error, advice } = trouble.clone();
+        if self.health.fetcher.status.set(condition) {
+            tracing::error!(tenant = %self.health.name, %error, %advice, again_in = ?wait, "fetching is paused");
+        }
+    }
+
+    fn paused(&self) -> Option<Duration> {
+        let until = self.gates().resume_at?;
+        until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    }
+
+    fn gates(&self) -> MutexGuard<'_, Gates> {
+        self.gates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a failure without the API's code still says something about the blob that was asked for.
+fn is_of_the_blob(error: &ApiError) -> bool {
+    match error {
+        ApiError::Refused(refusal) => refusal.status == reqwest::StatusCode::NOT_FOUND,
+        ApiError::Damaged { .. } | ApiError::UnusableContentId => true,
+        _ => false,
+    }
+}
+
+/// A lease that the ledger did not settle is due again: that is all that a passing failure costs.
+fn or_try_again(settled: Result<(), LedgerFailure>) -> Ended {
+    match settled {
+        Err(failure) if failure.passing => {
+            tracing::warn!(error = %failure, "the ledger did not record a fetch's end");
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+fn end_of(joined: Result<Ended, tokio::task::JoinError>) -> Ended {
+    match joined {
+        Ok(ended) => ended,
+        Err(error) => {
+            // Panics of an attempt are caught within; this one is in the bookkeeping, and its lease is due again.
+            tracing::error!(%error, "a fetch task ended badly");
+            Ok(())
+        }
+    }
+}
+
+/// The text of a panic.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "without a message".to_owned())
+}

@@ -1,0 +1,470 @@
+//! One feed: keeps its subscription, lists it, and records pages and holes.
+//!
+//! A pass lists what is [planned](crate::plan), window by window and page by page. Every page is recorded as it comes;
+//! the watermark moves in the commit of a window's last page (L1), never past what the server's clock says is now, and
+//! never to a blob's time. What cannot be listed any more is recorded as a hole (L9). A failure costs this feed a wait
+//! and no other feed anything (L11); a repeated pass is harmless, because the ledger knows what it has.
+
+use std::{
+    collections::HashSet,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use schemas::{FeedKey, HoleReason, TimeRange};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::{
+        Action, ActivityApi, AfCode, ApiError, Refusal, listing::Page, subscriptions::Subscription,
+        urls::PageUri,
+    },
+    backoff::Backoff,
+    budget::Budget,
+    collector::Pacing,
+    feed_ledger::{CompletedWindow, FeedLedger, FeedState, LedgerFailure, ListedPage},
+    health::{Condition, FeedHealth, TenantHealth, Trouble},
+    plan::{self, Policy},
+    skew::ServerClock,
+};
+
+/// How often a page that failed in passing is asked for again before the pass is given up.
+const PAGE_ATTEMPTS: u32 = 4;
+
+/// How often a window is begun anew before the pass is given up.
+const WINDOW_ATTEMPTS: u32 = 3;
+
+/// More pages than any window can have: the server leads in a circle.
+const MOST_PAGES: usize = 100_000;
+
+/// How far the watermark of a feed that cannot be listed may fall behind before its hole is recorded.
+const LONGEST_UNRECORDED: TimeDelta = TimeDelta::hours(6);
+
+/// How long the first content of a new subscription can take.
+const FIRST_CONTENT: Duration = Duration::from_secs(12 * 3600);
+
+/// Listing may take one request in this many while there are blobs to fetch.
+const REQUESTS_PER_LISTING: u32 = 50;
+
+/// The longest that a pass is put off for that.
+const LONGEST_PUT_OFF: Duration = Duration::from_secs(900);
+
+/// Lists one feed.
+pub(crate) struct Lister {
+    pub(crate) feed: FeedKey,
+    pub(crate) api: Arc<ActivityApi>,
+    pub(crate) ledger: Arc<dyn FeedLedger>,
+    pub(crate) clock: Arc<ServerClock>,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) tenant: Arc<TenantHealth>,
+    pub(crate) health: Arc<FeedHealth>,
+    pub(crate) policy: Policy,
+    pub(crate) poll_interval: Duration,
+    pub(crate) pacing: Pacing,
+    pub(crate) subscription: Subscribed,
+}
+
+/// What is known of the feed's subscription. It outlives a lister that panicked.
+#[derive(Debug, Default)]
+pub(crate) struct Subscribed {
+    enabled: bool,
+    /// It was found disabled or gone, and the time since the watermark was not recorded as a hole yet.
+    lost: bool,
+    last_start: Option<Instant>,
+    /// Set by a start, until the first blob is listed.
+    waiting_since: Option<Instant>,
+}
+
+/// Why a pass ended early.
+#[derive(Debug)]
+enum Stop {
+    Api(ApiError),
+    Ledger(LedgerFailure),
+    /// The subscription cannot be started again yet.
+    StartLater(Duration),
+}
+
+impl From<ApiError> for Stop {
+    fn from(error: ApiError) -> Self {
+        Self::Api(error)
+    }
+}
+
+impl From<LedgerFailure> for Stop {
+    fn from(failure: LedgerFailure) -> Self {
+        Self::Ledger(failure)
+    }
+}
+
+/// What a window's listing belongs to.
+#[derive(Debug, Clone, Copy)]
+struct Leg {
+    span: TimeRange,
+    moves_watermark: bool,
+    ends_sweep: bool,
+}
+
+impl Lister {
+    /// Lists until it is cancelled, or, when `once`, until the first complete pass. `passed` is called after each.
+    ///
+    /// # Errors
+    ///
+    /// When the ledger failed in a way that waiting cannot help.
+    pub(crate) async fn run(
+        &mut self,
+        once: bool,
+        passed: &(dyn Fn() + Sync),
+        cancel: &CancellationToken,
+    ) -> Result<(), LedgerFailure> {
+        let mut failures = 0u32;
+        loop {
+            let before = self.health.pages.get();
+            // Dropping a pass is harmless: the ledger either has a page or it has not.
+            let ended = tokio::select! {
+                () = cancel.cancelled() => return Ok(()),
+                ended = self.pass() => ended,
+            };
+            let wait = match ended {
+                Ok(()) => {
+                    failures = 0;
+                    self.health.passes.add(1);
+                    let well = if self.waits_for_first_content() {
+                        Condition::WaitingForFirstContent
+                    } else {
+                        Condition::Ok
+                    };
+                    if self.health.listing.set(well) {
+                        tracing::info!(feed = %self.feed, "listing");
+                    }
+                    passed();
+                    if once {
+                        return Ok(());
+                    }
+                    self.until_next_pass(self.health.pages.get() - before)
+                }
+                Err(Stop::Ledger(failure)) if !failure.passing => return Err(failure),
+                Err(stop) => {
+                    failures = failures.saturating_add(1);
+                    self.failed(stop, failures)
+                }
+            };
+            tokio::select! {
+                () = cancel.cancelled() => return Ok(()),
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// While blobs wait to be fetched, listing keeps to a fiftieth of the requests.
+    fn until_next_pass(&self, pages: u64) -> Duration {
+        if !self.tenant.fetcher.backlog() {
+            return self.poll_interval;
+        }
+        let feeds = u32::try_from(self.tenant.feeds.len()).unwrap_or(u32::MAX);
+        let requests = u32::try_from(pages).unwrap_or(u32::MAX).saturating_mul(REQUESTS_PER_LISTING);
+        let share = self.budget.time_for(requests.saturating_mul(feeds)).min(LONGEST_PUT_OFF);
+        self.poll_interval.max(share)
+    }
+
+    fn waits_for_first_content(&mut self) -> bool {
+        if self.health.listed.get() > 0 {
+            self.subscription.waiting_since = None;
+        }
+        self.subscription.waiting_since.is_some_and(|since| since.elapsed() < FIRST_CONTENT)
+    }
+
+    /// Says what is wrong, and for how long to leave it alone.
+    fn failed(&mut self, stop: Stop, failures: u32) -> Duration {
+        let retry = self.pacing.retry_listing.after(failures);
+        let (condition, wait) = match stop {
+            Stop::Ledger(failure) => (Condition::Failing(Trouble::new(failure.message)), retry),
+            Stop::StartLater(wait) => {
+                let trouble = Trouble {
+                    error: "the subscription is not enabled; it was started less than 15 minutes ago"
+                        .to_owned(),
+                    advice: AfCode::SubscriptionDisabled.advice().to_owned(),
+                };
+                (Condition::Failing(trouble), wait.max(retry))
+            }
+            Stop::Api(error) => {
+                let trouble = Trouble::from(&error);
+                let retry = retry.max(error.retry_after().unwrap_or_default());
+                match error.action() {
+                    Action::HaltContentType | Action::HaltTenant => {
+                        (Condition::Halted(trouble), self.pacing.probe.max(retry))
+                    }
+                    Action::StartSubscription => {
+                        self.subscription.enabled = false;
+                        (Condition::Failing(trouble), retry)
+                    }
+                    _ => (Condition::Failing(trouble), retry),
+                }
+            }
+        };
+        let halted = matches!(condition, Condition::Halted(_));
+        if let Condition::Failing(trouble) | Condition::Halted(trouble) = &condition {
+            let Trouble { error, advice } = trouble;
+            if halted {
+                tracing::error!(feed = %self.feed, %error, %advice, again_in = ?wait, "listing halted");
+            } else {
+                tracing::warn!(feed = %self.feed, %error, %advice, again_in = ?wait, "listing failed");
+            }
+        }
+        self.health.listing.set(condition);
+        wait
+    }
+
+    async fn pass(&mut self) -> Result<(), Stop> {
+        self.ensure_subscription().await?;
+        let mut state = self.ledger.feed_state(self.feed).await?;
+        if self.subscription.lost {
+            self.record_lost(&mut state).await?;
+            self.subscription.lost = false;
+            // Whatever can be had of it is listed at once.
+            state.swept_at = None;
+        }
+        let plan = plan::pass(state, self.clock.now(), &self.policy);
+        if let Some(hole) = plan.hole {
+            self.record_hole(hole, HoleReason::TooOld).await?;
+            state.watermark = Some(hole.end);
+        }
+        if let Some(span) = plan.fresh {
+            let leg = Leg { span, moves_watermark: true, ends_sweep: plan.fresh_is_sweep };
+            self.list(leg, &mut state).await?;
+        }
+        if let Some(span) = plan.sweep {
+            let leg = Leg { span, moves_watermark: false, ends_sweep: true };
+            self.list(leg, &mut state).await?;
+        }
+        Ok(())
+    }
+
+    /// Sees to it that the subscription is enabled: it is started only when the API says that it is not.
+    async fn ensure_subscription(&mut self) -> Result<(), Stop> {
+        if self.subscription.enabled {
+            return Ok(());
+        }
+        let found = self.api.subscriptions().await?.of(self.feed.content_type);
+        if found != Subscription::Enabled {
+            self.start_subscription(found).await?;
+        }
+        self.subscription.enabled = true;
+        Ok(())
+    }
+
+    async fn start_subscription(&mut self, found: Subscription) -> Result<(), Stop> {
+        let mut state = self.ledger.feed_state(self.feed).await?;
+        self.subscription.lost |= state.watermark.is_some();
+        if let Some(last) = self.subscription.last_start {
+            let wait = self.pacing.between_starts.saturating_sub(last.elapsed());
+            if !wait.is_zero() {
+                return Err(Stop::StartLater(wait));
+            }
+        }
+        self.subscription.last_start = Some(Instant::now());
+        self.health.starts.add(1);
+        tracing::info!(feed = %self.feed, ?found, "starting the subscription");
+        match self.api.start_subscription(self.feed.content_type).await {
+            Ok(()) => {
+                self.subscription.waiting_since = Some(Instant::now());
+                Ok(())
+            }
+            Err(error) => {
+                // A hole that is not recorded is forgotten by a restart.
+                let now = self.clock.now();
+                if state.watermark.is_some_and(|watermark| now - watermark >= LONGEST_UNRECORDED) {
+                    self.record_lost(&mut state).await?;
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Records the time since the watermark as one in which nothing was kept.
+    async fn record_lost(&self, state: &mut FeedState) -> Result<(), LedgerFailure> {
+        let now = plan::whole_second(self.clock.now());
+        let Some(start) = state.watermark.filter(|watermark| *watermark < now) else { return Ok(()) };
+        self.record_hole(TimeRange { start, end: now }, HoleReason::SubscriptionDisabled).await?;
+        state.watermark = Some(now);
+        Ok(())
+    }
+
+    async fn record_hole(&self, span: TimeRange, reason: HoleReason) -> Result<(), LedgerFailure> {
+        self.ledger.record_hole(self.feed, span, reason).await?;
+        self.health.holes.add(1);
+        tracing::error!(feed = %self.feed, %span, %reason, "this time could not be listed: recorded as a hole");
+        Ok(())
+    }
+
+    async fn list(&self, leg: Leg, state: &mut FeedState) -> Result<(), Stop> {
+        let mut cursor = leg.span.start;
+        let mut begun = 0;
+        while let Some(window) = plan::next_window(cursor, leg.span.end) {
+            begun += 1;
+            match self.list_window(window, leg, state).await {
+                Ok(()) => {
+                    cursor = window.end;
+                    begun = 0;
+                }
+                Err(Stop::Api(ApiError::WindowTooOld)) => {
+                    self.skip_too_old(window, leg, state).await?;
+                    cursor = window.end;
+                    begun = 0;
+                }
+                // Times are computed anew when it is sent, by what the refusal said of the server's clock.
+                Err(Stop::Api(error))
+                    if error.action() == Action::RestartWindow && begun < WINDOW_ATTEMPTS =>
+                {
+                    if matches!(error, ApiError::ForeignPage { .. } | ApiError::PageLoop { .. }) {
+                        tracing::error!(feed = %self.feed, %window, %error, advice = error.advice(), "window begun anew");
+                    } else {
+                        tracing::warn!(feed = %self.feed, %window, %error, "window begun anew");
+                    }
+                    self.health.listing.note(Trouble::from(&error));
+                    tokio::time::sleep(self.pacing.retry_page.after(begun)).await;
+                }
+                Err(stop) => return Err(stop),
+            }
+        }
+        Ok(())
+    }
+
+    /// A window grew too old while it waited. What of it nobody listed before is a hole.
+    async fn skip_too_old(&self, span: TimeRange, leg: Leg, state: &mut FeedState) -> Result<(), Stop> {
+        let Some(watermark) = state.watermark.filter(|_| leg.moves_watermark) else { return Ok(()) };
+        let hole = TimeRange { start: span.start.max(watermark), end: span.end };
+        if !hole.is_empty() {
+            self.record_hole(hole, HoleReason::TooOld).await?;
+            state.watermark = Some(hole.end);
+        }
+        Ok(())
+    }
+
+    /// Lists a window from its first page to its last.
+    async fn list_window(&self, wanted: TimeRange, leg: Leg, state: &mut FeedState) -> Result<(), Stop> {
+        let mut seen = HashSet::new();
+        let mut next: Option<PageUri> = None;
+        let mut window = wanted;
+        let mut now: Option<DateTime<Utc>> = None;
+        loop {
+            let Page { blobs, unusable, next: following, window: asked, server_time } =
+                self.page(window, next.as_ref()).await?;
+            if next.is_none() {
+                if asked.start > wanted.start {
+                    self.skip_too_old(TimeRange { start: wanted.start, end: asked.start }, leg, state)
+                        .await?;
+                }
+                window = asked;
+                now = server_time;
+            }
+            if let Some(page) = &following {
+                let mut hasher = DefaultHasher::new();
+                page.hash(&mut hasher);
+                if !seen.insert(hasher.finish()) || seen.len() > MOST_PAGES {
+                    return Err(ApiError::PageLoop { pages: seen.len() }.into());
+                }
+            }
+            let completes = following.is_none().then(|| completed(window, leg, now));
+            let listed = blobs.len();
+            let new = self.ledger.record_page(ListedPage { feed: self.feed, blobs, completes }).await?;
+            self.health.found(listed, new);
+            self.health.unusable.add(unusable as u64);
+            if let Some(completed) = completes {
+                state.watermark = state.watermark.max(completed.watermark);
+                if completed.swept_at.is_some() {
+                    self.health.sweeps.add(1);
+                }
+                return Ok(());
+            }
+            next = following;
+        }
+    }
+
+    /// Asks for a page, again when that failed in passing.
+    async fn page(&self, window: TimeRange, page: Option<&PageUri>) -> Result<Page, ApiError> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            match self.api.list(self.feed.content_type, window, page).await {
+                Err(error)
+                    if attempt < PAGE_ATTEMPTS
+                        && matches!(error.action(), Action::Retry | Action::Throttle)
+                        && !matches!(error, ApiError::TooLarge { .. }) =>
+                {
+                    tracing::debug!(feed = %self.feed, %error, "page asked for again");
+                    self.health.listing.note(Trouble::from(&error));
+                    // The budget already waits out a throttling.
+                    if error.action() == Action::Retry {
+                        tokio::time::sleep(self.pacing.retry_page.after(attempt)).await;
+                    }
+                }
+                // An expired token was renewed once already; a gap is no answer to a listing.
+                other => return other.map_err(not_of_a_blob),
+            }
+        }
+    }
+}
+
+/// Codes that speak of one blob mean nothing in a listing but that it should be asked for again.
+fn not_of_a_blob(error: ApiError) -> ApiError {
+    match error {
+        ApiError::Refused(Refusal { action: Action::Gap(_) | Action::SuspectContentId, .. }) => {
+            let ApiError::Refused(refusal) = error else { return error };
+            ApiError::Refused(Refusal { action: Action::Retry, ..refusal })
+        }
+        other => other,
+    }
+}
+
+/// What a window's last page completes. Nothing after the server's time at its first page is believed to be complete.
+fn completed(window: TimeRange, leg: Leg, now: Option<DateTime<Utc>>) -> CompletedWindow {
+    let end = now.map_or(window.end, |now| window.end.min(now));
+    let listed = TimeRange { start: window.start, end: end.max(window.start) };
+    let last = window.end >= leg.span.end;
+    CompletedWindow {
+        window: listed,
+        watermark: (leg.moves_watermark && !listed.is_empty()).then_some(listed.end),
+        swept_at: (leg.ends_sweep && last).then(|| now.unwrap_or(leg.span.end)),
+    }
+}
+
+/// The waits between passes that fail: from seconds to minutes.
+pub(crate) const RETRY_LISTING: Backoff =
+    Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(300) };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(hour: i64) -> DateTime<Utc> {
+        "2026-03-01T00:00:00Z".parse::<DateTime<Utc>>().unwrap() + TimeDelta::hours(hour)
+    }
+
+    fn leg(start: i64, end: i64) -> Leg {
+        Leg { span: TimeRange { start: at(start), end: at(end) }, moves_watermark: true, ends_sweep: true }
+    }
+
+    #[test]
+    fn the_watermark_goes_to_the_windows_end_but_never_past_the_servers_time() {
+        let window = TimeRange { start: at(0), end: at(24) };
+        let done = completed(window, leg(0, 24), Some(at(30)));
+        assert_eq!((done.watermark, done.swept_at), (Some(at(24)), Some(at(30))));
+        // The local clock ran ahead and the server's was not known when the window was made.
+        let done = completed(window, leg(0, 24), Some(at(21)));
+        assert_eq!((done.watermark, done.window.end), (Some(at(21)), at(21)));
+        let done = completed(window, leg(0, 24), Some(at(-3)));
+        assert_eq!((done.watermark, done.window.is_empty()), (None, true));
+        let done = completed(window, leg(0, 48), None);
+        assert_eq!((done.watermark, done.swept_at), (Some(at(24)), None));
+    }
+
+    #[test]
+    fn a_sweep_leaves_the_watermark_alone() {
+        let window = TimeRange { start: at(0), end: at(24) };
+        let sweep = Leg { moves_watermark: false, ..leg(0, 24) };
+        assert_eq!(completed(window, sweep, Some(at(50))).watermark, None);
+    }
+}

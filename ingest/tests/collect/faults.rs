@@ -1,0 +1,104 @@
+//! Every fault that a simulated tenant knows, alone and all together.
+
+use std::time::Duration;
+
+use schemas::ContentType;
+use simulator::{FaultKind, RequestKind};
+
+use crate::harness::{collect, collect_with, simulation, start, tenant};
+
+/// Collects 24 blobs with these faults; at the end every blob is there exactly once.
+async fn survives(faults: &str) -> simulator::StatsSnapshot {
+    let mut config = simulation(24, faults);
+    config.page_size = 5;
+    let simulator = start(config).await;
+    let mut config = tenant(&simulator, &[ContentType::Exchange]);
+    config.timeouts.stall = Duration::from_millis(300);
+    config.timeouts.first_byte = Duration::from_secs(5);
+    let collecting = collect_with(simulator, config, &ingest::HttpSettings::default());
+    collecting.until_settled().await;
+    let stats = collecting.finish().await;
+    for fault in faults.split(',').filter(|fault| !fault.contains("lost_publisher_id")) {
+        let name = fault.split('=').next().unwrap_or_default();
+        assert!(
+            stats.faults.get(name).is_some_and(|times| *times > 0),
+            "{name} never struck: {:?}",
+            stats.faults
+        );
+    }
+    stats
+}
+
+macro_rules! survives {
+    ($($name:ident: $fault:literal;)+) => {
+        $(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                survives($fault).await;
+            }
+        )+
+    };
+}
+
+survives! {
+    throttling_as_403: "throttle403=1/6x2";
+    throttling_as_429_with_a_wait: "throttle429=1/6x1@1s";
+    server_errors: "server_error=1/3x3";
+    unavailable_with_html: "unavailable=1/3x2";
+    tokens_that_are_refused: "unauthorized=1/4x1";
+    tokens_that_are_refused_again: "unauthorized=1/4x3";
+    a_token_endpoint_that_fails: "token_error=1/1x2";
+    answers_that_begin_late: "slow_first_byte=1/6x1@100ms";
+    bodies_that_stall: "stall=1/6x1@30s";
+    bodies_cut_before_their_length: "cut_body=1/3x2";
+    bodies_cut_before_the_last_chunk: "cut_chunked=1/3x2";
+    bodies_whose_json_is_cut: "cut200=1/3x2";
+    bodies_whose_gzip_is_cut: "cut_gzip=1/3x2";
+    errors_with_status_200: "error_in_200=1/3x2";
+    empty_answers: "empty_200=1/3x2";
+    a_proxys_page_with_status_200: "html_200=1/3x2";
+    redirects: "redirect=1/3x2";
+    bare_404s: "bare_404=1/3x3";
+    unknown_content_ids: "wrong_blob_id=1/8x1";
+    expired_blobs: "expired=1/4";
+    gone_blobs: "gone=1/4";
+    equal_times_of_creation: "same_created=1/2";
+    repeated_records: "duplicate_records=1/3";
+    repeated_listings: "duplicate_listing=1/3";
+    broken_addresses: "broken_content_uri=1/2";
+    byte_order_marks: "bom=1/2";
+    pretty_printed_bodies: "pretty_printed=1/2";
+    stale_next_pages: "stale_next_page=1/3x1";
+    next_pages_elsewhere: "next_page_other_host=1/3x1";
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_at_once() {
+    survives(
+        "throttle429=1/11@1s,server_error=1/7x2,unavailable=1/9,unauthorized=1/8,redirect=1/10,bare_404=1/9x2,\
+         error_in_200=1/10,empty_200=1/11,html_200=1/12,cut200=1/9,cut_gzip=1/8,cut_body=1/10,cut_chunked=1/7,\
+         stall=1/20@30s,expired=1/12,gone=1/13,same_created=1/4,duplicate_listing=1/5,broken_content_uri=1/3,\
+         bom=1/6,pretty_printed=1/5,stale_next_page=1/9,next_page_other_host=1/8",
+    )
+    .await;
+}
+
+/// A fault that the simulator learns must be tried here as well.
+#[test]
+fn no_fault_is_forgotten() {
+    let source = include_str!("faults.rs");
+    let elsewhere = [FaultKind::Late];
+    for kind in FaultKind::ALL.iter().filter(|kind| !elsewhere.contains(kind)) {
+        assert!(source.contains(&format!("\"{}=", kind.name())), "{} has no test", kind.name());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_fetched_twice_when_nothing_fails() {
+    let collecting = collect(simulation(300, "")).await;
+    collecting.until_settled().await;
+    let stats = collecting.finish().await;
+    assert_eq!(stats.requests_of(RequestKind::FetchBlob), 300);
+    assert_eq!(stats.tokens_issued, 1);
+    assert_eq!(stats.requests_of(RequestKind::StartSubscription), 1);
+}

@@ -1,0 +1,187 @@
+//! Listing: pages, late blobs, subscriptions, holes, what a restart leaves behind.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use ingest::{HttpSettings, feed_ledger::FeedState, health::Condition};
+use schemas::{ContentType, FeedKey, HoleReason};
+use simulator::{Blob, RequestKind};
+
+use crate::{
+    harness::{collect, collect_into, collect_with, hours, once, simulation, start, tenant, until},
+    memory_ledger::MemoryLedger,
+};
+
+fn exchange() -> FeedKey {
+    FeedKey { tenant: simulator::TenantConfig::default().tenant_id, content_type: ContentType::Exchange }
+}
+
+fn ledger_at(watermark: DateTime<Utc>, swept_at: Option<DateTime<Utc>>) -> Arc<MemoryLedger> {
+    let ledger = Arc::new(MemoryLedger::default());
+    ledger.lock().feeds.insert(exchange(), FeedState { watermark: Some(watermark), swept_at });
+    ledger
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_week_in_many_pages_is_listed_to_its_end() {
+    for next_page_v1 in [false, true] {
+        let mut config = simulation(200, "");
+        config.backlog_span = Duration::from_secs(6 * 24 * 3600);
+        (config.page_size, config.next_page_v1) = (7, next_page_v1);
+        let collecting = collect(config).await;
+        collecting.until_settled().await;
+        let windows: Vec<_> = collecting.ledger.lock().windows.iter().map(|(_, window)| *window).collect();
+        assert!(windows.len() >= 7);
+        assert!(windows[..7].windows(2).all(|pair| pair[0].end == pair[1].start), "{windows:?}");
+        let stats = collecting.finish().await;
+        assert!(stats.requests_of(RequestKind::NextPage) >= 22);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn l9_what_is_published_late_is_found_by_the_overlap() {
+    let collecting = collect(simulation(40, "late=1/4@2s")).await;
+    until("late blobs too", || {
+        let blobs = collecting.simulator.truth().blobs().count();
+        blobs == 40 && collecting.ledger.fetched() == 40
+    })
+    .await;
+    collecting.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn l9_what_is_published_later_than_the_overlap_is_found_by_the_sweep() {
+    let now = Utc::now();
+    let mut config = simulation(3, "");
+    config.given =
+        vec![Blob::from_records(ContentType::Exchange, now - hours(100), &["{}"]).called("late$1")];
+    let mut simulator = Some(start(config).await);
+    // Everything was listed a minute ago, but for what was published since.
+    for (swept_at, found) in [(now - hours(5), false), (now - hours(6), true)] {
+        let ledger = ledger_at(now - TimeDelta::minutes(1), Some(swept_at));
+        let running = simulator.take().expect("it is put back");
+        let config = once(tenant(&running, &[ContentType::Exchange]));
+        let collecting = collect_into(running, config, &HttpSettings::default(), ledger);
+        let mut passes = collecting.handle.passes();
+        passes.wait_for(|passes| passes.each_passed()).await.unwrap();
+        let listed = collecting.ledger.row(ContentType::Exchange, "late$1").is_some();
+        assert_eq!(listed, found, "swept at {swept_at}");
+        let swept = collecting.ledger.lock().feeds[&exchange()].swept_at.unwrap();
+        assert_eq!(swept > now - TimeDelta::minutes(1), found);
+        collecting.cancel.cancel();
+        collecting.handle.join().await.unwrap();
+        simulator = Some(collecting.simulator);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watermark_older_than_a_week_leaves_a_hole_and_the_rest_is_listed() {
+    let now = Utc::now();
+    let mut config = simulation(30, "");
+    config.backlog_span = Duration::from_secs(6 * 24 * 3600);
+    let simulator = start(config).await;
+    let tenant = tenant(&simulator, &[ContentType::Exchange]);
+    let ledger = ledger_at(now - hours(24 * 20), Some(now - hours(24 * 20)));
+    let collecting = collect_into(simulator, tenant, &HttpSettings::default(), ledger);
+    collecting.until_settled().await;
+    let holes = collecting.ledger.lock().holes.clone();
+    assert_eq!(holes.len(), 1, "{holes:?}");
+    let (_, span, reason) = holes[0];
+    assert_eq!(reason, HoleReason::TooOld);
+    assert!((span.end - (now - TimeDelta::minutes(167 * 60 + 50))).abs() < TimeDelta::minutes(1), "{span}");
+    collecting.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_that_is_enabled_is_left_alone() {
+    let mut config = simulation(5, "");
+    config.subscribed = true;
+    let collecting = collect(config).await;
+    collecting.until_settled().await;
+    let stats = collecting.finish().await;
+    assert_eq!(stats.requests_of(RequestKind::StartSubscription), 0);
+    assert_eq!(stats.requests_of(RequestKind::StopSubscription), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_that_was_just_started_waits_for_its_first_content() {
+    let mut config = simulation(5, "");
+    config.first_content_delay = Duration::from_secs(2);
+    let collecting = collect(config).await;
+    until("waiting", || collecting.condition(ContentType::Exchange) == Condition::WaitingForFirstContent)
+        .await;
+    collecting.until_settled().await;
+    until("ok", || collecting.condition(ContentType::Exchange) == Condition::Ok).await;
+    collecting.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disabled_subscription_is_started_once_and_its_time_is_a_hole() {
+    let now = Utc::now();
+    let simulator = start(simulation(20, "subscription_disabled=Audit.Exchange")).await;
+    let tenant = tenant(&simulator, &[ContentType::Exchange]);
+    let watermark = now - TimeDelta::minutes(90);
+    let ledger = ledger_at(watermark, Some(now));
+    let collecting = collect_into(simulator, tenant, &HttpSettings::default(), ledger);
+    // Whatever can still be had of that time is listed at once, although the last sweep was just now.
+    collecting.until_settled().await;
+    let holes = collecting.ledger.lock().holes.clone();
+    assert_eq!(holes.len(), 1, "{holes:?}");
+    let (_, span, reason) = holes[0];
+    assert_eq!(reason, HoleReason::SubscriptionDisabled);
+    assert!(
+        (span.start - watermark).abs() < TimeDelta::seconds(1) && span.end >= now - TimeDelta::seconds(2),
+        "{span}"
+    );
+    let stats = collecting.finish().await;
+    assert_eq!(stats.requests_of(RequestKind::StartSubscription), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn l1_a_pass_that_is_cut_off_anywhere_is_made_up_for() {
+    let mut config = simulation(120, "slow_first_byte=1/1x1@2ms");
+    config.backlog_span = Duration::from_secs(5 * 24 * 3600);
+    config.page_size = 4;
+    let ledger = Arc::new(MemoryLedger::default());
+    let mut simulator = Some(start(config).await);
+    for stop_after in [1, 2, 3, 5, 8, 13] {
+        let running = simulator.take().expect("it is put back");
+        let tenant = tenant(&running, &[ContentType::Exchange]);
+        let collecting = collect_into(running, tenant, &HttpSettings::default(), Arc::clone(&ledger));
+        until("some pages", || collecting.handle.health().feeds[0].pages.get() >= stop_after).await;
+        collecting.cancel.cancel();
+        collecting.handle.join().await.unwrap();
+        simulator = Some(collecting.simulator);
+    }
+    let running = simulator.take().expect("it was put back");
+    let tenant = tenant(&running, &[ContentType::Exchange]);
+    let collecting = collect_into(running, tenant, &HttpSettings::default(), ledger);
+    collecting.until_settled().await;
+    collecting.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listing_once_ends_after_a_pass_and_fetching_goes_on() {
+    let simulator = start(simulation(30, "server_error=1/3x2")).await;
+    let config = once(tenant(&simulator, &[ContentType::Exchange, ContentType::General]));
+    let collecting = collect_with(simulator, config, &HttpSettings::default());
+    let mut passes = collecting.handle.passes();
+    let passed = passes.wait_for(|passes| passes.each_passed()).await.unwrap().clone();
+    assert_eq!((passed.of(ContentType::Exchange), passed.of(ContentType::General)), (1, 1));
+    collecting.until_settled().await;
+    assert_eq!(collecting.handle.passes().borrow().of(ContentType::Exchange), 1);
+    collecting.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listing_is_a_small_part_of_the_requests_while_catching_up() {
+    let mut config = simulation(2000, "");
+    config.records_per_blob = 1;
+    config.backlog_span = Duration::from_secs(6 * 24 * 3600);
+    let collecting = collect(config).await;
+    collecting.until_settled().await;
+    let health = Arc::clone(collecting.handle.health());
+    let stats = collecting.finish().await;
+    let listing = stats.requests_of(RequestKind::ListContent) + stats.requests_of(RequestKind::NextPage);
+    assert!(listing * 50 <= 2000, "{listing} requests to list 2000 blobs, {:?}", health.requests.counts());
+}
