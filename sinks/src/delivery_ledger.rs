@@ -41,7 +41,8 @@ pub struct Lease {
     pub work: Arc<Work>,
     /// How often it was tried before.
     pub attempts: u32,
-    /// Whether an earlier run, that did not end cleanly, had begun it: what is sent now may be there already.
+    /// Whether [`DeliveryLedger::begin`] was committed for it and it was neither settled nor deferred as not begun
+    /// since: what is sent now may be there already.
     pub begun: bool,
     /// Releases the claim when dropped.
     pub claim: Box<dyn Send + Sync>,
@@ -69,6 +70,20 @@ pub struct Settlement {
     pub dead: Vec<DeadRecord>,
     /// Records that were sent again after an ambiguous outcome.
     pub resent: u32,
+}
+
+/// A lease that is given back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deferral {
+    /// What is given back.
+    pub work: WorkId,
+    /// When it may be leased again. `None`: at once, and it does not count as an attempt.
+    pub not_before: Option<DateTime<Utc>>,
+    /// Why, for people.
+    pub error: String,
+    /// Whether some of it may have reached the destination without a receipt. If not, its mark of
+    /// [`DeliveryLedger::begin`] is taken off.
+    pub begun: bool,
 }
 
 /// A record that a sink refuses for good.
@@ -109,7 +124,7 @@ pub trait DeliveryLedger: Send + Sync + 'static {
         want: usize,
     ) -> BoxFuture<'a, Result<Vec<Lease>, LedgerFailure>>;
 
-    /// Leases exactly this work, in this order; what is settled already is left out.
+    /// Leases exactly this work, in this order, whatever its `not_before`; what is settled already is left out.
     fn lease_these<'a>(
         &'a self,
         sink: &'a SinkName,
@@ -120,7 +135,8 @@ pub trait DeliveryLedger: Send + Sync + 'static {
     fn work_may_be_due<'a>(&'a self, sink: &'a SinkName, at_most: Duration) -> BoxFuture<'a, ()>;
 
     /// Reads and renders records for the sink, from a position on: at least one record and at most one piece of the
-    /// body. With `only`, just these positions are rendered, whatever the filter says.
+    /// body. With `only`, just these positions are rendered, whatever the filter says, and [`Rendered::filtered`]
+    /// means nothing. Reading the same again gives the same records.
     fn read<'a>(
         &'a self,
         sink: &'a SinkName,
@@ -133,8 +149,8 @@ pub trait DeliveryLedger: Send + Sync + 'static {
     fn begin<'a>(&'a self, sink: &'a SinkName, work: Vec<WorkId>)
     -> BoxFuture<'a, Result<(), LedgerFailure>>;
 
-    /// Settles deliveries, together with the sink's own state if there is one, in one commit (L3, L6). The leases may
-    /// be dropped when it resolves.
+    /// Settles deliveries (none is fine), together with the sink's own state if there is one, in one commit (L3, L6).
+    /// The leases may be dropped when it resolves.
     fn settle<'a>(
         &'a self,
         sink: &'a SinkName,
@@ -142,16 +158,15 @@ pub trait DeliveryLedger: Send + Sync + 'static {
         state: Option<Vec<u8>>,
     ) -> BoxFuture<'a, Result<(), LedgerFailure>>;
 
-    /// Puts a lease back until `not_before`, with the reason.
+    /// Gives leases back, each with the reason. They may be dropped when it resolves.
     fn defer<'a>(
         &'a self,
         sink: &'a SinkName,
-        work: WorkId,
-        not_before: DateTime<Utc>,
-        error: String,
+        deferrals: Vec<Deferral>,
     ) -> BoxFuture<'a, Result<(), LedgerFailure>>;
 
-    /// Counts a panic while the work was handled; the third one quarantines it (L11). Returns whether it did.
+    /// Counts a panic while the work was handled; the third one quarantines it, which settles all of its deliveries
+    /// as dead (L11). Returns whether it did.
     fn panicked<'a>(&'a self, work: WorkId, message: String) -> BoxFuture<'a, Result<bool, LedgerFailure>>;
 
     /// The sink's own durable state.

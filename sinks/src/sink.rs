@@ -1,12 +1,17 @@
 //! What a destination is: it takes batches and proves that it did.
 //!
-//! Everything else (leases, retries, order, shutdown, dead letters) is the delivery loop's.
+//! Everything else (leases, retries, order, pace, shutdown, dead letters) is the delivery loop's.
 
 use std::{fmt, future::Future, ops::Range, pin::Pin, sync::Arc, time::Duration};
 
-use schemas::{Rendered, RenderedRecord, SinkName};
+use schemas::{RenderedRecord, SinkName};
 
-use crate::delivery_ledger::{DeliveryLedger, Work, WorkId};
+use crate::{
+    delivery_ledger::{DeliveryLedger, Work, WorkId},
+    memory::Piece,
+    positions::Positions,
+    rate::Rate,
+};
 
 /// A boxed future, because sinks are trait objects. It costs one allocation per batch of hundreds of records.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -16,13 +21,23 @@ pub trait Sink: Send + Sync + 'static {
     /// Its name in the configuration.
     fn name(&self) -> &SinkName;
 
-    /// What a batch for it may hold, and how many may be under way.
+    /// What a batch for it may hold, and how many may be under way. It does not change while the sink lives.
     fn limits(&self) -> Limits;
 
-    /// Prepares the sink before its first batch, and again after a halt: looks at what an earlier run left behind.
-    /// Returns the work that must be leased before any other, in this order (empty for most sinks).
-    fn open(&self) -> BoxFuture<'_, Result<Vec<WorkId>, DeliverError>> {
+    /// Prepares the sink before its first batch, and again after a halt or when its order was broken off: looks at
+    /// what an earlier run left behind. Returns the work that must be delivered before any other, in this order
+    /// (empty for most sinks).
+    fn open(&self) -> BoxFuture<'_, Result<Vec<Unfinished>, DeliverError>> {
         Box::pin(async { Ok(Vec::new()) })
+    }
+
+    /// The state that has to be durable before `next` is given to [`Sink::deliver`]. It is kept in the commit that
+    /// settles `finished`, so that a steady stream costs one commit per batch. `None` keeps nothing.
+    ///
+    /// Asked only of sinks whose [`Limits::exactly_once`] is set, once per batch and while none is under way. What
+    /// is left of a batch after a split or after refused records is covered by the state of the whole.
+    fn state(&self, _finished: &[WorkId], _next: Option<&Batch>) -> Option<Vec<u8>> {
+        None
     }
 
     /// Delivers a batch. It resolves to a receipt only when the destination has taken every record as durably as the
@@ -34,6 +49,12 @@ pub trait Sink: Send + Sync + 'static {
 
     /// Tries the destination without sending a record; for `check` and for a halted sink.
     fn probe(&self) -> BoxFuture<'_, Result<(), DeliverError>>;
+
+    /// Does what time asks for while nothing is to be delivered (closing a file that is old enough). Returns after
+    /// how long it wants to be asked again; `None` is never.
+    fn upkeep(&self) -> BoxFuture<'_, Result<Option<Duration>, DeliverError>> {
+        Box::pin(async { Ok(None) })
+    }
 
     /// Lets go of the destination. What was not confirmed stays pending.
     fn close(&self) -> BoxFuture<'_, ()> {
@@ -50,26 +71,32 @@ pub struct Limits {
     pub max_bytes: usize,
     /// How long a batch waits for more records once it has one.
     pub linger: Duration,
-    /// How many batches may be under way at once. One means strict order.
+    /// How many batches may be under way at once. One means strict order: after a failure nothing overtakes.
     pub in_flight: usize,
-    /// In which order work is leased.
-    pub order: LeaseOrder,
+    /// The longest that a delivery may take. Then it is dropped, and the outcome is ambiguous.
+    pub timeout: Duration,
     /// Whether a delivery after a crash is recognised by the sink itself; otherwise `begun` is committed before a
-    /// blob's first batch leaves, so that what may have arrived twice is counted as `resent`.
+    /// blob's first batch leaves, so that what may have arrived twice is counted as `resent`. Such a sink has the
+    /// durable state for itself and one batch under way.
     pub exactly_once: bool,
+    /// Whether batches begin and end with whole blobs wherever these fit.
+    pub whole_works: bool,
 }
 
-/// In which order a sink gets its work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LeaseOrder {
-    /// Tenants take turns, each in the order of `Seq`.
-    TenantsInTurn,
+/// What an earlier run had begun to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    /// The work.
+    pub work: WorkId,
+    /// The positions that were chosen to be sent, in the order of sending. They are rendered again whatever the
+    /// filter says now, and given to the sink before the rest of the work.
+    pub sent: Positions,
 }
 
 /// Ranges of one or several blobs that go to a destination in one request.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
-    /// The ranges, in order.
+    /// The ranges, in order. None is empty.
     pub parts: Vec<BatchPart>,
 }
 
@@ -78,27 +105,27 @@ pub struct Batch {
 pub struct BatchPart {
     /// What the records are from.
     pub work: Arc<Work>,
-    /// The records, among others.
-    pub rendered: Arc<Rendered>,
+    /// The records, among others, and the room in memory that they take.
+    pub piece: Arc<Piece>,
     /// Which of them, as indexes.
     pub indexes: Range<usize>,
-    /// Whether this is the first range of its work, and whether it is the last. A part may be empty when nothing of
-    /// the work is left to send.
+    /// Whether nothing of its work was sent before.
     pub first: bool,
-    /// See `first`.
+    /// Whether nothing of its work will come after. Not every work has such a part: when this is sent it may be
+    /// unknown that the filter takes out all that follows.
     pub last: bool,
 }
 
 impl BatchPart {
     /// Its records.
     pub fn records(&self) -> impl ExactSizeIterator<Item = RenderedRecord<'_>> {
-        self.indexes.clone().map(|index| self.rendered.get(index))
+        self.indexes.clone().map(|index| self.piece.get(index))
     }
 
     /// Their length in bytes, without separators.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.rendered.bytes_of(self.indexes.clone())
+        self.piece.bytes_of(self.indexes.clone())
     }
 }
 
@@ -146,20 +173,12 @@ pub struct Receipt {
     coverage: Coverage,
     /// How durably it was taken.
     pub durability: Durability,
-    /// A state of the sink that is to be kept in the commit that settles the batch.
-    pub state: Option<Vec<u8>>,
 }
 
 impl Receipt {
     /// The destination took everything that `coverage` covers.
     pub fn confirmed(coverage: Coverage, durability: Durability) -> Self {
-        Self { coverage, durability, state: None }
-    }
-
-    /// With a state of the sink that is to be kept in the commit that settles the batch.
-    pub fn with_state(mut self, state: Vec<u8>) -> Self {
-        self.state = Some(state);
-        self
+        Self { coverage, durability }
     }
 
     /// How many records it covers.
@@ -183,12 +202,31 @@ pub enum Durability {
 }
 
 /// A failed delivery: what to do about it, and what happened.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliverError {
     /// What the delivery loop is to do.
     pub disposition: Disposition,
     /// What happened and what a person can do about it: a lowercase fragment.
     pub context: String,
+}
+
+impl DeliverError {
+    /// Nothing was taken, and trying again can help.
+    pub fn retry(context: impl Into<String>) -> Self {
+        let disposition = Disposition::Retry { after: None, ambiguous: false };
+        Self { disposition, context: context.into() }
+    }
+
+    /// Nobody knows how much was taken, and trying again can help.
+    pub fn ambiguous(context: impl Into<String>) -> Self {
+        let disposition = Disposition::Retry { after: None, ambiguous: true };
+        Self { disposition, context: context.into() }
+    }
+
+    /// A person has to do something first.
+    pub fn halt(context: impl Into<String>) -> Self {
+        Self { disposition: Disposition::Halt, context: context.into() }
+    }
 }
 
 impl fmt::Display for DeliverError {
@@ -209,7 +247,7 @@ pub enum Disposition {
         /// Whether some of it may have arrived, so that sending it again may double records.
         ambiguous: bool,
     },
-    /// Too large for the destination: again in halves. A single record that is too large must be a `Reject`.
+    /// Too large for the destination: again in halves. A single record that is still too large is a dead letter.
     Split,
     /// The destination will never take these records of the batch (indexes into it, from 0), each with the reason;
     /// none of the others was taken yet.
@@ -228,4 +266,6 @@ pub struct SinkContext {
     pub name: SinkName,
     /// The ledger, for the sink's own durable state.
     pub ledger: Arc<dyn DeliveryLedger>,
+    /// Its pace, for sinks that are told to slow down.
+    pub rate: Arc<Rate>,
 }

@@ -1,0 +1,232 @@
+//! The delivery loop: from pending work in the ledger to receipts in the ledger, one loop for each sink.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `delivery.rs` | [`DeliveryLoop`]: opens the sink, serves it, waits while it is halted, stops |
+//! | `delivery/serve.rs` | leases, reads, forms batches, accounts, settles and gives back, as long as the sink is open |
+//! | `delivery/leased.rs` | one leased work: how far it is read, and its account |
+//! | `delivery/attempt.rs` | one batch on its way: retries, halves, refused records |
+//! | `delivery/shared.rs` | what both use: patience with the ledger, waits, caught panics |
+//!
+//! What it promises:
+//!
+//! * A work is settled only when every record of it is delivered by a receipt, filtered or dead (L3, L10).
+//! * A failure never acknowledges and never drops: the work is tried again, at last by the ledger's clock. So do
+//!   shutdown, timeout, panic and drop (L7).
+//! * With one batch under way at most, nothing overtakes: after a batch that failed for longer than retries in
+//!   memory last, the sink is opened anew and says what comes first.
+//! * What receipts cover is not sent again because other records of its work failed (`partial.rs`).
+//! * Memory is bounded: what is read ahead and what is read again each have a share of the budget (L8). Two shares,
+//!   because what was read ahead waits for batches under way, and these may have to be read again.
+
+mod attempt;
+mod leased;
+mod serve;
+mod shared;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use chrono::Utc;
+use futures_util::FutureExt;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use self::{
+    serve::{Exit, Serve},
+    shared::{Backoff, Shared, panic_text},
+};
+use crate::{
+    delivery_ledger::{DeliveryLedger, LedgerFailure},
+    health::Health,
+    memory::MemoryBudget,
+    rate::Rate,
+    sink::{DeliverError, Disposition, Sink, Unfinished},
+};
+
+/// How long what is under way may take to end after a stop was asked for.
+const DRAIN: Duration = Duration::from_secs(8);
+/// How long a sink may take to let go of its destination.
+const CLOSE: Duration = Duration::from_secs(1);
+/// The first and the longest pause between probes of a halted sink.
+const PROBES: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(300));
+/// The longest pause of a sink that fails again and again.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// The weights of what is read ahead and of what is read again in a sink's part of the memory budget.
+const WEIGHTS: (usize, usize) = (3, 1);
+
+/// Delivers one sink's work until it is stopped.
+pub struct DeliveryLoop {
+    shared: Arc<Shared>,
+}
+
+impl DeliveryLoop {
+    /// A loop for this sink. It takes its shares of the budget now, so make all loops before running the first.
+    #[must_use]
+    pub fn new(
+        sink: Arc<dyn Sink>,
+        ledger: Arc<dyn DeliveryLedger>,
+        rate: Arc<Rate>,
+        budget: &MemoryBudget,
+    ) -> Self {
+        let name = sink.name().clone();
+        let limits = rate.cap(sink.limits());
+        debug_assert!(
+            !limits.exactly_once || limits.in_flight == 1,
+            "a sink's state describes one batch under way"
+        );
+        let shared = Shared {
+            name,
+            sink,
+            ledger,
+            rate,
+            limits,
+            health: Arc::new(Health::default()),
+            ahead: budget.share(WEIGHTS.0),
+            again: budget.share(WEIGHTS.1),
+            stop: CancellationToken::new(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// What can be seen of it from outside.
+    #[must_use]
+    pub fn health(&self) -> Arc<Health> {
+        Arc::clone(&self.shared.health)
+    }
+
+    /// Runs until `stop`, and then as long as what is under way takes to end, at most 10 s. Dropping it is safe at
+    /// any time: what was not settled stays pending.
+    ///
+    /// # Errors
+    ///
+    /// When the ledger failed in a way that waiting cannot help: the process has to stop.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), LedgerFailure> {
+        let shared = self.shared;
+        let follow = {
+            let ours = shared.stop.clone();
+            async move {
+                stop.cancelled().await;
+                ours.cancel();
+            }
+        };
+        let work = deliver_until_stopped(&shared);
+        tokio::pin!(follow, work);
+        let result = tokio::select! {
+            result = &mut work => result,
+            () = &mut follow => work.await,
+        };
+        let close = AssertUnwindSafe(shared.sink.close()).catch_unwind();
+        if !matches!(tokio::time::timeout(CLOSE, close).await, Ok(Ok(()))) {
+            warn!(sink = %shared.name, "the sink did not close in time");
+        }
+        shared.health.stopped();
+        result
+    }
+}
+
+async fn deliver_until_stopped(shared: &Arc<Shared>) -> Result<(), LedgerFailure> {
+    let mut reopening = Backoff::new(Duration::from_secs(1), LONGEST_WAIT);
+    let mut suspects = HashSet::new();
+    loop {
+        let Some(unfinished) = open(shared).await else { return Ok(()) };
+        let before = shared.health.report().counters.batches;
+        let exit = Serve::begin(shared, &mut suspects, unfinished).await?.run().await?;
+        if shared.health.report().counters.batches > before {
+            reopening.reset();
+        }
+        match exit {
+            Exit::Stopped => return Ok(()),
+            Exit::Halted(error) => {
+                if !wait_while_halted(shared, &error).await {
+                    return Ok(());
+                }
+            }
+            Exit::Reopen { at_once: true, .. } => {}
+            Exit::Reopen { after, at_once: false } => {
+                let wait = reopening.next().max(after.unwrap_or_default());
+                if !shared.pause(wait).await {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// Opens the sink, however long that takes; `None` when it was stopped.
+async fn open(shared: &Arc<Shared>) -> Option<Vec<Unfinished>> {
+    let mut backoff = Backoff::new(Duration::from_secs(1), LONGEST_WAIT);
+    loop {
+        if shared.stop.is_cancelled() {
+            return None;
+        }
+        let opened = tokio::select! {
+            opened = AssertUnwindSafe(shared.sink.open()).catch_unwind() => opened,
+            () = shared.stop.cancelled() => return None,
+        };
+        let error = match opened {
+            Ok(Ok(unfinished)) => {
+                shared.health.opened();
+                return Some(unfinished);
+            }
+            Ok(Err(error)) => error,
+            Err(panic) => shared.panicked(&panic_text(panic.as_ref())),
+        };
+        match error.disposition {
+            Disposition::Halt => {
+                if !wait_while_halted(shared, &error).await {
+                    return None;
+                }
+            }
+            Disposition::Retry { after, .. } => {
+                let wait = backoff.next().max(after.unwrap_or_default());
+                warn!(sink = %shared.name, "cannot be opened, trying again in {wait:.0?}: {error}");
+                shared.health.retrying(&error.context, after.is_some());
+                if !shared.pause(wait).await {
+                    return None;
+                }
+            }
+            // There is no batch that could be cut or refused.
+            Disposition::Split | Disposition::Reject { .. } => {
+                shared.health.retrying(&error.context, false);
+                if !shared.pause(backoff.next()).await {
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+/// Probes slowly until the destination answers; whether it does, or the loop was stopped.
+async fn wait_while_halted(shared: &Arc<Shared>, error: &DeliverError) -> bool {
+    error!(sink = %shared.name, "halted, everything stays pending: {error}");
+    shared.health.halted(&error.context);
+    let mut backoff = Backoff::new(PROBES.0, PROBES.1);
+    let start = Instant::now();
+    loop {
+        if !shared.pause(backoff.next()).await {
+            return false;
+        }
+        let probe = tokio::select! {
+            probe = AssertUnwindSafe(shared.sink.probe()).catch_unwind() => probe,
+            () = shared.stop.cancelled() => return false,
+        };
+        match probe {
+            Ok(Ok(())) => {
+                info!(sink = %shared.name, "answers again after {:.0?}", start.elapsed());
+                return true;
+            }
+            Ok(Err(error)) => shared.health.halted(&error.context),
+            Err(panic) => shared.health.halted(&shared.panicked(&panic_text(panic.as_ref())).context),
+        }
+    }
+}
+
+/// When something is due again that was tried so often before.
+fn not_before(attempts: u32, after: Option<Duration>) -> chrono::DateTime<Utc> {
+    let wait = Duration::from_secs(15).saturating_mul(1 << attempts.min(10)).min(LONGEST_WAIT);
+    let wait = wait.max(after.unwrap_or_default());
+    Utc::now() + chrono::TimeDelta::from_std(wait).unwrap_or(chrono::TimeDelta::MAX / 2)
+}

@@ -1,0 +1,274 @@
+//! One batch on its way: sent, sent again, cut in halves, freed of what is refused, until every record of it is
+//! delivered, dead, or given up for now.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::shared::{Backoff, Shared, insist, panic_text};
+use crate::{
+    batching::{Outgoing, Slice, halve, records},
+    delivery_ledger::{DeadRecord, LedgerFailure, WorkId},
+    memory::Piece,
+    sink::{Batch, DeliverError, Disposition},
+};
+
+/// How long a batch is tried again in memory before its works go back into the ledger.
+const IN_MEMORY: Duration = Duration::from_secs(60);
+
+/// What became of a batch.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    /// What receipts cover.
+    pub(super) delivered: Vec<Slice>,
+    /// What is refused for good.
+    pub(super) dead: Vec<(WorkId, DeadRecord)>,
+    /// Records that were sent again after an ambiguous outcome.
+    pub(super) resent: Vec<(WorkId, usize)>,
+    /// What is left.
+    pub(super) left: Vec<Slice>,
+    /// Whether some of what is left may have arrived.
+    pub(super) ambiguous: bool,
+    /// How it ended.
+    pub(super) end: End,
+}
+
+/// How a batch ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// Nothing is left.
+    Done,
+    /// For now it is given up.
+    GaveUp {
+        error: String,
+        /// What the destination asked for.
+        after: Option<Duration>,
+    },
+    /// The sink needs a person.
+    Halted(DeliverError),
+    /// Whoever handled it panicked. With one work in the batch it is known which one that was about.
+    Panicked { works: Vec<WorkId>, message: String },
+    /// The ledger failed for good.
+    Ledger(LedgerFailure),
+}
+
+/// Records that go together, now or later.
+struct Job {
+    slices: Vec<Slice>,
+    /// Whether it was sent before and may have arrived.
+    ambiguous: bool,
+}
+
+/// What became of one sending.
+enum Sent {
+    Taken,
+    Failed(DeliverError),
+    Panicked(String),
+}
+
+/// Carries a batch to the destination. `begin` are the works of which nothing has left before.
+pub(super) async fn carry(shared: Arc<Shared>, outgoing: Outgoing, begin: Vec<WorkId>) -> Outcome {
+    let mut outcome = Outcome {
+        delivered: Vec::new(),
+        dead: Vec::new(),
+        resent: Vec::new(),
+        left: Vec::new(),
+        ambiguous: false,
+        end: End::Done,
+    };
+    let Outgoing { slices, batch } = outgoing;
+    let mut jobs = VecDeque::from([Job { slices, ambiguous: false }]);
+    if !begin.is_empty() {
+        let begun = insist(&shared, || shared.ledger.begin(&shared.name, begin.clone())).await;
+        if let Err(failure) = begun {
+            outcome.end = End::Ledger(failure);
+            outcome.left = jobs.pop_front().map(|job| job.slices).unwrap_or_default();
+            return outcome;
+        }
+    }
+    outcome.end = carry_jobs(&shared, &mut jobs, Some(batch), &mut outcome).await;
+    outcome.ambiguous = jobs.iter().any(|job| job.ambiguous);
+    outcome.left = jobs.into_iter().flat_map(|job| job.slices).collect();
+    outcome
+}
+
+async fn carry_jobs(
+    shared: &Arc<Shared>,
+    jobs: &mut VecDeque<Job>,
+    mut in_hand: Option<Batch>,
+    outcome: &mut Outcome,
+) -> End {
+    let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(15));
+    let mut failing_since: Option<Instant> = None;
+    while let Some(job) = jobs.front_mut() {
+        let batch = match in_hand.take() {
+            Some(batch) => batch,
+            None => match read_again(shared, &job.slices).await {
+                Ok(batch) => batch,
+                Err(end) => return end,
+            },
+        };
+        tokio::select! {
+            biased;
+            () = shared.rate.turn(batch.len(), batch.bytes()) => {}
+            () = shared.stop.cancelled() => {
+                return End::GaveUp { error: "stopped before its turn".to_owned(), after: None };
+            }
+        }
+        if job.ambiguous {
+            outcome.resent.extend(job.slices.iter().map(|slice| (slice.work.id, slice.len())));
+            shared.health.count(|counters| counters.resent += records(&job.slices) as u64);
+        }
+        let error = match send(shared, batch).await {
+            Sent::Taken => {
+                outcome.delivered.extend(jobs.pop_front().map(|job| job.slices).unwrap_or_default());
+                failing_since = None;
+                backoff.reset();
+                continue;
+            }
+            Sent::Failed(error) => error,
+            Sent::Panicked(message) => {
+                job.ambiguous = true;
+                let works: BTreeSet<WorkId> = job.slices.iter().map(|slice| slice.work.id).collect();
+                return End::Panicked { works: works.into_iter().collect(), message };
+            }
+        };
+        let DeliverError { disposition, context } = error;
+        match disposition {
+            Disposition::Halt => return End::Halted(DeliverError::halt(context)),
+            Disposition::Split if records(&job.slices) > 1 => {
+                let ambiguous = job.ambiguous;
+                let (first, second) = halve(std::mem::take(&mut job.slices));
+                jobs.pop_front();
+                jobs.push_front(Job { slices: second, ambiguous });
+                jobs.push_front(Job { slices: first, ambiguous });
+            }
+            Disposition::Split => refuse(shared, jobs, &[(0, context)], outcome),
+            Disposition::Reject { records: refused }
+                if refused.iter().any(|(index, _)| *index < records(&job.slices)) =>
+            {
+                refuse(shared, jobs, &refused, outcome);
+            }
+            // A refusal of nothing would be sent for ever without a pause.
+            Disposition::Reject { .. } | Disposition::Retry { .. } => {
+                let (after, ambiguous) = match disposition {
+                    Disposition::Retry { after, ambiguous } => (after, ambiguous),
+                    _ => (None, false),
+                };
+                job.ambiguous |= ambiguous;
+                let since = *failing_since.get_or_insert_with(Instant::now);
+                let wait = backoff.next().max(after.unwrap_or_default());
+                let patience = IN_MEMORY.saturating_sub(since.elapsed());
+                shared.health.retrying(&context, after.is_some());
+                if wait > patience || !shared.pause(wait).await {
+                    return End::GaveUp { error: context, after };
+                }
+            }
+        }
+    }
+    End::Done
+}
+
+/// Makes dead letters of the refused records of the first job.
+fn refuse(
+    shared: &Shared,
+    jobs: &mut VecDeque<Job>,
+    refused: &[(usize, String)],
+    outcome: &mut Outcome,
+) {
+    let Some(Job { slices, ambiguous }) = jobs.pop_front() else { return };
+    let mut left = Vec::new();
+    let mut start = 0;
+    let mut count = 0;
+    for slice in slices {
+        let mut out = BTreeSet::new();
+        for (index, reason) in refused {
+            if (start..start + slice.len()).contains(index) && out.insert(index - start) {
+                let position = slice.positions.iter().nth(index - start);
+                let position = position.expect("a slice has a position for each of its records");
+                outcome.dead.push((slice.work.id, DeadRecord { position, reason: reason.clone() }));
+                count += 1;
+            }
+        }
+        start += slice.len();
+        if out.is_empty() { left.push(slice) } else { left.extend(slice.without(&out)) }
+    }
+    warn!(sink = %shared.name, "refused {count} records for good, the first because: {}", refused[0].1);
+    if !left.is_empty() {
+        jobs.push_front(Job { slices: left, ambiguous });
+    }
+}
+
+async fn send(shared: &Shared, batch: Batch) -> Sent {
+    let (records, bytes) = (batch.len(), batch.bytes());
+    let start = Instant::now();
+    let delivery = AssertUnwindSafe(shared.sink.deliver(batch)).catch_unwind();
+    match tokio::time::timeout(shared.limits.timeout, delivery).await {
+        Ok(Ok(Ok(receipt))) if receipt.records() == records => {
+            shared.rate.eased();
+            shared.health.delivered(records, bytes, start.elapsed());
+            Sent::Taken
+        }
+        Ok(Ok(Ok(receipt))) => Sent::Panicked(format!(
+            "its receipt covers {} records of a batch of {records}",
+            receipt.records()
+        )),
+        Ok(Ok(Err(error))) => Sent::Failed(error),
+        Ok(Err(panic)) => Sent::Panicked(panic_text(panic.as_ref())),
+        Err(_) => Sent::Failed(DeliverError::ambiguous(format!(
+            "no answer within {:.0?}",
+            shared.limits.timeout
+        ))),
+    }
+}
+
+/// Makes the batch again from the spool: nothing holds its bytes while it waits.
+async fn read_again(shared: &Arc<Shared>, slices: &[Slice]) -> Result<Batch, End> {
+    let mut memory = 0;
+    for (index, slice) in slices.iter().enumerate() {
+        if index == 0 || !slice.shares_piece(&slices[index - 1]) {
+            memory += slice.memory;
+        }
+    }
+    // All of it at once: whoever held a part of it while waiting for the rest could wait for ever.
+    let room = Arc::new(shared.again.reserve(memory).await);
+    let mut batch = Batch::default();
+    let mut last: Option<(&Slice, Arc<Piece>)> = None;
+    for slice in slices {
+        let piece = match &last {
+            Some((before, piece)) if before.shares_piece(slice) => Arc::clone(piece),
+            _ => {
+                let read = insist(shared, || {
+                    shared.ledger.read(&shared.name, &slice.work, slice.from, slice.only.as_deref())
+                });
+                let rendered = match AssertUnwindSafe(read).catch_unwind().await {
+                    Ok(Ok(piece)) => piece.rendered,
+                    Ok(Err(failure)) => return Err(End::Ledger(failure)),
+                    Err(panic) => {
+                        let message = panic_text(panic.as_ref());
+                        return Err(End::Panicked { works: vec![slice.work.id], message });
+                    }
+                };
+                Arc::new(Piece::new(rendered, Arc::clone(&room)))
+            }
+        };
+        let same = slice.indexes.end <= piece.len()
+            && slice.indexes.clone().zip(slice.positions.iter()).all(|(index, position)| {
+                piece.get(index).position == position
+            });
+        if !same {
+            let message = "reading it again gave other records than before".to_owned();
+            return Err(End::Panicked { works: vec![slice.work.id], message });
+        }
+        batch.parts.push(slice.part(&piece));
+        last = Some((slice, piece));
+    }
+    Ok(batch)
+}

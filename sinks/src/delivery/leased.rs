@@ -1,0 +1,181 @@
+//! One leased work: how far it is read, and its account.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    ops::Range,
+    sync::Arc,
+};
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    account::Account,
+    batching::{Ready, Slice},
+    delivery_ledger::{DeadRecord, Deferral, Lease, RenderedPiece},
+    memory::{Piece, Reservation},
+    positions::Positions,
+};
+
+/// A piece of a body as the spool cuts it; a single larger record is a piece of its own.
+const PIECE: u64 = 256 * 1024;
+/// How much larger than the body's bytes a rendered piece is taken to be until it is there.
+const GROWTH: u64 = 2;
+
+/// One leased work.
+pub(super) struct Leased {
+    pub(super) lease: Lease,
+    pub(super) account: Account,
+    cursor: Cursor,
+    /// Whether something of it was made ready before.
+    started: bool,
+    /// Whether [`crate::delivery_ledger::DeliveryLedger::begin`] was asked for it, and whether it is committed.
+    pub(super) begin_asked: bool,
+    pub(super) begin_committed: bool,
+    pub(super) giving_up: Option<GiveUp>,
+}
+
+/// Why and until when a work goes back into the ledger.
+#[derive(Debug, Clone)]
+pub(super) enum GiveUp {
+    /// It is deferred.
+    Until { not_before: Option<DateTime<Utc>>, error: String },
+    /// It panicked; the ledger says whether it may be tried again.
+    Panicked { message: String },
+}
+
+/// Where to read on.
+struct Cursor {
+    /// What an earlier run chose, in the order of its sending.
+    passes: VecDeque<Arc<BTreeSet<u32>>>,
+    from: u32,
+    /// What is not to be sent again when the passes are over.
+    except: BTreeSet<u32>,
+}
+
+impl Leased {
+    /// `already` was delivered in an earlier turn; `sent` was chosen to be sent by an earlier run.
+    pub(super) fn new(lease: Lease, already: &Positions, sent: &Positions) -> Self {
+        let account = Account::new(&lease.work, already, !sent.is_empty());
+        let records = lease.work.records;
+        let known = |positions: &Positions| -> Positions {
+            positions.iter().filter(|position| *position < records).collect()
+        };
+        let cursor = Cursor {
+            passes: known(sent).passes().into_iter().map(Arc::new).collect(),
+            from: 0,
+            except: sent.iter().chain(already.iter()).collect(),
+        };
+        Self {
+            lease,
+            account,
+            cursor,
+            started: !already.is_empty(),
+            begin_asked: false,
+            begin_committed: false,
+            giving_up: None,
+        }
+    }
+
+    /// What is to be read next, and how much memory that will take, about.
+    pub(super) fn next_read(&self) -> (u32, Option<Arc<BTreeSet<u32>>>, usize) {
+        let work = &self.lease.work;
+        let largest = PIECE.min(work.bytes).max(work.bytes / u64::from(work.records.max(1)));
+        let memory = usize::try_from(largest * GROWTH).unwrap_or(usize::MAX).max(1);
+        match self.cursor.passes.front() {
+            Some(only) => {
+                let from = only.range(self.cursor.from..).next().copied().unwrap_or(self.cursor.from);
+                (from, Some(Arc::clone(only)), memory)
+            }
+            None => (self.cursor.from, None, memory),
+        }
+    }
+
+    /// Takes what was read; returns what is ready to be sent, or `None` when reading did not get on.
+    pub(super) fn take(&mut self, read: RenderedPiece, mut room: Reservation) -> Option<Vec<Ready>> {
+        let (from, only, _) = self.next_read();
+        if read.next.is_some_and(|next| next <= from) {
+            return None;
+        }
+        let rendered = read.rendered;
+        self.account.filtered(rendered.filtered);
+        for record in &rendered.unrenderable {
+            if only.is_some() || !self.cursor.except.contains(&record.position) {
+                let reason = record.reason.clone();
+                self.account.unrenderable(DeadRecord { position: record.position, reason });
+            }
+        }
+        room.correct(rendered.memory());
+        let piece = Arc::new(Piece::new(rendered, Arc::new(room)));
+        let done = self.cursor.advance(read.next);
+        let ranges = if only.is_some() || self.cursor.except.is_empty() {
+            Vec::from_iter((!piece.is_empty()).then_some(0..piece.len()))
+        } else {
+            ranges_without(&piece, &self.cursor.except)
+        };
+        let mut ready: Vec<Ready> = Vec::with_capacity(ranges.len());
+        for indexes in ranges {
+            self.account.rendered(indexes.len());
+            let slice = Slice {
+                work: Arc::clone(&self.lease.work),
+                from,
+                only: only.clone(),
+                positions: indexes.clone().map(|index| piece.get(index).position).collect(),
+                indexes,
+                memory: piece.memory(),
+                first: !std::mem::replace(&mut self.started, true),
+                last: false,
+            };
+            ready.push(Ready { slice, piece: Arc::clone(&piece) });
+        }
+        if done {
+            self.account.read();
+            if let Some(last) = ready.last_mut() {
+                last.slice.last = true;
+            }
+        }
+        Some(ready)
+    }
+
+    /// The lease as it goes back into the ledger.
+    pub(super) fn deferral(&self, not_before: Option<DateTime<Utc>>, error: String) -> Deferral {
+        let begun = self.lease.begun || self.account.ambiguous;
+        Deferral { work: self.lease.work.id, not_before, error, begun }
+    }
+}
+
+impl Cursor {
+    /// Reading came as far as `next`; whether nothing is left to be read.
+    fn advance(&mut self, next: Option<u32>) -> bool {
+        match self.passes.front() {
+            Some(only) => {
+                match next.filter(|&next| only.range(next..).next().is_some()) {
+                    Some(next) => self.from = next,
+                    None => {
+                        self.passes.pop_front();
+                        self.from = 0;
+                    }
+                }
+                false
+            }
+            None => {
+                self.from = next.unwrap_or(self.from);
+                next.is_none()
+            }
+        }
+    }
+}
+
+/// The runs of records whose positions are not in `except`.
+fn ranges_without(piece: &Piece, except: &BTreeSet<u32>) -> Vec<Range<usize>> {
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    for index in 0..piece.len() {
+        if except.contains(&piece.get(index).position) {
+            continue;
+        }
+        match ranges.last_mut() {
+            Some(range) if range.end == index => range.end += 1,
+            _ => ranges.push(index..index + 1),
+        }
+    }
+    ranges
+}

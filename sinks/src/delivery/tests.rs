@@ -1,0 +1,788 @@
+//! The contract of the delivery loop, with sinks that answer by a script.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use proptest::prelude::*;
+use schemas::SinkName;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::{
+    delivery_ledger::WorkId,
+    health::State,
+    memory::Piece,
+    sink::{Batch, BoxFuture, Durability, Limits, Receipt},
+    test_ledger::{Kind, MemoryLedger, Rendering, sink_name},
+};
+
+/// What a scripted sink does with a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Reply {
+    Take,
+    TakeAfter(Duration),
+    Fail(DeliverError),
+    /// The records arrive, but the answer says that nobody knows.
+    TakeAndFail(DeliverError),
+    /// The records arrive, and no answer comes.
+    TakeAndHang,
+    Panic,
+    /// The receipt is for another batch.
+    WrongReceipt,
+}
+
+type Script = dyn FnMut(&[(i64, u32)]) -> Reply + Send;
+
+/// A sink that answers by a script.
+struct Scripted {
+    name: SinkName,
+    limits: Limits,
+    script: Mutex<Box<Script>>,
+    /// What arrived, in order.
+    arrived: Mutex<Vec<(i64, u32)>>,
+    /// The sizes of the batches that were tried.
+    tried: Mutex<Vec<usize>>,
+    under_way: AtomicUsize,
+    most_under_way: AtomicUsize,
+    probes: Mutex<Vec<Result<(), DeliverError>>>,
+    opened: AtomicUsize,
+    /// Whether it gives up the bytes and waits before it answers, as one with late acknowledgements does.
+    gives_up_bytes: bool,
+}
+
+fn limits(max_records: usize, in_flight: usize) -> Limits {
+    Limits {
+        max_records,
+        max_bytes: 1 << 20,
+        linger: Duration::from_millis(50),
+        in_flight,
+        timeout: Duration::from_secs(20),
+        exactly_once: false,
+        whole_works: false,
+    }
+}
+
+impl Scripted {
+    fn new(limits: Limits, script: impl FnMut(&[(i64, u32)]) -> Reply + Send + 'static) -> Self {
+        Self {
+            name: sink_name(),
+            limits,
+            script: Mutex::new(Box::new(script)),
+            arrived: Mutex::default(),
+            tried: Mutex::default(),
+            under_way: AtomicUsize::new(0),
+            most_under_way: AtomicUsize::new(0),
+            probes: Mutex::default(),
+            opened: AtomicUsize::new(0),
+            gives_up_bytes: false,
+        }
+    }
+
+    fn arrived(&self) -> Vec<(i64, u32)> {
+        self.arrived.lock().unwrap().clone()
+    }
+
+    fn tried(&self) -> Vec<usize> {
+        self.tried.lock().unwrap().clone()
+    }
+}
+
+impl Sink for Scripted {
+    fn name(&self) -> &SinkName {
+        &self.name
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn open(&self) -> BoxFuture<'_, Result<Vec<Unfinished>, DeliverError>> {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn deliver(&self, batch: Batch) -> BoxFuture<'_, Result<Receipt, DeliverError>> {
+        Box::pin(async move {
+            struct Leave<'a>(&'a AtomicUsize);
+            impl Drop for Leave<'_> {
+                fn drop(&mut self) {
+                    self.0.fetch_sub(1, Ordering::Relaxed);
+                }
+            }
+            let now = self.under_way.fetch_add(1, Ordering::Relaxed) + 1;
+            self.most_under_way.fetch_max(now, Ordering::Relaxed);
+            let _leave = Leave(&self.under_way);
+            let coverage = batch.coverage();
+            let records: Vec<_> =
+                batch.records().map(|(work, record)| (work.id.0, record.position)).collect();
+            self.tried.lock().unwrap().push(records.len());
+            let reply = (self.script.lock().unwrap())(&records);
+            let held = (!self.gives_up_bytes).then_some(batch);
+            let take = || self.arrived.lock().unwrap().extend(&records);
+            let receipt = Receipt::confirmed(coverage, Durability::Accepted);
+            match reply {
+                Reply::Take => take(),
+                Reply::TakeAfter(wait) => {
+                    tokio::time::sleep(wait).await;
+                    take();
+                }
+                Reply::Fail(error) => return Err(error),
+                Reply::TakeAndFail(error) => {
+                    take();
+                    return Err(error);
+                }
+                Reply::TakeAndHang => {
+                    take();
+                    std::future::pending::<()>().await;
+                }
+                Reply::Panic => panic!("as the script says"),
+                Reply::WrongReceipt => {
+                    return Ok(Receipt::confirmed(Batch::default().coverage(), Durability::Accepted));
+                }
+            }
+            drop(held);
+            Ok(receipt)
+        })
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), DeliverError>> {
+        let result = self.probes.lock().unwrap().pop().unwrap_or(Ok(()));
+        Box::pin(async move { result })
+    }
+}
+
+struct Running {
+    stop: CancellationToken,
+    health: Arc<Health>,
+    task: JoinHandle<Result<(), LedgerFailure>>,
+}
+
+fn start(sink: &Arc<Scripted>, ledger: &Arc<MemoryLedger>) -> Running {
+    start_with(sink, ledger, Rate::new(None, None), &MemoryBudget::new(64 << 20))
+}
+
+fn start_with(
+    sink: &Arc<Scripted>,
+    ledger: &Arc<MemoryLedger>,
+    rate: Rate,
+    budget: &MemoryBudget,
+) -> Running {
+    let delivery = DeliveryLoop::new(
+        Arc::clone(sink) as Arc<dyn Sink>,
+        Arc::clone(ledger) as Arc<dyn DeliveryLedger>,
+        Arc::new(rate),
+        budget,
+    );
+    let (health, stop) = (delivery.health(), CancellationToken::new());
+    let task = tokio::spawn(delivery.run(stop.clone()));
+    Running { stop, health, task }
+}
+
+impl Running {
+    async fn stop(self) -> Result<(), LedgerFailure> {
+        self.stop.cancel();
+        self.task.await.expect("the loop does not panic")
+    }
+}
+
+/// Delivers everything and stops; returns the health at the end.
+async fn deliver_all(sink: &Arc<Scripted>, ledger: &Arc<MemoryLedger>) -> crate::health::HealthReport {
+    let running = start(sink, ledger);
+    tokio::time::timeout(Duration::from_secs(86_400), ledger.all_settled()).await.expect("all is settled in a day");
+    let report = running.health.report();
+    running.stop().await.unwrap();
+    assert_eq!(ledger.leased(), 0, "every lease was let go");
+    report
+}
+
+fn all(works: &[usize]) -> Vec<(i64, u32)> {
+    let records = |(id, count): (usize, &usize)| (0..*count as u32).map(move |position| (id as i64, position));
+    works.iter().enumerate().flat_map(records).collect()
+}
+
+fn busy(after: Option<Duration>) -> DeliverError {
+    DeliverError { disposition: Disposition::Retry { after, ambiguous: false }, context: "busy".into() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_record_arrives_once_in_order_and_is_settled() {
+    let works = [3, 0, 12, 1, 40];
+    let ledger = Arc::new(MemoryLedger::plain(works));
+    let sink = Arc::new(Scripted::new(limits(5, 1), |_| Reply::Take));
+    let report = deliver_all(&sink, &ledger).await;
+    assert_eq!(sink.arrived(), all(&works));
+    assert!(sink.tried().iter().all(|size| *size <= 5));
+    assert_eq!(report.counters.records, 56);
+    assert_eq!(report.counters.settled, 5);
+    assert_eq!(report.counters.resent, 0);
+    assert_eq!(report.state, State::Ok);
+    for (settlement, records) in ledger.settlements().iter().zip(works) {
+        assert_eq!((settlement.delivered as usize, settlement.resent), (records, 0));
+    }
+}
+
+/// L10: what is filtered, a duplicate or broken is accounted for, and never reaches the sink.
+#[tokio::test(start_paused = true)]
+async fn sums_agree_with_filter_duplicates_and_broken_records() {
+    use Kind::{Broken, Duplicate, Plain};
+    let ledger = Arc::new(MemoryLedger::new([
+        vec![Plain, Duplicate, Broken, Plain, Plain],
+        vec![Duplicate; 9],
+        vec![Broken; 9],
+        vec![Plain; 30],
+    ]));
+    ledger.render_as(Rendering { view: 0, keep: Arc::new(|work, position| work != 3 && position != 0) });
+    let sink = Arc::new(Scripted::new(limits(100, 1), |_| Reply::Take));
+    let report = deliver_all(&sink, &ledger).await;
+    assert_eq!(sink.arrived(), [(0, 3), (0, 4)]);
+    let sums: Vec<_> =
+        ledger.settlements().iter().map(|s| (s.delivered, s.filtered, s.dead.len())).collect();
+    assert_eq!(sums, [(2, 1, 1), (0, 0, 0), (0, 0, 9), (0, 30, 0)]);
+    assert_eq!((report.counters.filtered, report.counters.dead), (31, 10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_too_large_is_halved_until_it_fits_and_a_single_one_is_dead() {
+    let ledger = Arc::new(MemoryLedger::plain([16]));
+    let sink = Arc::new(Scripted::new(limits(100, 1), |records| {
+        let too_large = records.len() > 3 || records.contains(&(0, 5));
+        let error = DeliverError { disposition: Disposition::Split, context: "413 too large".into() };
+        if too_large { Reply::Fail(error) } else { Reply::Take }
+    }));
+    deliver_all(&sink, &ledger).await;
+    assert_eq!(sink.arrived(), (0..16).filter(|p| *p != 5).map(|p| (0, p)).collect::<Vec<_>>());
+    let settlement = &ledger.settlements()[0];
+    assert_eq!((settlement.delivered, settlement.dead.len()), (15, 1));
+    assert_eq!((settlement.dead[0].position, settlement.dead[0].reason.as_str()), (5, "413 too large"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_records_are_dead_and_the_others_are_sent_again() {
+    let ledger = Arc::new(MemoryLedger::plain([4, 4]));
+    let sink = Arc::new(Scripted::new(limits(100, 1), |records| {
+        let refused: Vec<_> = records
+            .iter()
+            .enumerate()
+            .filter(|(_, (work, position))| *work == 0 && *position != 2 || (*work, *position) == (1, 0))
+            .map(|(index, _)| (index, "code 6".to_owned()))
+            .collect();
+        if refused.is_empty() {
+            Reply::Take
+        } else {
+            let disposition = Disposition::Reject { records: refused };
+            Reply::Fail(DeliverError { disposition, context: "invalid".into() })
+        }
+    }));
+    deliver_all(&sink, &ledger).await;
+    assert_eq!(sink.arrived(), [(0, 2), (1, 1), (1, 2), (1, 3)]);
+    let dead: Vec<Vec<u32>> =
+        ledger.settlements().iter().map(|s| s.dead.iter().map(|d| d.position).collect()).collect();
+    assert_eq!(dead, [vec![0, 1, 3], vec![0]]);
+}
+
+/// A sink that refuses records which are not in the batch must not make the loop spin or drop anything.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_nothing_is_a_retry() {
+    let ledger = Arc::new(MemoryLedger::plain([4]));
+    let mut calls = 0;
+    let sink = Arc::new(Scripted::new(limits(100, 1), move |_| {
+        calls += 1;
+        if calls > 3 {
+            return Reply::Take;
+        }
+        let disposition = Disposition::Reject { records: vec![(17, "what?".into())] };
+        Reply::Fail(DeliverError { disposition, context: "confused".into() })
+    }));
+    let report = deliver_all(&sink, &ledger).await;
+    assert_eq!(sink.arrived(), all(&[4]));
+    assert_eq!(report.counters.retries, 3);
+}
+
+/// L3: nothing else than a receipt for the batch acknowledges. Vector's mistakes: drop, timeout, unclear answers.
+#[tokio::test(start_paused = true)]
+async fn wrong_receipts_hangs_and_panics_never_acknowledge() {
+    for wrong in [Reply::WrongReceipt, Reply::TakeAndHang, Reply::Panic] {
+        let ledger = Arc::new(MemoryLedger::plain([4]));
+        let (mut calls, reply) = (0, wrong.clone());
+        let sink = Arc::new(Scripted::new(limits(100, 4), move |_| {
+            calls += 1;
+            if calls == 1 { reply.clone() } else { Reply::Take }
+        }));
+        let running = start(&sink, &ledger);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(ledger.pending(), 1, "{wrong:?} settled something");
+        ledger.all_settled().await;
+        running.stop().await.unwrap();
+        let settlement = &ledger.settlements()[0];
+        assert_eq!((settlement.delivered, settlement.resent), (4, 4), "{wrong:?} is ambiguous");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn short_retries_are_in_memory_and_only_ambiguous_ones_count_as_resent() {
+    for (ambiguous, resent) in [(false, 0), (true, 12)] {
+        let ledger = Arc::new(MemoryLedger::plain([4]));
+        let mut calls = 0;
+        let sink = Arc::new(Scripted::new(limits(100, 1), move |_| {
+            calls += 1;
+            let error = busy(None);
+            match (calls, ambiguous) {
+                (4.., _) => Reply::Take,
+                (_, false) => Reply::Fail(error),
+                (_, true) => Reply::TakeAndFail(DeliverError::ambiguous("timeout")),
+            }
+        }));
+        let report = deliver_all(&sink, &ledger).await;
+        assert_eq!(report.counters.deferred, 0);
+        assert_eq!(report.counters.resent, resent);
+        assert_eq!(u64::from(ledger.settlements()[0].resent), resent);
+        assert_eq!(sink.arrived().len() as u64, 4 + resent, "it is an upper bound, and exact here");
+    }
+}
+
+/// The loop never gives up and never drops, however long the destination is down.
+#[tokio::test(start_paused = true)]
+async fn a_long_outage_goes_through_the_ledger_and_ends_without_loss_or_duplicate() {
+    let works = [3, 9, 30, 1];
+    for in_flight in [1, 4] {
+        let ledger = Arc::new(MemoryLedger::plain(works));
+        let start_time = Instant::now();
+        let sink = Arc::new(Scripted::new(limits(8, in_flight), move |records| {
+            // One batch passes first, so that a work is delivered in part before the outage.
+            let passes = records[0].1 == 0 && records[0].0 == 0;
+            let over = start_time.elapsed() > Duration::from_secs(4000);
+            if passes || over { Reply::Take } else { Reply::Fail(busy(None)) }
+        }));
+        let running = start(&sink, &ledger);
+        tokio::time::sleep(Duration::from_secs(3000)).await;
+        let report = running.health.report();
+        assert!(report.counters.deferred > 4, "{report:?}");
+        assert!(report.only_failing_since.is_some());
+        assert!(matches!(report.state, State::Retrying { .. } | State::Deferred { .. }), "{report:?}");
+        ledger.all_settled().await;
+        assert!(start_time.elapsed() < Duration::from_secs(4000 + 700), "it noticed the end of the outage");
+        let resent: u64 = ledger.settlements().iter().map(|s| u64::from(s.resent)).sum();
+        running.stop().await.unwrap();
+        let mut arrived = sink.arrived();
+        arrived.sort_unstable();
+        assert_eq!(arrived, all(&works), "in_flight {in_flight}: a definite failure doubles nothing");
+        assert_eq!(resent, 0);
+    }
+}
+
+/// A destination that names the time is waited for, and such a wait is no failure that ends `--until-idle`.
+#[tokio::test(start_paused = true)]
+async fn retry_after_is_honoured() {
+    let ledger = Arc::new(MemoryLedger::plain([2]));
+    let start_time = Instant::now();
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let (seen, mut calls) = (Arc::clone(&times), 0);
+    let sink = Arc::new(Scripted::new(limits(8, 1), move |_| {
+        seen.lock().unwrap().push(start_time.elapsed().as_secs());
+        calls += 1;
+        match calls {
+            1 => Reply::Fail(busy(Some(Duration::from_secs(30)))),
+            2 => Reply::Fail(busy(Some(Duration::from_secs(900)))),
+            _ => Reply::Take,
+        }
+    }));
+    let running = start(&sink, &ledger);
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(running.health.report().only_failing_since, None);
+    ledger.all_settled().await;
+    running.stop().await.unwrap();
+    let times = times.lock().unwrap().clone();
+    assert_eq!(times[0], 0);
+    assert!((30..40).contains(&times[1]), "{times:?}");
+    assert!(times[2] >= times[1] + 900 && times[2] < times[1] + 1300, "{times:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_halted_sink_keeps_everything_probes_slowly_and_opens_anew() {
+    let ledger = Arc::new(MemoryLedger::plain([2, 2]));
+    let start_time = Instant::now();
+    let recovered = Duration::from_secs(3600);
+    let sink = Arc::new(Scripted::new(limits(2, 2), move |_| {
+        if start_time.elapsed() < recovered {
+            Reply::Fail(DeliverError::halt("invalid token"))
+        } else {
+            Reply::Take
+        }
+    }));
+    *sink.probes.lock().unwrap() = vec![Err(DeliverError::halt("still an invalid token")); 16];
+    let running = start(&sink, &ledger);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let report = running.health.report();
+    assert!(matches!(&report.state, State::Halted { .. }), "{report:?}");
+    assert!(!report.is_ready());
+    assert_eq!(ledger.pending(), 2);
+    assert_eq!(ledger.leased(), 0, "a halted sink holds no lease");
+    assert_eq!(ledger.begun(), 0, "it is certain that nothing was taken");
+    let tried = sink.tried().len();
+    tokio::time::sleep(Duration::from_secs(1800)).await;
+    assert_eq!(sink.tried().len(), tried, "a halted sink sends nothing");
+    ledger.all_settled().await;
+    assert!(start_time.elapsed() > recovered);
+    assert!(start_time.elapsed() < recovered + Duration::from_secs(1000));
+    assert!(running.health.report().is_ready());
+    running.stop().await.unwrap();
+    assert_eq!(sink.opened.load(Ordering::Relaxed), 2);
+    let mut arrived = sink.arrived();
+    arrived.sort_unstable();
+    assert_eq!(arrived, all(&[2, 2]));
+    assert!(ledger.settlements().iter().all(|settlement| settlement.resent == 0));
+}
+
+/// L11: one work whose handling panics is found, counted three times and quarantined; its neighbours arrive.
+#[tokio::test(start_paused = true)]
+async fn the_work_that_panics_is_found_among_its_batch() {
+    for in_flight in [1, 3] {
+        let ledger = Arc::new(MemoryLedger::plain([2, 2, 2]));
+        let sink = Arc::new(Scripted::new(limits(100, in_flight), |records| {
+            if records.iter().any(|(work, _)| *work == 1) { Reply::Panic } else { Reply::Take }
+        }));
+        let report = deliver_all(&sink, &ledger).await;
+        assert_eq!(ledger.quarantined(), [1]);
+        assert_eq!(ledger.settlements().len(), 2);
+        let arrived: BTreeSet<_> = sink.arrived().into_iter().collect();
+        assert_eq!(arrived, BTreeSet::from([(0, 0), (0, 1), (2, 0), (2, 1)]));
+        assert!(report.counters.panics >= 4);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_work_whose_reading_panics_stops_no_other() {
+    let mut explosive = vec![Kind::Plain; 20];
+    explosive[15] = Kind::Explosive;
+    let ledger = Arc::new(MemoryLedger::new([vec![Kind::Plain; 3], explosive, vec![Kind::Plain; 3]]));
+    let sink = Arc::new(Scripted::new(limits(4, 2), |_| Reply::Take));
+    deliver_all(&sink, &ledger).await;
+    assert_eq!(ledger.quarantined(), [1]);
+    assert_eq!(ledger.settlements().len(), 2);
+}
+
+/// L7: what is under way may end; what does not end in time is dropped and stays pending, marked as begun.
+#[tokio::test(start_paused = true)]
+async fn a_stop_drains_within_ten_seconds_and_acknowledges_nothing_else() {
+    let works = [4; 40];
+    let ledger = Arc::new(MemoryLedger::plain(works));
+    let sink = Arc::new(Scripted::new(limits(4, 3), |records| match records[0].0 {
+        0 => Reply::TakeAfter(Duration::from_secs(3)),
+        _ => Reply::TakeAndHang,
+    }));
+    let running = start(&sink, &ledger);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let asked = Instant::now();
+    running.stop().await.unwrap();
+    assert!(asked.elapsed() <= Duration::from_secs(10), "{:?}", asked.elapsed());
+    assert_eq!(ledger.settlements().len(), 1, "the one that was answered in time");
+    assert_eq!(ledger.pending(), 39);
+    assert_eq!(ledger.leased(), 0);
+    assert_eq!(ledger.begun(), 2, "only what left may be there already");
+}
+
+/// What a clean stop interrupts in the middle of a work is not sent again.
+#[tokio::test(start_paused = true)]
+async fn a_clean_stop_doubles_nothing() {
+    let works = [50, 50, 50];
+    let ledger = Arc::new(MemoryLedger::plain(works));
+    let mut arrived = Vec::new();
+    for _ in 0..200 {
+        let sink =
+            Arc::new(Scripted::new(limits(4, 2), |_| Reply::TakeAfter(Duration::from_millis(100))));
+        let running = start(&sink, &ledger);
+        tokio::time::sleep(Duration::from_millis(230)).await;
+        running.stop().await.unwrap();
+        arrived.extend(sink.arrived());
+        if ledger.pending() == 0 {
+            break;
+        }
+    }
+    arrived.sort_unstable();
+    assert_eq!(arrived, all(&works));
+    assert!(ledger.settlements().iter().all(|settlement| settlement.resent == 0));
+}
+
+/// A drop at any moment is safe: nothing is settled that did not arrive.
+#[tokio::test(start_paused = true)]
+async fn a_dropped_loop_leaves_everything_pending_and_resent_is_an_upper_bound() {
+    let works = [30, 2, 30];
+    for millis in (0..900).step_by(37) {
+        let ledger = Arc::new(MemoryLedger::plain(works));
+        let sink =
+            Arc::new(Scripted::new(limits(4, 2), |_| Reply::TakeAfter(Duration::from_millis(100))));
+        let running = start(&sink, &ledger);
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        running.task.abort();
+        assert!(running.task.await.is_err() || ledger.pending() == 0);
+        assert_eq!(ledger.leased(), 0);
+        let first = sink.arrived().len();
+        deliver_all(&sink, &ledger).await;
+        let arrived = sink.arrived();
+        let distinct: BTreeSet<_> = arrived.iter().copied().collect();
+        assert_eq!(distinct.into_iter().collect::<Vec<_>>(), all(&works), "nothing is lost");
+        let doubled = arrived.len() - all(&works).len();
+        let resent: u32 = ledger.settlements().iter().map(|settlement| settlement.resent).sum();
+        assert!(doubled <= resent as usize, "{doubled} doubled, {resent} counted, {first} before");
+    }
+}
+
+/// `begun` is committed before the first batch of a work leaves, for a sink that is not exactly once.
+#[tokio::test(start_paused = true)]
+async fn begun_is_durable_before_anything_leaves() {
+    let ledger = Arc::new(MemoryLedger::plain([9, 9]));
+    let watch = Arc::clone(&ledger);
+    let sink = Arc::new(Scripted::new(limits(4, 3), move |_| {
+        assert!(watch.begun() > 0, "it leaves before its mark");
+        Reply::Take
+    }));
+    let report = deliver_all(&sink, &ledger).await;
+    assert_eq!(report.counters.panics, 0);
+    assert_eq!(ledger.log()[0], "begin 1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_most_so_many_are_under_way_and_one_keeps_the_order() {
+    let works = [5; 30];
+    for in_flight in [1, 4] {
+        let ledger = Arc::new(MemoryLedger::plain(works));
+        let mut calls = 0;
+        let sink = Arc::new(Scripted::new(limits(3, in_flight), move |_| {
+            calls += 1;
+            if calls % 5 == 0 { Reply::Fail(busy(None)) } else { Reply::TakeAfter(Duration::from_millis(calls % 7)) }
+        }));
+        deliver_all(&sink, &ledger).await;
+        assert_eq!(sink.most_under_way.load(Ordering::Relaxed), in_flight);
+        if in_flight == 1 {
+            assert_eq!(sink.arrived(), all(&works));
+        }
+    }
+}
+
+/// L8: thousands of unacknowledged batches keep ranges, not bytes; a hanging sink takes no other's memory.
+#[tokio::test(start_paused = true)]
+async fn unacknowledged_batches_hold_no_bytes_and_a_slow_sink_stops_no_other() {
+    let works = [50; 100];
+    let budget = MemoryBudget::new(200 << 10);
+    let slow_ledger = Arc::new(MemoryLedger::plain(works));
+    let mut slow = Scripted::new(limits(5, 2000), |_| Reply::TakeAfter(Duration::from_secs(15)));
+    slow.gives_up_bytes = true;
+    let slow = Arc::new(slow);
+    let stuck_ledger = Arc::new(MemoryLedger::plain(works));
+    let stuck = Arc::new(Scripted::new(limits(5, 2000), |_| Reply::TakeAndHang));
+    let running = start_with(&stuck, &stuck_ledger, Rate::new(None, None), &budget);
+    let other = start_with(&slow, &slow_ledger, Rate::new(None, None), &budget);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(slow.most_under_way.load(Ordering::Relaxed), 1000, "all batches wait for their answer");
+    assert!(stuck.most_under_way.load(Ordering::Relaxed) < 100, "its share of the memory is its bound");
+    slow_ledger.all_settled().await;
+    other.stop().await.unwrap();
+    running.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rate_is_kept_over_many_batches() {
+    let ledger = Arc::new(MemoryLedger::plain([100; 10]));
+    let sink = Arc::new(Scripted::new(limits(500, 4), |_| Reply::Take));
+    let begin = Instant::now();
+    let rate = Rate::new(NonZeroU32::new(50), None);
+    let running = start_with(&sink, &ledger, rate, &MemoryBudget::new(1 << 20));
+    ledger.all_settled().await;
+    let seconds = begin.elapsed().as_secs_f64();
+    assert!((18.5..21.5).contains(&seconds), "1000 records at 50 a second took {seconds}");
+    assert!(sink.tried().iter().all(|size| *size <= 50));
+    running.stop().await.unwrap();
+}
+
+/// A full disk under the ledger is waited for; any other failure of the ledger ends the loop and says so.
+#[tokio::test(start_paused = true)]
+async fn the_ledger_is_waited_for_when_that_can_help() {
+    for call in ["lease", "read", "begin", "settle"] {
+        let ledger = Arc::new(MemoryLedger::plain([3]));
+        (0..3).for_each(|_| ledger.fail(call, true));
+        let sink = Arc::new(Scripted::new(limits(4, 1), |_| Reply::Take));
+        let report = deliver_all(&sink, &ledger).await;
+        assert_eq!(sink.arrived(), all(&[3]), "{call}");
+        assert_eq!(report.ledger_error, None, "{call}");
+
+        let ledger = Arc::new(MemoryLedger::plain([3]));
+        ledger.fail(call, false);
+        let running = start(&sink, &ledger);
+        let failure = running.task.await.unwrap().unwrap_err();
+        assert_eq!(failure.message, format!("{call} fails"));
+        assert_eq!(ledger.pending(), 1);
+        assert_eq!(ledger.leased(), 0);
+    }
+}
+
+/// Records that are read again are the same ones, or nothing is sent.
+#[tokio::test(start_paused = true)]
+async fn a_piece_that_changed_between_two_readings_is_not_sent_in_its_place() {
+    let ledger = Arc::new(MemoryLedger::plain([6]));
+    let change = Arc::clone(&ledger);
+    let mut calls = 0;
+    let sink = Arc::new(Scripted::new(limits(10, 1), move |_| {
+        calls += 1;
+        if calls == 1 {
+            change.render_as(Rendering { view: 0, keep: Arc::new(|_, position| position > 2) });
+            return Reply::Fail(busy(None));
+        }
+        Reply::Take
+    }));
+    let report = deliver_all(&sink, &ledger).await;
+    assert_eq!(report.counters.panics, 1);
+    assert_eq!(sink.arrived(), [(0, 3), (0, 4), (0, 5)], "the work began anew");
+    assert_eq!(ledger.settlements()[0].filtered, 3);
+}
+
+#[derive(Debug, Clone)]
+enum Fate {
+    Take,
+    Slow(u16),
+    Retry,
+    Ambiguous,
+    AmbiguousTaken,
+    Split,
+    Reject(u8),
+    Halt,
+    Hang,
+    Panic,
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![
+        10 => Just(Fate::Take),
+        3 => (1u16..2000).prop_map(Fate::Slow),
+        3 => Just(Fate::Retry),
+        1 => Just(Fate::Ambiguous),
+        1 => Just(Fate::AmbiguousTaken),
+        2 => Just(Fate::Split),
+        2 => any::<u8>().prop_map(Fate::Reject),
+        1 => Just(Fate::Halt),
+        1 => Just(Fate::Hang),
+        1 => Just(Fate::Panic),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Whatever fails and however it is cut: every record is delivered or dead or filtered, none of the delivered
+    /// ones more often than `resent` says, and with one batch under way the first arrivals are in order.
+    #[test]
+    fn nothing_is_lost_and_nothing_silently_doubled(
+        works in proptest::collection::vec(0usize..30, 1..8),
+        fates in proptest::collection::vec(fate(), 0..25),
+        max_records in 1usize..20,
+        in_flight in 1usize..5,
+        whole_works: bool,
+        piece_records in 1usize..12,
+        filter in 0u32..4,
+        budget in 100usize..100_000,
+        stop_after in proptest::option::of(1u64..5_000),
+    ) {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async move {
+            let kept = move |work: i64, position: u32| filter == 0 || !(work as u32 + position).is_multiple_of(filter + 1);
+            let mut ledger = MemoryLedger::plain(works.clone());
+            ledger.piece_records = piece_records;
+            ledger.render_as(Rendering { view: 0, keep: Arc::new(kept) });
+            let ledger = Arc::new(ledger);
+            let limits = Limits { whole_works, ..limits(max_records, in_flight) };
+            let mut fates = fates.into_iter();
+            let refused = Arc::new(Mutex::new(BTreeSet::new()));
+            let refuses = Arc::clone(&refused);
+            let sink = Arc::new(Scripted::new(limits, move |records| {
+                match fates.next().unwrap_or(Fate::Take) {
+                    Fate::Take => Reply::Take,
+                    Fate::Slow(ms) => Reply::TakeAfter(Duration::from_millis(ms.into())),
+                    Fate::Retry => Reply::Fail(busy(None)),
+                    Fate::Ambiguous => Reply::Fail(DeliverError::ambiguous("who knows")),
+                    Fate::AmbiguousTaken => Reply::TakeAndFail(DeliverError::ambiguous("who knows")),
+                    Fate::Split if records.len() > 1 => Reply::Fail(DeliverError {
+                        disposition: Disposition::Split, context: "large".into() }),
+                    Fate::Split => Reply::Take,
+                    Fate::Reject(which) => {
+                        let index = which as usize % records.len();
+                        refuses.lock().unwrap().insert(records[index]);
+                        let disposition = Disposition::Reject { records: vec![(index, "bad".into())] };
+                        Reply::Fail(DeliverError { disposition, context: "bad".into() })
+                    }
+                    Fate::Halt => Reply::Fail(DeliverError::halt("locked out")),
+                    Fate::Hang => Reply::TakeAndHang,
+                    Fate::Panic => Reply::Panic,
+                }
+            }));
+            let budget = MemoryBudget::new(budget);
+            if let Some(after) = stop_after {
+                let running = start_with(&sink, &ledger, Rate::new(None, None), &budget);
+                tokio::time::sleep(Duration::from_millis(after)).await;
+                running.stop().await.unwrap();
+            }
+            let running = start_with(&sink, &ledger, Rate::new(None, None), &budget);
+            tokio::time::timeout(Duration::from_secs(864_000), ledger.all_settled()).await.expect("all is settled");
+            running.stop().await.unwrap();
+            assert_eq!(ledger.leased(), 0);
+
+            let quarantined: BTreeSet<i64> = ledger.quarantined().into_iter().collect();
+            let due: BTreeSet<_> = all(&works).into_iter().filter(|(work, position)| kept(*work, *position)).collect();
+            let mut times: BTreeMap<(i64, u32), u32> = BTreeMap::new();
+            let arrived = sink.arrived();
+            for record in &arrived {
+                assert!(due.contains(record), "{record:?} was not due");
+                *times.entry(*record).or_default() += 1;
+            }
+            let mut doubled = 0;
+            for settlement in ledger.settlements() {
+                let WorkId(work) = settlement.work;
+                let dead: BTreeSet<u32> = settlement.dead.iter().map(|dead| dead.position).collect();
+                assert_eq!(dead.len(), settlement.dead.len(), "each is dead once");
+                for &(_, position) in due.iter().filter(|record| record.0 == work) {
+                    let count = times.get(&(work, position)).copied().unwrap_or(0);
+                    if dead.contains(&position) {
+                        assert!(refused.lock().unwrap().contains(&(work, position)));
+                    } else {
+                        assert!(count >= 1, "{work} {position} is settled and did not arrive");
+                    }
+                    doubled += count.saturating_sub(1);
+                }
+                let filtered = works[work as usize] as u32 - due.iter().filter(|record| record.0 == work).count() as u32;
+                assert_eq!(settlement.filtered, filtered);
+            }
+            assert_eq!(ledger.settlements().len() + quarantined.len(), works.len());
+            if quarantined.is_empty() {
+                let resent: u32 = ledger.settlements().iter().map(|settlement| settlement.resent).sum();
+                assert!(doubled <= resent, "{doubled} doubled, {resent} counted");
+            }
+            if in_flight == 1 && quarantined.is_empty() && stop_after.is_none() {
+                let mut seen = BTreeSet::new();
+                let first: Vec<_> = arrived.iter().filter(|record| seen.insert(**record)).collect();
+                assert!(first.is_sorted(), "{first:?}");
+            }
+        });
+    }
+}
+
+/// The pieces that a batch is made of are let go with it.
+#[tokio::test(start_paused = true)]
+async fn memory_is_given_back() {
+    let ledger = Arc::new(MemoryLedger::plain([100; 20]));
+    let budget = MemoryBudget::new(50_000);
+    let mut calls = 0;
+    let sink = Arc::new(Scripted::new(limits(20, 3), move |_| {
+        calls += 1;
+        if calls % 3 == 0 { Reply::Fail(busy(None)) } else { Reply::Take }
+    }));
+    let running = start_with(&sink, &ledger, Rate::new(None, None), &budget);
+    ledger.all_settled().await;
+    running.stop().await.unwrap();
+    assert_eq!(budget.share(1).limit(), 50_000, "no share and no reservation is left");
+    let _: fn(Arc<schemas::Rendered>, Arc<crate::memory::Reservation>) -> Piece = Piece::new;
+}

@@ -1,0 +1,249 @@
+//! What comes next in the file, and what of it has to be in the ledger before. Pure: no clock, no I/O.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    closed::ClosedName,
+    config::FileConfig,
+    disk::Identity,
+    state::{Closing, Due, State},
+};
+use crate::{
+    delivery_ledger::WorkId,
+    positions::Positions,
+    sink::{Batch, Unfinished},
+};
+
+/// Where the sink stands.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    config: FileConfig,
+    /// The live file, which is another than the configuration's after its directory changed, until the next rotation.
+    path: PathBuf,
+    identity: Option<Identity>,
+    /// Where the next batch begins. Everything before it is fsynced and proved.
+    at: u64,
+    opened: Option<DateTime<Utc>>,
+    closed: u64,
+    closing: Option<Closing>,
+    due: Vec<DueWork>,
+}
+
+/// A work whose lines are due, or that goes on.
+#[derive(Debug, Clone)]
+struct DueWork {
+    work: WorkId,
+    /// Where its lines begin, once that is known.
+    start: Option<u64>,
+    sent: Positions,
+    /// What an earlier run sent: it comes again, and is not to be noted twice.
+    before: BTreeSet<u32>,
+}
+
+/// Where a batch is to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) path: PathBuf,
+    pub(super) at: u64,
+    pub(super) closing: Option<Closing>,
+}
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Written {
+    /// Whether the file had gone and was started anew.
+    pub(super) anew: bool,
+    /// Where the lines of each part of the batch begin.
+    pub(super) starts: Vec<u64>,
+    pub(super) end: u64,
+    pub(super) identity: Identity,
+}
+
+/// The live file's path.
+pub(super) fn live_path(config: &FileConfig) -> PathBuf {
+    config.directory.join(format!("{}.ndjson", config.file_name))
+}
+
+impl Plan {
+    /// Goes on from what the ledger has. `length` and `identity` are the live file's; with `anew` it was missing.
+    pub(super) fn new(
+        config: FileConfig,
+        state: Option<State>,
+        identity: Option<Identity>,
+        anew: bool,
+    ) -> Self {
+        let path = live_path(&config);
+        let Some(state) = state else {
+            let due = Vec::new();
+            return Self { config, path, identity, at: 0, opened: None, closed: 0, closing: None, due };
+        };
+        let start = if anew { 0 } else { state.start };
+        let mut due: Vec<_> = state
+            .due
+            .into_iter()
+            .map(|due| DueWork {
+                work: due.work,
+                start: None,
+                before: due.sent.iter().collect(),
+                sent: due.sent,
+            })
+            .collect();
+        if let Some(first) = due.first_mut() {
+            first.start = Some(start);
+        }
+        Self {
+            // What is missing is started anew where the configuration says now.
+            path: if anew { path } else { state.path },
+            config,
+            identity,
+            at: start,
+            opened: state.opened.filter(|_| !anew),
+            closed: state.closed,
+            closing: None,
+            due,
+        }
+    }
+
+    /// What must be delivered before anything else.
+    pub(super) fn unfinished(&self) -> Vec<Unfinished> {
+        self.due.iter().map(|due| Unfinished { work: due.work, sent: due.sent.clone() }).collect()
+    }
+
+    /// Takes note of what was settled and of what comes next; returns what the ledger has to keep before.
+    pub(super) fn announce(
+        &mut self,
+        finished: &[WorkId],
+        next: Option<&Batch>,
+        taken: &dyn Fn(&Path) -> bool,
+        now: DateTime<Utc>,
+    ) -> State {
+        self.due.retain(|due| !finished.contains(&due.work));
+        if let Some(batch) = next {
+            // Works come in the order of `due`. What stands before the first of them was settled by somebody else.
+            let first = batch.parts.first().map(|part| part.work.id);
+            let known = self.due.iter().position(|due| Some(due.work) == first).unwrap_or(self.due.len());
+            self.due.drain(..known);
+            if self.due.is_empty() && self.wants_rotation(now) {
+                self.rotate(taken, now);
+            }
+            self.opened.get_or_insert(now);
+            for part in &batch.parts {
+                let index = self.due.iter().position(|due| due.work == part.work.id).unwrap_or_else(|| {
+                    self.due.push(DueWork {
+                        work: part.work.id,
+                        start: None,
+                        sent: Positions::default(),
+                        before: BTreeSet::new(),
+                    });
+                    self.due.len() - 1
+                });
+                let due = &mut self.due[index];
+                let positions = part.records().map(|record| record.position);
+                due.sent.extend(positions.filter(|position| !due.before.contains(position)));
+            }
+        }
+        self.state()
+    }
+
+    /// Where the announced batch is to be written.
+    pub(super) fn place(&self) -> Place {
+        Place { path: self.path.clone(), at: self.at, closing: self.closing.clone() }
+    }
+
+    /// Takes note of what was written, once that counts.
+    pub(super) fn wrote(&mut self, batch: &[(WorkId, Positions)], written: &Written) {
+        self.closing = None;
+        self.identity = Some(written.identity);
+        self.at = written.end;
+        if written.anew {
+            // Only what was written now stands in the file that is there now.
+            self.due.retain(|due| batch.iter().any(|(work, _)| *work == due.work));
+            for due in &mut self.due {
+                due.start = None;
+                due.before.clear();
+                due.sent = batch
+                    .iter()
+                    .filter(|(work, _)| *work == due.work)
+                    .flat_map(|(_, positions)| positions.iter())
+                    .collect();
+            }
+        }
+        for ((work, _), start) in batch.iter().zip(&written.starts) {
+            if let Some(due) = self.due.iter_mut().find(|due| due.work == *work) {
+                due.start.get_or_insert(*start);
+            }
+        }
+    }
+
+    /// Decides a rotation when it is time for one and no work is open; for a sink that is idle.
+    pub(super) fn rotate_when_idle(
+        &mut self,
+        taken: &dyn Fn(&Path) -> bool,
+        now: DateTime<Utc>,
+    ) -> Option<State> {
+        if !self.due.is_empty() || self.closing.is_some() || !self.wants_rotation(now) {
+            return None;
+        }
+        self.rotate(taken, now);
+        self.closing.is_some().then(|| self.state())
+    }
+
+    /// The rotation was done, and the new live file is there.
+    pub(super) fn rotated(&mut self, identity: Identity) {
+        self.closing = None;
+        self.identity = Some(identity);
+    }
+
+    /// How long until the live file is old enough; `None` while it is empty.
+    pub(super) fn until_rotation(&self, now: DateTime<Utc>) -> Option<std::time::Duration> {
+        let opened = self.opened.filter(|_| self.at > 0)?;
+        let age = (now - opened).to_std().unwrap_or_default();
+        Some(self.config.rotate_interval.0.saturating_sub(age))
+    }
+
+    fn wants_rotation(&self, now: DateTime<Utc>) -> bool {
+        self.path != live_path(&self.config)
+            || self.at >= self.config.rotate_bytes.0
+            || self.until_rotation(now).is_some_and(|left| left.is_zero())
+    }
+
+    fn rotate(&mut self, taken: &dyn Fn(&Path) -> bool, now: DateTime<Utc>) {
+        let next = live_path(&self.config);
+        if self.at > 0
+            && let Some(identity) = self.identity
+        {
+            // The file keeps the directory and the name that it was begun with.
+            let directory = self.path.parent().unwrap_or(&self.config.directory).to_owned();
+            let base = self.path.file_stem().and_then(|stem| stem.to_str());
+            let base = base.unwrap_or(self.config.file_name.as_str()).to_owned();
+            let mut name = ClosedName { base, time: now, number: self.closed + 1 };
+            while taken(&directory.join(name.to_string())) {
+                name.number += 1;
+            }
+            self.closed = name.number;
+            let to = directory.join(name.to_string());
+            self.closing = Some(Closing { from: self.path.clone(), to, length: self.at, identity });
+        }
+        self.path = next;
+        self.identity = None;
+        self.at = 0;
+        self.opened = None;
+    }
+
+    fn state(&self) -> State {
+        State {
+            start: self.due.first().and_then(|due| due.start).unwrap_or(self.at),
+            synced: self.at,
+            opened: self.opened,
+            closed: self.closed,
+            closing: self.closing.clone(),
+            due: self.due.iter().map(|due| Due { work: due.work, sent: due.sent.clone() }).collect(),
+            ..State::new(self.path.clone())
+        }
+    }
+}

@@ -1,0 +1,505 @@
+//! A ledger in memory for the tests: works, leases, states, failures on demand, and crashes at any commit.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use chrono::Utc;
+use futures_util::FutureExt;
+use schemas::{ContentId, ContentType, FeedKey, RecordFacts, Rendered, Seq, SinkName, TenantId, Unrenderable};
+use tokio::{sync::Notify, time::Instant};
+use uuid::Uuid;
+
+use crate::{
+    delivery_ledger::{
+        Deferral, DeliveryLedger, Lease, LedgerFailure, RenderedPiece, Settlement, Work, WorkId,
+    },
+    sink::BoxFuture,
+};
+
+/// A work of so many records and no duplicates.
+pub(crate) fn work(id: i64, records: usize) -> Arc<Work> {
+    Arc::new(Work {
+        id: WorkId(id),
+        seq: Seq(id as u64 + 1),
+        feed: FeedKey { tenant: TenantId::new(Uuid::from_u128(1)), content_type: ContentType::Exchange },
+        tenant_name: "contoso".into(),
+        content_id: ContentId::try_from(format!("blob{id}")).unwrap(),
+        records: records as u32,
+        duplicates: 0,
+        bytes: records as u64 * 100,
+    })
+}
+
+pub(crate) fn sink_name() -> SinkName {
+    "test".parse().unwrap()
+}
+
+/// The `Id` of a record.
+pub(crate) fn record_id(work: i64, position: u32) -> String {
+    Uuid::from_u128(((work as u128 + 1) << 64) | u128::from(position)).to_string()
+}
+
+/// What a record is to the normaliser.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Plain,
+    Duplicate,
+    /// It cannot be rendered.
+    Broken,
+    /// Reading it panics.
+    Explosive,
+}
+
+/// How records are rendered and which of them are kept.
+#[derive(Clone)]
+pub(crate) struct Rendering {
+    pub(crate) view: u8,
+    pub(crate) keep: Arc<dyn Fn(i64, u32) -> bool + Send + Sync>,
+}
+
+impl Rendering {
+    pub(crate) fn all() -> Self {
+        Self { view: 0, keep: Arc::new(|_, _| true) }
+    }
+}
+
+/// A record as a view shows it.
+pub(crate) fn render(view: u8, work: i64, position: u32) -> String {
+    let id = record_id(work, position);
+    let pad = "x".repeat((work as usize * 7 + position as usize * 13) % 40);
+    match view {
+        0 => format!(r#"{{"Id":"{id}","n":{position},"pad":"{pad}"}}"#),
+        1 => format!(r#"{{"view":1,"metadata":{{"uid":"{id}"}},"pad":"{pad}{pad}"}}"#),
+        _ => format!(r#"{{"v":{view},"uid":"{id}"}}"#),
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    work: Arc<Work>,
+    kinds: Vec<Kind>,
+    leased: bool,
+    not_before: Option<Instant>,
+    attempts: u32,
+    begun: bool,
+    panics: u32,
+    settled: Option<Settlement>,
+    quarantined: bool,
+}
+
+#[derive(Default)]
+struct Inner {
+    works: BTreeMap<WorkId, Entry>,
+    state: Option<Vec<u8>>,
+    failures: HashMap<&'static str, Vec<LedgerFailure>>,
+    log: Vec<String>,
+}
+
+/// A ledger in memory.
+pub(crate) struct MemoryLedger {
+    inner: Arc<Mutex<Inner>>,
+    changed: Arc<Notify>,
+    rendering: Mutex<Rendering>,
+    pub(crate) piece_records: usize,
+    /// Asked at every commit.
+    pub(crate) fuse: Option<Arc<Fuse>>,
+}
+
+/// Counts steps; at one of them everything stops, as if the process had been killed.
+#[derive(Debug)]
+pub(crate) struct Fuse {
+    left: Mutex<Option<u32>>,
+    pub(crate) blown: Notify,
+}
+
+/// What happens at a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    Go,
+    /// The crash is in the midst of this step.
+    Now,
+    /// The process is dead already.
+    Dead,
+}
+
+impl Fuse {
+    pub(crate) fn new(steps: Option<u32>) -> Arc<Self> {
+        Arc::new(Self { left: Mutex::new(steps.map(|steps| steps + 1)), blown: Notify::new() })
+    }
+
+    pub(crate) fn step(&self) -> Step {
+        let mut left = self.left.lock().unwrap();
+        match left.as_mut() {
+            None => Step::Go,
+            Some(0) => Step::Dead,
+            Some(1) => {
+                *left = Some(0);
+                self.blown.notify_one();
+                Step::Now
+            }
+            Some(steps) => {
+                *steps -= 1;
+                Step::Go
+            }
+        }
+    }
+
+    pub(crate) fn is_blown(&self) -> bool {
+        *self.left.lock().unwrap() == Some(0)
+    }
+}
+
+impl MemoryLedger {
+    pub(crate) fn new(works: impl IntoIterator<Item = Vec<Kind>>) -> Self {
+        let ledger = Self {
+            inner: Arc::default(),
+            changed: Arc::new(Notify::new()),
+            rendering: Mutex::new(Rendering::all()),
+            piece_records: 7,
+            fuse: None,
+        };
+        for (id, kinds) in works.into_iter().enumerate() {
+            ledger.add(id as i64, kinds);
+        }
+        ledger
+    }
+
+    pub(crate) fn plain(works: impl IntoIterator<Item = usize>) -> Self {
+        Self::new(works.into_iter().map(|records| vec![Kind::Plain; records]))
+    }
+
+    pub(crate) fn add(&self, id: i64, kinds: Vec<Kind>) {
+        let mut work = Arc::unwrap_or_clone(work(id, kinds.len()));
+        work.duplicates = kinds.iter().filter(|kind| **kind == Kind::Duplicate).count() as u32;
+        let entry = Entry {
+            work: Arc::new(work),
+            kinds,
+            leased: false,
+            not_before: None,
+            attempts: 0,
+            begun: false,
+            panics: 0,
+            settled: None,
+            quarantined: false,
+        };
+        self.lock().works.insert(WorkId(id), entry);
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn render_as(&self, rendering: Rendering) {
+        *self.rendering.lock().unwrap() = rendering;
+    }
+
+    /// The next call of this name fails.
+    pub(crate) fn fail(&self, call: &'static str, passing: bool) {
+        let failure = LedgerFailure { message: format!("{call} fails"), passing };
+        self.lock().failures.entry(call).or_default().push(failure);
+    }
+
+    /// What a new process finds: nothing is leased.
+    pub(crate) fn restart(&mut self, fuse: Option<Arc<Fuse>>) {
+        for entry in self.lock().works.values_mut() {
+            entry.leased = false;
+            entry.not_before = None;
+        }
+        self.fuse = fuse;
+    }
+
+    /// Makes a pending work dead, as an operator or a full spool may.
+    pub(crate) fn forget(&self, work: i64) {
+        self.lock().works.get_mut(&WorkId(work)).unwrap().quarantined = true;
+    }
+
+    pub(crate) fn settlements(&self) -> Vec<Settlement> {
+        self.lock().works.values().filter_map(|entry| entry.settled.clone()).collect()
+    }
+
+    pub(crate) fn quarantined(&self) -> Vec<i64> {
+        self.lock().works.iter().filter(|(_, entry)| entry.quarantined).map(|(id, _)| id.0).collect()
+    }
+
+    pub(crate) fn leased(&self) -> usize {
+        self.lock().works.values().filter(|entry| entry.leased).count()
+    }
+
+    pub(crate) fn pending(&self) -> usize {
+        self.lock().works.values().filter(|entry| entry.is_pending()).count()
+    }
+
+    pub(crate) fn begun(&self) -> usize {
+        self.lock().works.values().filter(|entry| entry.is_pending() && entry.begun).count()
+    }
+
+    pub(crate) fn state(&self) -> Option<Vec<u8>> {
+        self.lock().state.clone()
+    }
+
+    pub(crate) fn set_state(&self, state: Option<Vec<u8>>) {
+        self.lock().state = state;
+    }
+
+    /// The calls that changed something.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.lock().log.clone()
+    }
+
+    /// Resolves when nothing is pending.
+    pub(crate) async fn all_settled(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if self.pending() == 0 {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap()
+    }
+
+    fn fails(&self, call: &str) -> Option<LedgerFailure> {
+        self.lock().failures.get_mut(call).and_then(Vec::pop)
+    }
+
+    /// A commit: it happens, or the process dies before or after it.
+    fn commit<'a>(
+        &'a self,
+        call: &'static str,
+        change: impl FnOnce(&mut Inner) -> Result<(), LedgerFailure> + Send + 'a,
+    ) -> BoxFuture<'a, Result<(), LedgerFailure>> {
+        async move {
+            if let Some(failure) = self.fails(call) {
+                return Err(failure);
+            }
+            let first = self.fuse.as_ref().map_or(Step::Go, |fuse| fuse.step());
+            if first != Step::Go {
+                return std::future::pending().await;
+            }
+            let result = change(&mut self.lock());
+            self.changed.notify_waiters();
+            let second = self.fuse.as_ref().map_or(Step::Go, |fuse| fuse.step());
+            if second != Step::Go {
+                return std::future::pending().await;
+            }
+            result
+        }
+        .boxed()
+    }
+
+    fn claim(&self, entry: &mut Entry) -> Lease {
+        entry.leased = true;
+        let (inner, changed) = (Arc::clone(&self.inner), Arc::clone(&self.changed));
+        Lease {
+            work: Arc::clone(&entry.work),
+            attempts: entry.attempts,
+            begun: entry.begun,
+            claim: Box::new(Claim { inner, changed, work: entry.work.id }),
+        }
+    }
+}
+
+impl Entry {
+    fn is_pending(&self) -> bool {
+        self.settled.is_none() && !self.quarantined
+    }
+}
+
+struct Claim {
+    inner: Arc<Mutex<Inner>>,
+    changed: Arc<Notify>,
+    work: WorkId,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Some(entry) = self.inner.lock().unwrap().works.get_mut(&self.work) {
+            entry.leased = false;
+        }
+        self.changed.notify_waiters();
+    }
+}
+
+impl DeliveryLedger for MemoryLedger {
+    fn lease<'a>(
+        &'a self,
+        _: &'a SinkName,
+        want: usize,
+    ) -> BoxFuture<'a, Result<Vec<Lease>, LedgerFailure>> {
+        async move {
+            if let Some(failure) = self.fails("lease") {
+                return Err(failure);
+            }
+            let now = Instant::now();
+            let mut inner = self.lock();
+            let free = inner.works.values_mut().filter(|entry| {
+                entry.is_pending() && !entry.leased && entry.not_before.is_none_or(|at| at <= now)
+            });
+            Ok(free.take(want).map(|entry| self.claim(entry)).collect())
+        }
+        .boxed()
+    }
+
+    fn lease_these<'a>(
+        &'a self,
+        _: &'a SinkName,
+        works: &'a [WorkId],
+    ) -> BoxFuture<'a, Result<Vec<Lease>, LedgerFailure>> {
+        async move {
+            let mut inner = self.lock();
+            let mut leases = Vec::new();
+            for work in works {
+                if let Some(entry) = inner.works.get_mut(work).filter(|entry| entry.is_pending()) {
+                    assert!(!entry.leased, "L5: {work:?} is leased");
+                    leases.push(self.claim(entry));
+                }
+            }
+            Ok(leases)
+        }
+        .boxed()
+    }
+
+    fn work_may_be_due<'a>(&'a self, _: &'a SinkName, at_most: Duration) -> BoxFuture<'a, ()> {
+        async move {
+            let _ = tokio::time::timeout(at_most, self.changed.notified()).await;
+        }
+        .boxed()
+    }
+
+    fn read<'a>(
+        &'a self,
+        _: &'a SinkName,
+        work: &'a Arc<Work>,
+        from: u32,
+        only: Option<&'a BTreeSet<u32>>,
+    ) -> BoxFuture<'a, Result<RenderedPiece, LedgerFailure>> {
+        async move {
+            tokio::task::yield_now().await;
+            if let Some(failure) = self.fails("read") {
+                return Err(failure);
+            }
+            let kinds = self.lock().works[&work.id].kinds.clone();
+            let Rendering { view, keep } = self.rendering.lock().unwrap().clone();
+            // Pieces are cut at fixed places, as in a spool.
+            let end = ((from as usize / self.piece_records + 1) * self.piece_records).min(kinds.len());
+            assert!((from as usize) < end, "read from {from} of {}", kinds.len());
+            let mut rendered = Rendered::default();
+            for position in from..end as u32 {
+                if only.is_some_and(|only| !only.contains(&position)) {
+                    continue;
+                }
+                match kinds[position as usize] {
+                    Kind::Duplicate => {}
+                    Kind::Explosive => panic!("record {position} of {:?} explodes", work.id),
+                    Kind::Broken => {
+                        let reason = "it is broken".to_owned();
+                        rendered.unrenderable.push(Unrenderable { position, reason });
+                    }
+                    Kind::Plain if only.is_none() && !keep(work.id.0, position) => rendered.filtered += 1,
+                    Kind::Plain => {
+                        rendered.buffer().extend(render(view, work.id.0, position).into_bytes());
+                        let id = record_id(work.id.0, position);
+                        rendered.end_record(position, RecordFacts { id: &id, ..RecordFacts::default() });
+                    }
+                }
+            }
+            let next = (end < kinds.len()).then_some(end as u32);
+            Ok(RenderedPiece { rendered: Arc::new(rendered), next })
+        }
+        .boxed()
+    }
+
+    fn begin<'a>(
+        &'a self,
+        _: &'a SinkName,
+        works: Vec<WorkId>,
+    ) -> BoxFuture<'a, Result<(), LedgerFailure>> {
+        self.commit("begin", move |inner| {
+            inner.log.push(format!("begin {}", works.len()));
+            for work in works {
+                inner.works.get_mut(&work).unwrap().begun = true;
+            }
+            Ok(())
+        })
+    }
+
+    fn settle<'a>(
+        &'a self,
+        _: &'a SinkName,
+        settlements: Vec<Settlement>,
+        state: Option<Vec<u8>>,
+    ) -> BoxFuture<'a, Result<(), LedgerFailure>> {
+        self.commit("settle", move |inner| {
+            inner.log.push(format!("settle {}", settlements.len()));
+            for settlement in settlements {
+                let entry = inner.works.get_mut(&settlement.work).unwrap();
+                assert!(entry.is_pending(), "L6: {:?} was final", settlement.work);
+                assert!(entry.leased, "{:?} is settled without a lease", settlement.work);
+                let accounted = settlement.delivered + settlement.filtered + settlement.dead.len() as u32;
+                assert_eq!(accounted + entry.work.duplicates, entry.work.records, "L10: {settlement:?}");
+                entry.settled = Some(settlement);
+            }
+            if state.is_some() {
+                inner.state = state;
+            }
+            Ok(())
+        })
+    }
+
+    fn defer<'a>(
+        &'a self,
+        _: &'a SinkName,
+        deferrals: Vec<Deferral>,
+    ) -> BoxFuture<'a, Result<(), LedgerFailure>> {
+        self.commit("defer", move |inner| {
+            inner.log.push(format!("defer {}", deferrals.len()));
+            for deferral in deferrals {
+                let entry = inner.works.get_mut(&deferral.work).unwrap();
+                assert!(entry.leased, "{:?} is deferred without a lease", deferral.work);
+                entry.begun &= deferral.begun;
+                entry.attempts += u32::from(deferral.not_before.is_some());
+                entry.not_before = deferral.not_before.map(|at| {
+                    Instant::now() + (at - Utc::now()).to_std().unwrap_or_default()
+                });
+            }
+            Ok(())
+        })
+    }
+
+    fn panicked<'a>(
+        &'a self,
+        work: WorkId,
+        _message: String,
+    ) -> BoxFuture<'a, Result<bool, LedgerFailure>> {
+        async move {
+            let mut inner = self.lock();
+            let entry = inner.works.get_mut(&work).unwrap();
+            entry.panics += 1;
+            entry.quarantined = entry.panics >= 3;
+            let quarantined = entry.quarantined;
+            drop(inner);
+            self.changed.notify_waiters();
+            Ok(quarantined)
+        }
+        .boxed()
+    }
+
+    fn sink_state<'a>(&'a self, _: &'a SinkName) -> BoxFuture<'a, Result<Option<Vec<u8>>, LedgerFailure>> {
+        async move { Ok(self.state()) }.boxed()
+    }
+
+    fn set_sink_state<'a>(
+        &'a self,
+        _: &'a SinkName,
+        state: Vec<u8>,
+    ) -> BoxFuture<'a, Result<(), LedgerFailure>> {
+        self.commit("set_sink_state", move |inner| {
+            inner.log.push("set_sink_state".to_owned());
+            inner.state = Some(state);
+            Ok(())
+        })
+    }
+}
