@@ -26,7 +26,7 @@ use reader::Document;
 
 pub(crate) use network::{NetworkConfig, ProxyAddress, ProxyError};
 pub(crate) use reader::Problem;
-pub(crate) use sink::{Compression, FileSinkConfig, SinkConfig, SinkKind, StartFrom};
+pub(crate) use sink::{SinkConfig, SinkKind, StartFrom};
 pub(crate) use state::StateConfig;
 pub(crate) use tenant::{Credentials, LoginError, TenantConfig};
 
@@ -116,20 +116,20 @@ pub(crate) fn find(given: Option<&Path>) -> Result<PathBuf, ConfigError> {
     USUAL_PATHS.iter().map(PathBuf::from).find(|path| !absent(path)).ok_or(ConfigError::NotFound)
 }
 
-impl Config {
-    /// Reads and checks the file that [`find`] finds.
-    ///
-    /// # Errors
-    ///
-    /// When there is none, or when it is wrong: then with everything that is.
-    pub(crate) fn load(given: Option<&Path>) -> Result<Self, ConfigError> {
-        let path = find(given)?;
-        match fs::read(&path) {
-            Ok(bytes) => Ok(Self::parse(&path, &bytes)?),
-            Err(source) => Err(ConfigError::Unreadable { path, source }),
-        }
+/// Reads and checks the file that [`find`] finds.
+///
+/// # Errors
+///
+/// When there is none, or when it is wrong: then with everything that is.
+pub(crate) fn load(given: Option<&Path>) -> Result<Config, ConfigError> {
+    let path = find(given)?;
+    match fs::read(&path) {
+        Ok(bytes) => Ok(Config::parse(&path, &bytes)?),
+        Err(source) => Err(ConfigError::Unreadable { path, source }),
     }
+}
 
+impl Config {
     /// Checks a file's content.
     ///
     /// # Errors

@@ -8,6 +8,10 @@ use std::{
 };
 
 use schemas::{SinkName, TenantId};
+use sinks::{
+    file::{Compression, FileConfig, FileName, Mode},
+    units::{ByteSize, Span},
+};
 use transform::{
     filter::{Filter, Match},
     options::{ClassPolicy, OcsfVersion, RawData, RenderOptions, View},
@@ -16,7 +20,7 @@ use transform::{
 use super::{
     reader::{Section, nearest},
     tenant::TenantConfig,
-    value::{Bytes, FileMode, Keyword},
+    value::{Bytes, Keyword},
 };
 
 /// A destination as configured.
@@ -45,24 +49,7 @@ pub(crate) struct SinkConfig {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SinkKind {
     /// Lines in files of a directory.
-    File(FileSinkConfig),
-}
-
-/// The keys of `type = "file"`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FileSinkConfig {
-    /// Where the files are.
-    pub(crate) directory: PathBuf,
-    /// The size at which the live file is closed, in bytes.
-    pub(crate) rotate_bytes: u64,
-    /// The age at which it is closed.
-    pub(crate) rotate_interval: Duration,
-    /// The mode bits of the files.
-    pub(crate) mode: u32,
-    /// Their group, by name; `None` leaves it as it comes.
-    pub(crate) group: Option<String>,
-    /// How closed files are compressed.
-    pub(crate) compression: Compression,
+    File(FileConfig),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,17 +64,6 @@ pub(crate) enum StartFrom {
     Spooled,
     /// Only what comes from then on.
     Now,
-}
-
-/// How closed files are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Compression {
-    /// Not at all.
-    None,
-    /// gzip, `.gz`.
-    Gzip,
-    /// Zstandard, `.zst`.
-    Zstd,
 }
 
 impl Keyword for SinkType {
@@ -184,15 +160,26 @@ impl SinkConfig {
     }
 }
 
-fn read_file(section: &mut Section<'_>) -> Option<FileSinkConfig> {
+fn read_file(section: &mut Section<'_>) -> Option<FileConfig> {
     let directory: Option<PathBuf> =
         section.require("directory", "it is where the files go, such as \"/var/log/mailtrail\"");
+    let file_name: FileName = section.get_or("file_name", FileName::default());
     let Bytes(rotate_bytes) = section.get_or("rotate_bytes", Bytes(256 << 20));
     let rotate_interval = section.get_or("rotate_interval", Duration::from_secs(3600));
-    let FileMode(mode) = section.get_or("mode", FileMode(0o600));
+    let mode: Mode = section.get_or("mode", Mode::default());
     let group = section.get("group");
-    let compression = section.keyword("compression").unwrap_or(Compression::None);
-    Some(FileSinkConfig { directory: directory?, rotate_bytes, rotate_interval, mode, group, compression })
+    let compression = section.keyword("compression").unwrap_or_default();
+    let keep: Option<NonZeroU32> = section.get("keep");
+    Some(FileConfig {
+        directory: directory?,
+        file_name,
+        rotate_bytes: ByteSize(rotate_bytes),
+        rotate_interval: Span(rotate_interval),
+        mode,
+        group,
+        compression,
+        keep,
+    })
 }
 
 /// The keys that only OCSF events have.

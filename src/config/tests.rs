@@ -5,6 +5,10 @@ use std::{fs, num::NonZeroU32, path::Path, time::Duration};
 
 use entra::{ClientId, Cloud, SecretSource};
 use schemas::ContentType;
+use sinks::{
+    file::{Compression, FileConfig},
+    units::{ByteSize, Span},
+};
 use transform::options::{OcsfVersion, RawData, View};
 
 use super::*;
@@ -61,17 +65,15 @@ fn the_shortest_configuration_has_the_documented_defaults() {
     assert!(sink.required);
     assert_eq!(sink.start_from, StartFrom::Spooled);
     assert_eq!((sink.events_per_second, sink.bytes_per_second), (None, None));
+    let default: FileConfig = serde_json::from_str(r#"{"directory":"/var/log/mailtrail"}"#).unwrap();
+    assert_eq!(sink.kind, SinkKind::File(default));
+    let SinkKind::File(file) = &sink.kind;
     assert_eq!(
-        sink.kind,
-        SinkKind::File(FileSinkConfig {
-            directory: "/var/log/mailtrail".into(),
-            rotate_bytes: 256 << 20,
-            rotate_interval: Duration::from_secs(3600),
-            mode: 0o600,
-            group: None,
-            compression: Compression::None,
-        })
+        (file.rotate_bytes, file.rotate_interval),
+        (ByteSize(256 << 20), Span(Duration::from_secs(3600)))
     );
+    assert_eq!((file.mode.bits(), file.compression, file.keep), (0o600, Compression::None, None));
+    assert_eq!(file.file_name.as_str(), "mailtrail");
 }
 
 #[test]
@@ -89,6 +91,8 @@ bytes_per_second = "10MB"
 mode = "0640"
 group = "splunk"
 compression = "zstd"
+keep = 72
+file_name = "audit"
 [sinks.archive.filter]
 tenants = ["contoso"]
 operations = ["MailItemsAccessed", "Send*"]
@@ -112,9 +116,10 @@ users = ["*@bots.contoso.com"]
     assert_eq!(sink.filter.exclude.users, ["*@bots.contoso.com"]);
     let SinkKind::File(file) = &sink.kind;
     assert_eq!(
-        (file.mode, file.group.as_deref(), file.compression),
+        (file.mode.bits(), file.group.as_deref(), file.compression),
         (0o640, Some("splunk"), Compression::Zstd)
     );
+    assert_eq!((file.file_name.as_str(), file.keep), ("audit", NonZeroU32::new(72)));
 }
 
 #[test]
@@ -300,13 +305,13 @@ fn a_file_that_cannot_be_read_is_named() {
     let path = directory.path().join("m.toml");
     let message = |error: ConfigError| error.to_string().replace(path.to_str().unwrap(), "FILE");
     assert_eq!(
-        message(Config::load(Some(&path)).unwrap_err()),
+        message(load(Some(&path)).unwrap_err()),
         "cannot read the configuration FILE: No such file or directory (os error 2)"
     );
     fs::write(&path, b"[state]\ndirectory = \"\xff\"\n").unwrap();
-    assert_eq!(message(Config::load(Some(&path)).unwrap_err()), "FILE:2: the file is not UTF-8 text");
+    assert_eq!(message(load(Some(&path)).unwrap_err()), "FILE:2: the file is not UTF-8 text");
     fs::write(&path, HEAD).unwrap();
-    assert_eq!(Config::load(Some(&path)).unwrap().path, path);
+    assert_eq!(load(Some(&path)).unwrap().path, path);
 }
 
 #[test]

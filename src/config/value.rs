@@ -4,6 +4,7 @@ use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
 use entra::{ClientId, ServiceUrl};
 use schemas::{ContentType, TenantId};
+use sinks::file::{FileName, Mode};
 use toml::de::DeValue;
 use url::Url;
 
@@ -60,10 +61,6 @@ pub(super) fn kind_of(value: &DeValue<'_>) -> String {
 /// A size in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Bytes(pub(super) u64);
-
-/// The bits of a file's mode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FileMode(pub(super) u32);
 
 fn text<'v>(value: &'v DeValue<'_>) -> Result<&'v str, Misfit> {
     match value.as_str() {
@@ -176,24 +173,19 @@ impl FromToml for ContentType {
     }
 }
 
-impl FromToml for FileMode {
+impl FromToml for Mode {
     const EXPECTED: &'static str = "a file mode in octal digits and quotes, such as \"0640\"";
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, Misfit> {
-        let text = value.as_str().ok_or(Misfit::Kind)?;
-        let digits = text.bytes().all(|b| matches!(b, b'0'..=b'7')) && (3..=4).contains(&text.len());
-        let Some(mode) = digits.then(|| u32::from_str_radix(text, 8).ok()).flatten() else {
-            return Err(Misfit::Value(format!("{text:?} is none")));
-        };
-        if mode & !0o777 != 0 || mode & 0o111 != 0 {
-            return Err(Misfit::Value(
-                "a log file is not to be executed, nor to have special bits".to_owned(),
-            ));
-        }
-        if mode & 0o600 != 0o600 {
-            return Err(Misfit::Value("the owner has to be able to read and write it (06xx)".to_owned()));
-        }
-        Ok(Self(mode))
+        Self::try_from(text(value)?.to_owned()).map_err(|error| Misfit::Value(error.to_string()))
+    }
+}
+
+impl FromToml for FileName {
+    const EXPECTED: &'static str = "a name for files, such as \"mailtrail\"";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, Misfit> {
+        Self::try_from(text(value)?.to_owned()).map_err(|error| Misfit::Value(error.to_string()))
     }
 }
 

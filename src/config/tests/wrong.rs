@@ -23,7 +23,7 @@ const WRONG: &[(&str, &str)] = &[
     (
         "\"a b\" = 1",
         "m.toml:10: unknown key 'sinks.archive.\"a b\"'; the keys of sinks.archive are bytes_per_second, \
-      captions, class_policy, compression, directory, events_per_second, exclude, filter, group, mode, observables, \
+      captions, class_policy, compression, directory, events_per_second, exclude, file_name, filter, group, keep, mode, observables, \
       ocsf_version, raw_data, required, rotate_bytes, rotate_interval, start_from, tags, type, view",
     ),
     // Wrong kinds and values.
@@ -61,7 +61,8 @@ const WRONG: &[(&str, &str)] = &[
     ("view = 7", "m.toml:10: 'sinks.archive.view' must be one of \"ocsf\", \"raw\", not the number 7"),
     (
         "mode = \"rw\"",
-        "m.toml:10: 'sinks.archive.mode' must be a file mode in octal digits and quotes, such as \"0640\"; \"rw\" is none",
+        "m.toml:10: 'sinks.archive.mode' must be a file mode in octal digits and quotes, such as \"0640\"; `rw` is no mode for a file: use an octal number \
+         from \"0600\" to \"0666\", such as \"0640\"",
     ),
     (
         "mode = 0o640",
@@ -70,13 +71,22 @@ const WRONG: &[(&str, &str)] = &[
     ),
     (
         "mode = \"0440\"",
-        "m.toml:10: 'sinks.archive.mode' must be a file mode in octal digits and quotes, such as \"0640\"; the owner has to be \
-         able to read and write it (06xx)",
+        "m.toml:10: 'sinks.archive.mode' must be a file mode in octal digits and quotes, such as \"0640\"; `0440` is no mode for a file: use an octal number \
+         from \"0600\" to \"0666\", such as \"0640\"",
     ),
     (
         "mode = \"0755\"",
-        "m.toml:10: 'sinks.archive.mode' must be a file mode in octal digits and quotes, such as \"0640\"; a log file is not \
-         to be executed, nor to have special bits",
+        "m.toml:10: 'sinks.archive.mode' must be a file mode in octal digits and quotes, such as \"0640\"; `0755` is no mode for a file: use an octal number \
+         from \"0600\" to \"0666\", such as \"0640\"",
+    ),
+    (
+        "file_name = \"../x\"",
+        "m.toml:10: 'sinks.archive.file_name' must be a name for files, such as \"mailtrail\"; `../x` cannot name a file: \
+         use 1 to 64 letters, digits, `.`, `_` or `-`, and begin with a letter or digit",
+    ),
+    (
+        "keep = 0",
+        "m.toml:10: 'sinks.archive.keep' must be a whole number from 1 to 4294967295; 0 is out of range",
     ),
     ("required = \"yes\"", "m.toml:10: 'sinks.archive.required' must be true or false, not the text \"yes\""),
     (
