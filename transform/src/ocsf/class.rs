@@ -12,7 +12,7 @@ use crate::{
 
 /// What a class requires, beside what every class has.
 #[derive(Debug)]
-pub(super) enum Shape<'a> {
+pub(crate) enum Shape<'a> {
     /// 6003
     Api { activity: u8 },
     /// 4009
@@ -29,11 +29,11 @@ pub(super) enum Shape<'a> {
 
 /// Somebody or something with a name, an id, or both.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Named<'a> {
-    pub(super) name: Option<Text<'a>>,
-    pub(super) uid: Option<Text<'a>>,
+pub(crate) struct Named<'a> {
+    pub(crate) name: Option<Text<'a>>,
+    pub(crate) uid: Option<Text<'a>>,
     /// An address of theirs, where another field than the name has it.
-    pub(super) address: Option<Text<'a>>,
+    pub(crate) address: Option<Text<'a>>,
     /// Whether `uid` is the record's `ObjectId`.
     pub(super) uid_is_object: bool,
 }
@@ -53,10 +53,15 @@ impl<'a> Named<'a> {
 
 impl<'a> Shape<'a> {
     pub(super) fn choose(reading: &Reading<'a>, options: &'a RenderOptions) -> Self {
-        let meaning = reading.meaning;
         if options.class_policy == ClassPolicy::ApiOnly {
-            return Self::Api { activity: meaning.api };
+            return Self::Api { activity: reading.meaning.api };
         }
+        Self::of(reading, options)
+    }
+
+    /// The class of its own that an operation has.
+    pub(crate) fn of(reading: &Reading<'a>, options: &'a RenderOptions) -> Self {
+        let meaning = reading.meaning;
         let activity = meaning.kind.activity;
         let shape = match meaning.kind.class {
             Class::Api => Some(Self::Api { activity }),
@@ -193,7 +198,7 @@ fn first_text(value: Json<'_>) -> Option<Text<'_>> {
 }
 
 /// The rights in a text, `ReadAny, Create`, or in a list, their escapes unresolved.
-pub(super) fn privileges(value: Json<'_>) -> impl Iterator<Item = &str> {
+pub(crate) fn privileges(value: Json<'_>) -> impl Iterator<Item = &str> {
     let texts = value.each().filter_map(Json::text);
     texts.flat_map(|text| text.raw().split(',')).map(str::trim).filter(|right| !right.is_empty())
 }

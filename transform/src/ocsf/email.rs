@@ -10,16 +10,16 @@ use crate::{
 
 /// What is known of a mail that was sent.
 #[derive(Debug)]
-pub(super) struct Email<'a> {
-    from: Option<Text<'a>>,
-    to: Vec<Text<'a>>,
+pub(crate) struct Email<'a> {
+    pub(crate) from: Option<Text<'a>>,
+    pub(crate) to: Vec<Text<'a>>,
     /// Whether `to` holds every receiver with all that the record says of it, and which field that was.
     list: Option<(Field, bool)>,
-    direction: Direction,
+    pub(crate) direction: Direction,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Direction {
+pub(crate) enum Direction {
     Unknown,
     Outbound,
     Internal,
@@ -143,7 +143,7 @@ impl<'a> Event<'_, 'a> {
 
 /// The names and sizes in `a (1).pdf (20480b); b.png (5b)`. A name may hold brackets and semicolons, so a file ends only
 /// where a size in brackets is followed by a semicolon or by the end.
-fn attached(text: &str) -> impl Iterator<Item = (&str, i64)> {
+pub(crate) fn attached(text: &str) -> impl Iterator<Item = (&str, i64)> {
     let mut rest = text;
     std::iter::from_fn(move || {
         let mut from = 0;

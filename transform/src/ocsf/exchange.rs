@@ -19,7 +19,7 @@ const LOGON_TYPES: [&str; 7] =
     ["Owner", "Admin", "Delegated", "Transport", "SystemService", "BestAccess", "DelegatedAdmin"];
 
 /// `UserType` (Office 365 Management Activity API schema, "User Type").
-pub(super) const USER_TYPES: [&str; 11] = [
+pub(crate) const USER_TYPES: [&str; 11] = [
     "Regular",
     "Reserved",
     "Admin",

@@ -245,7 +245,7 @@ pub(super) fn token_time(text: Text<'_>) -> Option<(i64, bool)> {
 }
 
 /// A time as OCSF writes it (its type `datetime_t`), which has four digits for the year.
-fn datetime(ms: i64) -> Option<String> {
+pub(crate) fn datetime(ms: i64) -> Option<String> {
     let time = DateTime::<Utc>::from_timestamp_millis(ms)?;
     (0..=9999).contains(&time.year()).then(|| time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
 }

@@ -5,8 +5,8 @@
 //! cannot be lost by forgetting it, only be there twice.
 
 mod actor;
-mod class;
-mod email;
+pub(crate) mod class;
+pub(crate) mod email;
 mod endpoint;
 pub(crate) mod exchange;
 mod iam;
@@ -15,7 +15,7 @@ mod observables;
 mod raw_data;
 mod resources;
 mod security_control;
-mod unmapped;
+pub(crate) mod unmapped;
 mod versions;
 
 use crate::{

@@ -7,7 +7,7 @@
 
 use super::Event;
 use crate::{
-    json::{Json, Text, scan::scan_value, write::key},
+    json::{Json, Text, Writer, scan::scan_value, write::key},
     operation::Class,
     parameters::write_fields,
     reading::TimeSource,
@@ -25,29 +25,41 @@ impl Event<'_, '_> {
             TimeSource::Blob => self.w.raw(r#""mailtrail":{"time_source":"content_id"},"#),
             TimeSource::Nowhere => self.w.raw(r#""mailtrail":{"time_source":"unknown"},"#),
         }
-        left_over(self.reading.record, self.used, &mut self.w);
+        let record = self.reading.record;
+        left_over(record, self.used, record.others(), is_taken, &mut self.w);
         self.w.close_or_undo(object);
     }
 }
 
-/// Writes every field of a record that is not in `used`, under its own name.
-fn left_over(record: &Record<'_>, used: FieldSet, w: &mut crate::json::Writer<'_>) {
-    if !record.has_repeats() && !record.others().iter().any(|(name, _)| is_taken(*name)) {
+/// Writes every known field of a record that is not in `used`, and `others`, under their own names; `record.` stands before
+/// a name that is taken.
+pub(crate) fn left_over(
+    record: &Record<'_>,
+    used: FieldSet,
+    others: &[(Text<'_>, Json<'_>)],
+    is_taken: impl Fn(&str) -> bool,
+    w: &mut Writer<'_>,
+) {
+    let is_taken = |name: Text<'_>| match name.plain() {
+        Some(name) => is_taken(name),
+        None => is_taken(&name.unescape()),
+    };
+    if !record.has_repeats() && !others.iter().any(|(name, _)| is_taken(*name)) {
         for (field, value) in record.unused(used) {
             w.json(field.key(), value);
         }
-        write_fields(w, record.others(), false, Json::raw);
+        write_fields(w, others, false, Json::raw);
         return;
     }
     let quoted: Vec<String> = record
         .unused(used)
         .map(|(field, _)| format!("\"{}\"", field.name()))
-        .chain(record.others().iter().map(|(name, _)| match is_taken(*name) {
+        .chain(others.iter().map(|(name, _)| match is_taken(*name) {
             true => format!("\"record.{}\"", name.raw()),
             false => name.json().to_owned(),
         }))
         .collect();
-    let values = record.unused(used).map(|(_, value)| value).chain(record.others().iter().map(|(_, value)| *value));
+    let values = record.unused(used).map(|(_, value)| value).chain(others.iter().map(|(_, value)| *value));
     let fields: Vec<(Text<'_>, Json<'_>)> = quoted
         .iter()
         .zip(values)
@@ -57,10 +69,6 @@ fn left_over(record: &Record<'_>, used: FieldSet, w: &mut crate::json::Writer<'_
 }
 
 /// Whether a name means something else under `unmapped`.
-fn is_taken(name: Text<'_>) -> bool {
-    let taken = |name: &str| name == "exchange" || name == "mailtrail" || name.starts_with("record.");
-    match name.plain() {
-        Some(name) => taken(name),
-        None => taken(&name.unescape()),
-    }
+fn is_taken(name: &str) -> bool {
+    name == "exchange" || name == "mailtrail" || name.starts_with("record.")
 }
