@@ -1,4 +1,4 @@
-//! The Management Activity API: subscriptions, listing and fetching (Microsoft, "Office 365 Management Activity API
+//! The Management Activity API: who is let in, listing and fetching (Microsoft, "Office 365 Management Activity API
 //! reference" and "Troubleshooting the Office 365 Management Activity API").
 
 use std::sync::atomic::Ordering;
@@ -15,17 +15,18 @@ use crate::{
     config::delta,
     dice::{hash, hash_text},
     feed::{BlobNumber, looks_like_content_id},
+    page::{Place, seal, unseal},
     respond::{
-        Answer, accepts_gzip, answer, api_error, empty, instead, json_answer, pretty, send, throttled,
-        unauthorized,
+        Answer, accepts_gzip, answer, api_error, empty, instead, pretty, send, throttled, unauthorized,
     },
     state::{LiveFeed, SnapshotKey, State, Tenant, lock},
     stats::RequestKind,
+    subscriptions,
     token::{BadToken, Claims, is_api_audience},
     window::{self, Window, write_time},
 };
 
-const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
+pub(crate) const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
 
 /// A request to the API.
 pub(crate) struct ApiRequest<'a> {
@@ -42,15 +43,15 @@ pub(crate) struct ApiRequest<'a> {
 }
 
 /// A request that is refused.
-type Refusal = Box<Answer>;
+pub(crate) type Refusal = Box<Answer>;
 
-fn refuse(status: u16, code: &str, message: &str) -> Refusal {
+pub(crate) fn refuse(status: u16, code: &str, message: &str) -> Refusal {
     Box::new(api_error(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST), code, message))
 }
 
 impl ApiRequest<'_> {
     /// A parameter; their names are not case-sensitive.
-    fn parameter(&self, name: &str) -> Option<&str> {
+    pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
         self.query
             .iter()
             .find(|(key, _)| key.eq_ignore_ascii_case(name))
@@ -59,7 +60,7 @@ impl ApiRequest<'_> {
     }
 
     /// How the API calls the request in its messages about throttling.
-    fn method(&self) -> &'static str {
+    pub(crate) fn method(&self) -> &'static str {
         match self.kind {
             RequestKind::FetchBlob => "GetBlob",
             RequestKind::ListContent | RequestKind::NextPage => "GetContent",
@@ -77,9 +78,9 @@ pub(crate) async fn handle(state: &State, request: ApiRequest<'_>) -> Answer {
         Err(refusal) => return *refusal,
     };
     let answer = match request.kind {
-        RequestKind::StartSubscription => start(state, tenant, &request),
-        RequestKind::StopSubscription => stop(state, tenant, &request),
-        RequestKind::ListSubscriptions => Ok(subscriptions(state, tenant)),
+        RequestKind::StartSubscription => subscriptions::start(state, tenant, &request),
+        RequestKind::StopSubscription => subscriptions::stop(state, tenant, &request),
+        RequestKind::ListSubscriptions => Ok(subscriptions::list(state, tenant)),
         RequestKind::ListContent | RequestKind::NextPage => list(state, tenant, &claims, &request).await,
         RequestKind::FetchBlob => fetch(state, tenant, &claims, &request).await,
         RequestKind::FriendlyNames => friendly_names(&request),
@@ -177,7 +178,7 @@ fn permission_denied(claims: &Claims) -> Refusal {
     refuse(401, "AF10001", &text)
 }
 
-fn content_type(state: &State, request: &ApiRequest<'_>) -> Result<ContentType, Refusal> {
+pub(crate) fn content_type(state: &State, request: &ApiRequest<'_>) -> Result<ContentType, Refusal> {
     let Some(text) = request.parameter("contentType") else {
         state.stats.violation("missing_parameter");
         return Err(refuse(400, "AF20001", "Missing parameter: contentType."));
@@ -187,90 +188,6 @@ fn content_type(state: &State, request: &ApiRequest<'_>) -> Result<ContentType, 
         state.stats.violation("unknown_content_type");
         refuse(400, "AF20020", &format!("The specified content type ({text}) is not valid."))
     })
-}
-
-/// `POST /subscriptions/start`
-fn start(state: &State, tenant: &Tenant, request: &ApiRequest<'_>) -> Result<Answer, Refusal> {
-    let kind = content_type(state, request)?;
-    if !request.body.is_empty() {
-        let body: Option<Value> = serde_json::from_slice(request.body).ok();
-        match body.as_ref().map(|body| &body["webhook"]) {
-            None => {
-                return Err(refuse(
-                    400,
-                    "AF20002",
-                    "Invalid parameter type: the request body. Expected type: JSON.",
-                ));
-            }
-            Some(Value::Null) => {}
-            // Nobody listens at a simulated client's webhook.
-            Some(_) => return Err(refuse(400, "AF20021", "The webhook endpoint could not be validated.")),
-        }
-    }
-    let now = state.clock.now();
-    let mut subscription = lock(&tenant.live(kind).subscription);
-    let spacing = delta(state.config.start_spacing);
-    let soon = subscription.asked.is_some_and(|asked| now - asked < spacing);
-    subscription.asked = Some(now);
-    if soon {
-        state.stats.violation("started_too_soon");
-        return Err(Box::new(throttled(
-            StatusCode::FORBIDDEN,
-            request.method(),
-            request.parameter("PublisherIdentifier").unwrap_or(NOBODY),
-            None,
-        )));
-    }
-    let disabled = state.faults.read(|faults| faults.subscription_disabled.contains(&kind));
-    if subscription.enabled && !disabled {
-        state.stats.violation("started_twice");
-        return Err(refuse(400, "AF20024", "The subscription is already enabled. No property change."));
-    }
-    if disabled {
-        let lifted = state.faults.change(|faults| {
-            faults.subscription_disabled.remove(&kind);
-            Ok(())
-        });
-        debug_assert_eq!(lifted, Ok(()), "this fault can be lifted at any time");
-    }
-    (subscription.enabled, subscription.known, subscription.started) = (true, true, Some(now));
-    Ok(json_answer(
-        StatusCode::OK,
-        &json!({ "contentType": kind.as_str(), "status": "enabled", "webhook": null }),
-    ))
-}
-
-/// `POST /subscriptions/stop`
-fn stop(state: &State, tenant: &Tenant, request: &ApiRequest<'_>) -> Result<Answer, Refusal> {
-    let kind = content_type(state, request)?;
-    state.stats.violation("stopped_a_subscription");
-    let mut subscription = lock(&tenant.live(kind).subscription);
-    if !subscription.known {
-        return Err(refuse(
-            400,
-            "AF20022",
-            &format!("No subscription found for the specified content type ({kind})."),
-        ));
-    }
-    subscription.enabled = false;
-    Ok(empty(StatusCode::OK))
-}
-
-/// `GET /subscriptions/list`
-fn subscriptions(state: &State, tenant: &Tenant) -> Answer {
-    let list: Value = tenant
-        .all()
-        .iter()
-        .filter_map(|live| {
-            let subscription = *lock(&live.subscription);
-            let kind = live.feed.content_type;
-            let disabled = state.faults.read(|faults| faults.subscription_disabled.contains(&kind));
-            let status = if subscription.enabled && !disabled { "enabled" } else { "disabled" };
-            (subscription.known || disabled)
-                .then(|| json!({ "contentType": kind.as_str(), "status": status, "webhook": null }))
-        })
-        .collect();
-    json_answer(StatusCode::OK, &list)
 }
 
 /// Whether the application may read the feed and is subscribed to it; gives when its content begins to be listed.
@@ -299,32 +216,6 @@ fn readable(state: &State, live: &LiveFeed, claims: &Claims) -> Result<Option<Da
         ));
     }
     Ok(subscription.started.map(|started| started + delta(state.config.first_content_delay)))
-}
-
-/// The place at which a page begins. In a NextPageUri: the instant of the first page and the place, sealed so that
-/// one made up or from another window is not taken.
-struct Place {
-    at: DateTime<Utc>,
-    offset: usize,
-}
-
-fn seal(seed: u64, window: Window, place: &Place) -> String {
-    let (at, offset) = (place.at.timestamp_millis(), place.offset as u64);
-    let sum = hash(&[
-        seed,
-        window.start.timestamp_millis() as u64,
-        window.end.timestamp_millis() as u64,
-        at as u64,
-        offset,
-    ]);
-    format!("{at:x}.{offset:x}.{:08x}", sum as u32)
-}
-
-fn unseal(seed: u64, window: Window, text: &str) -> Option<Place> {
-    let mut parts = text.split('.');
-    let at = DateTime::from_timestamp_millis(i64::from_str_radix(parts.next()?, 16).ok()?)?;
-    let place = Place { at, offset: usize::from_str_radix(parts.next()?, 16).ok()? };
-    (seal(seed, window, &place) == text).then_some(place)
 }
 
 /// `GET /subscriptions/content`

@@ -121,7 +121,7 @@ fn check_claims(
             format!("Client assertion audience claim does not match: expected {}.", endpoints.join(" or ")),
         ));
     }
-    if !claims["jti"].as_str().is_some_and(|id| !id.is_empty()) {
+    if claims["jti"].as_str().is_none_or(str::is_empty) {
         return Err(refused(50027, "The assertion has no jti claim."));
     }
     // Entra ID allows for clocks that are five minutes apart.

@@ -99,13 +99,11 @@ fn add_blob<'q>(state: &State, parameter: impl Fn(&str) -> Option<&'q str>, body
     };
     let time = |name: &str| match parameter(name) {
         None => Ok(None),
-        Some(text) => {
-            parse_utc(text).map(Some).ok_or_else(|| problem(format!("`{name}` is not a time: {text}")))
-        }
+        Some(text) => parse_utc(text).map(Some).ok_or_else(|| format!("`{name}` is not a time: {text}")),
     };
     let (created, available, expires) = match (time("created"), time("available"), time("expires")) {
         (Ok(created), Ok(available), Ok(expires)) => (created, available, expires),
-        (Err(bad), ..) | (_, Err(bad), _) | (.., Err(bad)) => return bad,
+        (Err(bad), ..) | (_, Err(bad), _) | (.., Err(bad)) => return problem(bad),
     };
     let mut blob = Blob::from_body(content_type, created.unwrap_or(now), body.clone());
     (blob.available, blob.expires) = (available, expires);

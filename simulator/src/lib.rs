@@ -23,7 +23,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `config` | [`SimulatorConfig`], [`TenantConfig`]: what is simulated |
-//! | `faults` | [`Faults`]: what goes wrong, and how often |
+//! | `faults`, `fault_desk` | [`Faults`]: what goes wrong, and how often; which request suffers it |
 //! | `blob` | [`Blob`]: a blob whose bytes the caller chooses |
 //! | `cast` | the people, mailboxes, folders and clients that the records speak of |
 //! | `records` | one module per workload: what its records look like |
@@ -31,7 +31,8 @@
 //! | `feed` | which blobs exist, and when |
 //! | `truth` | [`Truth`]: what a perfect collector delivers |
 //! | `token`, `assertion` | the token endpoint, and the client assertions that it accepts |
-//! | `activity_api`, `window` | subscriptions, listing and fetching, and the rules for times |
+//! | `activity_api`, `subscriptions` | what the API answers |
+//! | `window`, `page` | the rules for times and for next pages |
 //! | `respond` | answers, and how a body is damaged on its way |
 //! | `stats`, `control` | what was seen, and the control plane under `/_simulator/` |
 //! | `server` | [`Simulator`], [`Running`]: sockets, routing, start and stop |
@@ -45,13 +46,16 @@ mod clock;
 mod config;
 mod control;
 mod dice;
+mod fault_desk;
 mod faults;
 mod feed;
+mod page;
 mod records;
 mod respond;
 mod server;
 mod state;
 mod stats;
+mod subscriptions;
 mod token;
 mod truth;
 mod window;

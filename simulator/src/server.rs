@@ -18,11 +18,11 @@ use chrono::{DateTime, SubsecRound, Utc};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use crate::{
-    Blob, ConfigError, Faults, SimulatorConfig, StatsSnapshot, Truth,
+    BadFault, Blob, ConfigError, Faults, SimulatorConfig, StatsSnapshot, Truth,
     activity_api::{self, ApiRequest},
     clock::Clock,
     control,
-    faults::{BadFault, FaultDesk},
+    fault_desk::FaultDesk,
     respond::{Answer, answer, empty},
     state::{State, Tenant},
     stats::{RequestKind, Stats},

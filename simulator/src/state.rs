@@ -15,7 +15,7 @@ use crate::{
     SimulatorConfig, TenantConfig,
     cast::Cast,
     clock::Clock,
-    faults::FaultDesk,
+    fault_desk::FaultDesk,
     feed::{BlobNumber, Feed},
     stats::Stats,
     token::Mint,

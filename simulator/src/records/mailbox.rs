@@ -128,7 +128,10 @@ pub(super) fn record(kind: &Kind, scene: &mut Scene<'_>, fill: Fill) -> Record {
             app_id: "",
             process: None,
         },
-        _ => dice.pick(&CLIENTS),
+        // Only what they can do: IMAP reads, PowerShell and POP3 log in.
+        _ if kind.operation == "MailboxLogin" => dice.pick(&CLIENTS),
+        _ if kind.operation == "MailItemsAccessed" => dice.pick(&CLIENTS[..8]),
+        _ => dice.pick(&CLIENTS[..7]),
     };
     if !paired {
         scene.dice = dice;

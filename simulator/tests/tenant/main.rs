@@ -1,5 +1,7 @@
 //! The simulated tenant as a collector meets it: over HTTP.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod catalogue;
 mod client;
 mod content;
