@@ -260,7 +260,7 @@ async fn list(
         .iter()
         .filter_map(|blob| entry(state, tenant, live, *blob, &origin))
         .collect();
-    let mut answer = send(state, fault, page.to_string().into(), accepts_gzip(request.headers)).await;
+    let mut answer = send(state, fault, page.to_string().into(), accepts_gzip(request.headers), None).await;
     if end < snapshot.len() {
         let next = Place { at: place.at, offset: end };
         if let Ok(uri) = HeaderValue::from_str(&next_page_uri(state, tenant, live, window, &next, &origin)) {
@@ -413,14 +413,15 @@ async fn fetch(
     let Some(mut body) = feed.body(&tenant.cast, blob) else {
         return Ok(empty(StatusCode::NOT_FOUND));
     };
+    let mut compressed = feed.compressed(blob);
     if chosen(FaultKind::PrettyPrinted) {
-        body = pretty(&body);
+        (body, compressed) = (pretty(&body), None);
     }
     if chosen(FaultKind::Bom) {
-        body = with_bom(&body);
+        (body, compressed) = (with_bom(&body), None);
     }
     let whole = matches!(fault, None | Some((FaultKind::SlowFirstByte, _)));
-    let answer = send(state, fault, body, accepts_gzip(request.headers)).await;
+    let answer = send(state, fault, body, accepts_gzip(request.headers), compressed).await;
     if whole {
         count_served(state, live, blob, &answer);
     }

@@ -19,6 +19,7 @@ use crate::{
     config::delta,
     dice::{Dice, hash, hash_text},
     records::{QUIRKS, Quirk, Record, Scene, kinds, kinds_of, pad},
+    respond::compress,
 };
 
 /// A blob within its feed.
@@ -59,7 +60,14 @@ pub(crate) struct Feed {
     dlp_detail: bool,
     total_weight: u64,
     given: RwLock<Vec<Arc<GivenBlob>>>,
-    prerendered: OnceLock<Vec<Bytes>>,
+    prerendered: OnceLock<Vec<Ready>>,
+}
+
+/// A body that was rendered ahead.
+#[derive(Debug)]
+struct Ready {
+    plain: Bytes,
+    gzip: Option<Bytes>,
 }
 
 #[derive(Debug)]
@@ -357,16 +365,31 @@ impl Feed {
         match blob {
             BlobNumber::Given(number) => self.given_blob(number).map(|given| given.body.clone()),
             BlobNumber::Generated(number) => {
-                let ready =
-                    self.prerendered.get().and_then(|bodies| bodies.get(usize::try_from(number).ok()?));
-                Some(ready.cloned().unwrap_or_else(|| self.render(cast, number)))
+                let ready = self.ready(blob).map(|ready| ready.plain.clone());
+                Some(ready.unwrap_or_else(|| self.render(cast, number)))
             }
         }
     }
 
-    /// Renders the backlog and keeps it.
-    pub(crate) fn prerender(&self, cast: &Cast) {
-        self.prerendered.get_or_init(|| (0..self.backlog).map(|number| self.render(cast, number)).collect());
+    fn ready(&self, blob: BlobNumber) -> Option<&Ready> {
+        let BlobNumber::Generated(number) = blob else { return None };
+        self.prerendered.get()?.get(usize::try_from(number).ok()?)
+    }
+
+    /// The blob's body compressed, if that was done ahead.
+    pub(crate) fn compressed(&self, blob: BlobNumber) -> Option<Bytes> {
+        self.ready(blob)?.gzip.clone()
+    }
+
+    /// Renders the backlog and keeps it, compressed too if clients may want that.
+    pub(crate) fn prerender(&self, cast: &Cast, gzip: bool) {
+        self.prerendered.get_or_init(|| {
+            let ready = |number| {
+                let plain = self.render(cast, number);
+                Ready { gzip: gzip.then(|| compress(&plain)), plain }
+            };
+            (0..self.backlog).map(ready).collect()
+        });
     }
 }
 
@@ -409,7 +432,8 @@ mod tests {
         let (second, _) = feed(&config);
         let blob = BlobNumber::Generated(3);
         assert_eq!(first.body(&cast, blob), second.body(&cast, blob));
-        second.prerender(&cast);
+        second.prerender(&cast, true);
+        assert!(second.compressed(blob).is_some() && first.compressed(blob).is_none());
         assert_eq!(first.body(&cast, blob), second.body(&cast, blob));
         let (other, other_cast) = feed(&SimulatorConfig { seed: 2, ..config });
         assert_ne!(first.body(&cast, blob), other.body(&other_cast, blob));

@@ -114,7 +114,7 @@ pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
     })
 }
 
-fn compress(body: &[u8]) -> Bytes {
+pub(crate) fn compress(body: &[u8]) -> Bytes {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder
         .write_all(body)
@@ -123,19 +123,26 @@ fn compress(body: &[u8]) -> Bytes {
         .into()
 }
 
-/// Sends a JSON body, whole or as the fault has it.
-pub(crate) async fn send(state: &State, fault: Option<(FaultKind, Rule)>, body: Bytes, gzip: bool) -> Answer {
+/// Sends a JSON body, whole or as the fault has it. The body may have been compressed already.
+pub(crate) async fn send(
+    state: &State,
+    fault: Option<(FaultKind, Rule)>,
+    body: Bytes,
+    gzip: bool,
+    compressed: Option<Bytes>,
+) -> Answer {
     let mut body = body;
     if let Some((FaultKind::SlowFirstByte, rule)) = fault {
         pause(state, rule.delay).await;
     }
     // A text that stops midway is cut before it is compressed: every layer below the JSON is whole.
-    if let Some((FaultKind::Cut200, _)) = fault {
+    let cut = matches!(fault, Some((FaultKind::Cut200, _)));
+    if cut {
         body.truncate(body.len() / 2);
     }
     let mut encoding = None;
     if gzip && state.config.gzip {
-        body = compress(&body);
+        body = compressed.filter(|_| !cut).unwrap_or_else(|| compress(&body));
         encoding = Some(HeaderValue::from_static("gzip"));
     }
     let length = body.len();

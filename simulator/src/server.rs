@@ -160,7 +160,7 @@ impl State {
         std::thread::scope(|scope| {
             for tenant in &self.tenants {
                 for feed in tenant.feeds() {
-                    scope.spawn(|| feed.prerender(&tenant.cast));
+                    scope.spawn(|| feed.prerender(&tenant.cast, self.config.gzip));
                 }
             }
         });

@@ -55,6 +55,16 @@ async fn the_truth_is_what_is_served() {
 }
 
 #[tokio::test]
+async fn what_was_compressed_ahead_is_the_same_blob() {
+    let (running, client) =
+        started(SimulatorConfig { prerender: true, ..SimulatorConfig::backlog(2, 5) }).await;
+    for blob in running.truth().blobs() {
+        let plain = client.records(&blob.content_id, false).await.unwrap();
+        assert_eq!(plain, client.records(&blob.content_id, true).await.unwrap());
+    }
+}
+
+#[tokio::test]
 async fn a_short_run_has_every_kind_of_record() {
     let (running, client) = started(SimulatorConfig::backlog(30, 60)).await;
     let mut seen = BTreeSet::new();
