@@ -35,7 +35,8 @@ pub struct Lease {
     pub work: Arc<Work>,
     /// How often it was deferred before.
     pub attempts: u32,
-    /// Whether an earlier run had begun it and not come to an end: what is sent now may be there already.
+    /// Whether [`Ledger::begin`] was committed for it and it was neither settled nor given back as not begun since: what
+    /// is sent now may be there already.
     pub begun: bool,
     /// Releases the work when dropped.
     pub claim: Claim,
@@ -54,6 +55,20 @@ pub struct Settlement {
     pub dead: Vec<DeadRecord>,
     /// Records that were sent again after an ambiguous outcome.
     pub resent: u32,
+}
+
+/// A lease that is given back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deferral {
+    /// What is given back.
+    pub work: WorkId,
+    /// When it may be leased again. `None`: at once, and it does not count as an attempt.
+    pub not_before: Option<DateTime<Utc>>,
+    /// Why, for people.
+    pub error: String,
+    /// Whether some of it may have reached the destination without a receipt. If not, its mark of [`Ledger::begin`] is
+    /// taken off.
+    pub begun: bool,
 }
 
 /// A record that a sink refuses for good.
@@ -105,7 +120,7 @@ impl Ledger {
         })
     }
 
-    /// Settles deliveries, together with the sink's own state if there is one, in one commit (L3, L6). The leases may
+    /// Settles deliveries (none is fine), together with the sink's own state if there is one, in one commit (L3, L6). The leases may
     /// be dropped when it resolves.
     pub fn settle(
         &self,
@@ -126,24 +141,32 @@ impl Ledger {
         })
     }
 
-    /// Puts a lease back until `not_before`, with the reason.
-    pub fn defer(
-        &self,
-        sink: &SinkName,
-        work: WorkId,
-        not_before: DateTime<Utc>,
-        error: String,
-    ) -> Answer<()> {
+    /// Gives leases back, each with the reason, in one commit. They may be dropped when it resolves.
+    pub fn defer(&self, sink: &SinkName, deferrals: Vec<Deferral>) -> Answer<()> {
         let sink = sink.clone();
         self.change(move |writer| {
             let number = writer.sink_number(&sink)?;
-            writer.require_lease(number, &sink, work)?;
-            // A delivery that waits for its body goes on waiting for it.
-            let sql = "UPDATE delivery SET attempts = attempts + 1, last_error = ?4, \
-                       not_before = CASE not_before WHEN ?5 THEN not_before ELSE ?3 END \
-                       WHERE work = ?1 AND sink = ?2 AND state = 'pending'";
-            let until = micros(not_before).max(1);
-            writer.exec(sql, params![work.0, number, until, shorten(&error), HELD])?;
+            for deferral in &deferrals {
+                writer.require_lease(number, &sink, deferral.work)?;
+                // A delivery that waits for its body goes on waiting for it.
+                let sql = "UPDATE delivery SET attempts = attempts + ?3, last_error = ?4, \
+                           not_before = CASE not_before WHEN ?5 THEN not_before ELSE ?6 END, \
+                           begun = CASE ?7 WHEN 0 THEN 0 ELSE begun END \
+                           WHERE work = ?1 AND sink = ?2 AND state = 'pending'";
+                let until = deferral.not_before.map_or(0, |at| micros(at).max(1));
+                writer.exec(
+                    sql,
+                    params![
+                        deferral.work.0,
+                        number,
+                        deferral.not_before.is_some(),
+                        shorten(&deferral.error),
+                        HELD,
+                        until,
+                        deferral.begun,
+                    ],
+                )?;
+            }
             writer.after.wake_sinks.insert(Some(number));
             Ok(())
         })
@@ -313,7 +336,7 @@ impl Writer {
             duplicates,
             bytes: bytes as u64,
         };
-        Ok(Lease { work: Arc::new(work), attempts, begun: begun != 0 && begun != self.run, claim })
+        Ok(Lease { work: Arc::new(work), attempts, begun: begun != 0, claim })
     }
 
     fn settle(&mut self, number: i64, sink: &SinkName, settlement: &Settlement) -> Result<()> {

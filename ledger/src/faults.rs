@@ -100,9 +100,9 @@ pub(crate) mod in_tests {
             self.0.lock().unwrap().plan = Some((point, after, fault));
         }
 
-        /// Forgets what was planned.
-        pub(crate) fn clear(&self) {
-            self.0.lock().unwrap().plan = None;
+        /// Forgets what was planned; true when it had happened already.
+        pub(crate) fn clear(&self) -> bool {
+            self.0.lock().unwrap().plan.take().is_none()
         }
 
         fn due(&self, point: Point) -> Option<Fault> {

@@ -54,7 +54,7 @@ impl Shared {
         Self {
             id,
             clock: settings.clock.clone(),
-            spool: SpoolReader::new(&dir.join("spool"), Arc::clone(&codecs)),
+            spool: SpoolReader::new(&dir.join("spool"), id, Arc::clone(&codecs)),
             codecs,
             bodies: Mutex::new(bodies),
             fetches: Waker::default(),

@@ -84,10 +84,15 @@ mod wake;
 mod work;
 mod writer;
 
+#[cfg(test)]
+mod behaviour;
+#[cfg(test)]
+mod testing;
+
 pub use bodies::{BROKEN_BODIES, BodyWriter, Spooled};
 pub use clock::Clock;
 pub use dead_letters::{Retried, RetryRefused};
-pub use deliveries::{DeadRecord, Lease, PANICS, QUARANTINED, Settlement};
+pub use deliveries::{DeadRecord, Deferral, Lease, PANICS, QUARANTINED, Settlement};
 pub use error::{BodyError, LedgerError, LeftOverSink, OpenError, Unreadable};
 pub use feeds::{CompletedWindow, FeedState, ListedPage};
 pub use fetches::FetchLease;

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::DirBuilderExt,
     path::Path,
     sync::{Arc, mpsc},
 };
@@ -97,7 +97,6 @@ impl Ledger {
         make_directory(&spool_dir)?;
         let path = dir.join(schema::FILE_NAME);
         let db = schema::open(&path)?;
-        restrict(&path)?;
         let failed = |source| OpenError::Database { path: path.clone(), source };
         let now = settings.clock.now();
 
@@ -201,16 +200,6 @@ fn make_directory(dir: &Path) -> Result<(), OpenError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|source| OpenError::Io {
         what: "making",
         path: dir.to_owned(),
-        source,
-    })
-}
-
-/// The database holds audit records and destinations: nobody else's business. SQLite gives the same mode to the files
-/// that it makes beside it.
-fn restrict(path: &Path) -> Result<(), OpenError> {
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(|source| OpenError::Io {
-        what: "protecting",
-        path: path.to_owned(),
         source,
     })
 }

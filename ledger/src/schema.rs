@@ -4,7 +4,10 @@
 //! is brought up to date in one transaction, a newer one is refused: what an older program does not understand it
 //! could only damage.
 
-use std::path::Path;
+use std::{
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::Path,
+};
 
 use rusqlite::{Connection, OpenFlags, params};
 
@@ -30,8 +33,16 @@ pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
 
 fn open_with(path: &Path, steps: &[&str]) -> Result<Connection, OpenError> {
     let failed = |source| database_error(path, source);
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    // The file holds audit records and destinations: nobody else's business. SQLite gives its mode to the files that it
+    // makes beside it, so that it has to be right from the beginning.
+    std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|file| file.set_permissions(std::fs::Permissions::from_mode(0o600)))
+        .map_err(|source| OpenError::Io { what: "opening", path: path.to_owned(), source })?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut db = Connection::open_with_flags(path, flags).map_err(failed)?;
     let found = version(&db, path)?;
     let known = steps.len() as i64;

@@ -13,6 +13,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use schemas::LedgerId;
+
 use super::{
     Place,
     codec::Codecs,
@@ -62,14 +64,15 @@ pub(crate) struct Piece {
 /// The readers' side of the spool.
 pub(crate) struct SpoolReader {
     dir: PathBuf,
+    ledger: LedgerId,
     codecs: Arc<Codecs>,
     files: Mutex<VecDeque<(u64, Arc<File>)>>,
     hints: Mutex<VecDeque<Hint>>,
 }
 
 impl SpoolReader {
-    pub(crate) fn new(dir: &Path, codecs: Arc<Codecs>) -> Self {
-        Self { dir: dir.to_owned(), codecs, files: Mutex::default(), hints: Mutex::default() }
+    pub(crate) fn new(dir: &Path, ledger: LedgerId, codecs: Arc<Codecs>) -> Self {
+        Self { dir: dir.to_owned(), ledger, codecs, files: Mutex::default(), hints: Mutex::default() }
     }
 
     /// Reads the piece that holds the record at `position`, which must be before the body's end.
@@ -122,7 +125,15 @@ impl SpoolReader {
             return Ok(file);
         }
         let file = match File::open(segment::path(&self.dir, number)) {
-            Ok(file) => Arc::new(file),
+            Ok(file) => match segment::origin(&file, number, self.ledger).map_err(ReadFailure::Io)? {
+                segment::Origin::Ours => Arc::new(file),
+                segment::Origin::Torn | segment::Origin::Foreign => {
+                    return Err(ReadFailure::Corrupt {
+                        offset: 0,
+                        what: "it is not the segment that it should be",
+                    });
+                }
+            },
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ReadFailure::NoFile),
             Err(error) => return Err(ReadFailure::Io(error)),
         };

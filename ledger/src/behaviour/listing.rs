@@ -1,0 +1,118 @@
+//! Pages, watermarks, holes and claims.
+
+use chrono::TimeDelta;
+use schemas::{ContentType, FeedKey, GapReason, HoleReason, TimeRange};
+
+use crate::{CompletedWindow, FeedState, LedgerError, ListedPage, testing::*};
+
+#[test]
+fn l1_a_window_moves_the_watermark_in_the_commit_of_its_last_page() {
+    let mut bench = Bench::new();
+    let window = TimeRange { start: start() - TimeDelta::hours(1), end: start() };
+    let completes = CompletedWindow { window, watermark: Some(window.end), swept_at: None };
+    let page = |ids: &[&str], completes| ListedPage {
+        feed: feed(1),
+        blobs: ids.iter().map(|id| bench.listed(id)).collect(),
+        completes,
+    };
+    let (first, last) = (page(&["x", "y"], None), page(&["y", "z"], Some(completes)));
+    assert_eq!(bench.ledger.record_page(first).wait().unwrap(), 2);
+    assert_eq!(bench.ledger.feed_state(feed(1)).wait().unwrap(), FeedState::default());
+    // The last page does not get through: neither its blobs nor the watermark are there.
+    bench.faults.plan(crate::faults::Point::Commit, 0, crate::faults::in_tests::Fault::Crash);
+    assert!(matches!(bench.ledger.record_page(last.clone()).wait(), Err(LedgerError::Closed)));
+    bench.ledger.close();
+    bench.open().unwrap();
+    assert_eq!(bench.ledger.feed_state(feed(1)).wait().unwrap(), FeedState::default());
+    assert_eq!(bench.number("SELECT count(*) FROM blob"), 2);
+    // Listed again, only what is new counts.
+    assert_eq!(bench.ledger.record_page(last).wait().unwrap(), 1);
+    assert_eq!(bench.ledger.feed_state(feed(1)).wait().unwrap().watermark, Some(window.end));
+    // It never moves back, and other feeds have their own.
+    let earlier = CompletedWindow { watermark: Some(window.start), swept_at: Some(start()), ..completes };
+    let page = ListedPage { feed: feed(1), blobs: Vec::new(), completes: Some(earlier) };
+    bench.ledger.record_page(page).wait().unwrap();
+    bench.reopen();
+    let state = bench.ledger.feed_state(feed(1)).wait().unwrap();
+    assert_eq!(state, FeedState { watermark: Some(window.end), swept_at: Some(start()) });
+    let other = FeedKey { content_type: ContentType::General, ..feed(1) };
+    assert_eq!(bench.ledger.feed_state(other).wait().unwrap(), FeedState::default());
+}
+
+#[test]
+fn l9_a_hole_moves_the_watermark_and_is_recovered_only_by_a_window_that_covers_it() {
+    let bench = Bench::new();
+    let hole = TimeRange { start: start() - TimeDelta::hours(30), end: start() - TimeDelta::hours(26) };
+    bench.ledger.record_hole(feed(1), hole, HoleReason::TooOld).wait().unwrap();
+    assert_eq!(bench.ledger.feed_state(feed(1)).wait().unwrap().watermark, Some(hole.end));
+    let report = bench.reconcile();
+    assert_eq!(
+        report.hours.iter().map(|line| line.holes).sum::<u64>(),
+        5,
+        "10:20 to 14:20 touches five hours"
+    );
+    assert_eq!(report.findings[0].id.to_string(), "hole-1");
+    let list = |feed, window| {
+        let completes = Some(CompletedWindow { window, watermark: None, swept_at: None });
+        bench.ledger.record_page(ListedPage { feed, blobs: Vec::new(), completes }).wait().unwrap();
+        bench.reconcile().findings.len()
+    };
+    assert_eq!(list(feed(1), TimeRange { end: hole.end - TimeDelta::seconds(1), ..hole }), 1);
+    assert_eq!(list(feed(2), hole), 1, "another feed's window");
+    assert_eq!(list(feed(1), hole), 0);
+    assert!(bench.reconcile().is_clean());
+}
+
+#[test]
+fn claims_take_fresh_blobs_and_those_that_expire_first_in_turn() {
+    let bench = Bench::new();
+    for id in ["oldest", "old", "newer", "newest"] {
+        bench.list(feed(1), &[id]);
+        bench.clock.advance(TimeDelta::minutes(1));
+    }
+    bench.list(feed(2), &["of another tenant"]);
+    let leases = bench.ledger.claim_fetches(tenant(1), 3).wait().unwrap();
+    let names: Vec<_> = leases.iter().map(|lease| lease.blob.content_id.as_str()).collect();
+    assert_eq!(names, ["newest", "oldest", "newer"]);
+    // Each is claimed once.
+    let rest = bench.ledger.claim_fetches(tenant(1), 10).wait().unwrap();
+    assert_eq!(rest.len(), 1);
+    assert!(bench.claim(tenant(1)).is_none());
+    // A dropped claim is free again, a kept one is not.
+    drop(rest);
+    assert_eq!(bench.claim(tenant(1)).unwrap().blob.content_id.as_str(), "old");
+}
+
+#[test]
+fn a_failed_fetch_waits_for_its_time_and_counts() {
+    let mut bench = Bench::new();
+    bench.list(feed(1), &["x"]);
+    let lease = bench.claim(tenant(1)).unwrap();
+    let later = bench.now() + TimeDelta::minutes(5);
+    bench.ledger.fetch_failed(lease.work, later, "é".repeat(3000)).wait().unwrap();
+    drop(lease);
+    assert!(bench.claim(tenant(1)).is_none());
+    bench.reopen();
+    let idle = bench.ledger.idle_state().wait().unwrap();
+    assert_eq!((idle.fetches[0].due, idle.fetches[0].waiting), (0, 1));
+    assert_eq!(idle.fetches[0].next_due, Some(later));
+    bench.clock.advance(TimeDelta::minutes(5));
+    let lease = bench.claim(tenant(1)).unwrap();
+    assert_eq!(lease.attempts, 1);
+    let work = lease.work;
+    drop(lease);
+    // Without the claim nobody ends the fetch.
+    let error = bench.ledger.fetch_failed(work, later, String::new()).wait().unwrap_err();
+    assert!(matches!(error, LedgerError::NotClaimed { .. }), "{error}");
+    assert!(bench.ledger.gap(work, GapReason::Gone).wait().is_err());
+}
+
+#[test]
+fn nothing_is_fetched_while_there_is_no_sink() {
+    let bench = Bench::new();
+    bench.ledger.meet_sinks(Vec::new()).wait().unwrap();
+    bench.list(feed(1), &["x"]);
+    assert!(bench.claim(tenant(1)).is_none());
+    bench.ledger.add_sink(spec("c")).wait().unwrap();
+    assert!(bench.claim(tenant(1)).is_some());
+}

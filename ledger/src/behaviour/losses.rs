@@ -1,0 +1,347 @@
+//! Gaps, damage, quarantine and dead letters.
+
+use std::os::unix::fs::FileExt;
+
+use chrono::TimeDelta;
+use schemas::{GapReason, Seq, SplitError};
+
+use crate::{
+    BodyError, DeadRecord, FindingId, LedgerError, LetterFilter, RetryRefused, Settlement, Unreadable,
+    WorkId, testing::*,
+};
+
+/// Changes a byte in the middle of the only segment's bodies.
+fn damage(bench: &Bench) {
+    let path = bench.segments().pop().unwrap();
+    let file = std::fs::File::options().read(true).write(true).open(path).unwrap();
+    let at = 64 + (file.metadata().unwrap().len() - 64) / 2;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+}
+
+fn dead(lease: &crate::Lease, positions: &[u32]) -> Settlement {
+    Settlement {
+        delivered: delivered(lease).delivered - positions.len() as u32,
+        dead: positions
+            .iter()
+            .map(|position| DeadRecord { position: *position, reason: format!("refused {position}") })
+            .collect(),
+        ..delivered(lease)
+    }
+}
+
+#[test]
+fn a_gap_is_recorded_shown_and_acknowledged() {
+    let bench = Bench::new();
+    bench.list(feed(1), &["x"]);
+    let lease = bench.claim(tenant(1)).unwrap();
+    bench.ledger.gap(lease.work, GapReason::Expired).wait().unwrap();
+    drop(lease);
+    assert!(bench.claim(tenant(1)).is_none());
+    assert_eq!(bench.list(feed(1), &["x"]), 0, "a sweep does not bring it back");
+    let report = bench.reconcile();
+    assert!(report.agrees() && !report.is_clean());
+    let id: FindingId = "gap-1".parse().unwrap();
+    assert_eq!((report.findings[0].id, report.findings[0].reason.as_str()), (id, "expired"));
+    let wrong = bench.ledger.acknowledge(vec![id, "gap-2".parse().unwrap()], "r".into(), "n".into()).wait();
+    assert!(matches!(wrong, Err(LedgerError::UnknownFinding(_))));
+    assert!(!bench.reconcile().is_clean(), "all or none");
+    bench.ledger.acknowledge(vec![id], "known outage".into(), "kim".into()).wait().unwrap();
+    bench.clock.advance(TimeDelta::hours(1));
+    bench.ledger.acknowledge(vec![id], "another".into(), "lee".into()).wait().unwrap();
+    let report = bench.reconcile();
+    assert!(report.is_clean());
+    let given = report.findings[0].acknowledged.clone().unwrap();
+    assert_eq!((given.reason.as_str(), given.name.as_str(), given.at), ("known outage", "kim", start()));
+}
+
+#[test]
+fn a_damaged_body_is_fetched_again_and_keeps_its_decision() {
+    let mut bench = Bench::new();
+    bench.spool(feed(1), "x", &body(0..3));
+    bench.deliver("a");
+    bench.deliver("b");
+    let (work, spooled) = bench.spool(feed(1), "y", &body(0..6));
+    assert_eq!(spooled.duplicates, 3);
+    bench.deliver("a");
+    bench.ledger.maintain(bench.now()).wait().unwrap();
+    bench.reopen();
+    damage(&bench);
+    let lease = bench.lease("b", 1).pop().unwrap();
+    let error = bench.ledger.read_piece(work, 0).unwrap_err();
+    let LedgerError::Body(Unreadable::Corrupt { fetched_again: true, .. }) = error else { panic!("{error}") };
+    assert_eq!(bench.ledger.corrupt_pieces(), 1);
+    // Who has it can only give it back, and it stays away until it was fetched.
+    assert!(matches!(
+        bench.ledger.read_piece(work, 0),
+        Err(LedgerError::Body(Unreadable::NotSpooled { .. }))
+    ));
+    let now = Some(bench.now());
+    let deferral = crate::Deferral { work, not_before: now, error: "damaged".into(), begun: false };
+    bench.ledger.defer(&sink("b"), vec![deferral]).wait().unwrap();
+    drop(lease);
+    assert!(bench.lease("b", 1).is_empty());
+    assert_eq!(bench.ledger.idle_state().wait().unwrap().deliveries[0].held, 1);
+    let fetch = bench.claim(tenant(1)).unwrap();
+    assert_eq!(fetch.work, work);
+    let again = bench.take(work, body(0..6).as_bytes()).unwrap();
+    assert_eq!((again.seq, again.duplicates), (Seq(3), 3), "a number of its own, the same decision");
+    drop(fetch);
+    assert_eq!(bench.read(work), [record(3, ""), record(4, ""), record(5, "")]);
+    assert!(bench.lease("a", 1).is_empty(), "what was delivered is final");
+    let lease = bench.lease("b", 1).pop().unwrap();
+    assert_eq!(lease.work.seq, Seq(3));
+    bench.ledger.settle(&sink("b"), vec![delivered(&lease)], None).wait().unwrap();
+    assert!(bench.reconcile().is_clean());
+}
+
+#[test]
+fn another_body_under_the_same_name_is_decided_anew_and_never_against_itself() {
+    let bench = Bench::new();
+    bench.spool(feed(1), "x", &body(0..3));
+    let (work, _) = bench.spool(feed(1), "y", &body(2..6));
+    bench.deliver("a");
+    damage(&bench);
+    while bench.ledger.read_piece(work, 0).is_ok() {
+        // The damage hit the other body, or the header of none.
+        bench.ledger.read_piece(WorkId(1), 0).unwrap_err();
+        damage(&bench);
+        break;
+    }
+    let fetch = bench.claim(tenant(1)).unwrap();
+    if fetch.work == work {
+        let again = bench.take(work, body(1..8).as_bytes()).unwrap();
+        // 1 and 2 are x's; 3, 4 and 5 are its own from the first time.
+        assert_eq!((again.records, again.duplicates), (7, 2));
+        drop(fetch);
+        bench.deliver("b");
+        assert!(bench.reconcile().agrees());
+    } else {
+        let again = bench.take(fetch.work, body(0..4).as_bytes()).unwrap();
+        // 3 is y's by now.
+        assert_eq!((again.records, again.duplicates), (4, 1));
+    }
+}
+
+#[test]
+fn a_damaged_body_that_has_expired_is_quarantined_with_what_can_be_read() {
+    let bench = Bench::new();
+    // Three pieces, the second of them damaged.
+    let records: Vec<_> = (0..600).map(|number| record(number, &format!("{number:0>1000}"))).collect();
+    let (work, _) = bench.spool(feed(1), "x", &format!("[{}]", records.join(",")));
+    let pieces = bench.ledger.read_piece(work, 0).unwrap().next.unwrap();
+    damage(&bench);
+    bench.clock.advance(TimeDelta::days(8));
+    let mut from = Some(0);
+    let error = loop {
+        match bench.ledger.read_piece(work, from.unwrap()) {
+            Ok(piece) => from = piece.next,
+            Err(error) => break error,
+        }
+    };
+    let LedgerError::Body(Unreadable::Corrupt { fetched_again: false, .. }) = error else {
+        panic!("{error}")
+    };
+    let letters = bench.ledger.inspector().dead_letters(&LetterFilter::default()).unwrap();
+    assert_eq!(letters.iter().map(|letter| letter.records).sum::<u32>(), 600);
+    assert!(letters.len() as u32 > pieces && letters.last().unwrap().position.is_none());
+    let report = bench.reconcile();
+    assert!(report.agrees());
+    assert_eq!(report.hours[0].sinks[&sink("a")].blobs.dead, 600);
+    assert_eq!(
+        report.open_findings().map(|found| found.id.to_string()).collect::<Vec<_>>(),
+        ["quarantine-1"]
+    );
+    assert!(bench.lease("a", 1).is_empty());
+}
+
+#[test]
+fn l11_three_panics_quarantine_a_blob_over_restarts() {
+    let mut bench = Bench::new();
+    let (work, _) = bench.spool(feed(1), "x", &body([1, 1, 2]));
+    bench.spool(feed(1), "y", &body([3]));
+    bench.deliver("a");
+    for _ in 0..2 {
+        assert!(!bench.ledger.panicked(work, "index out of bounds".into()).wait().unwrap());
+        bench.reopen();
+    }
+    let lease = bench.lease("b", 1).pop().unwrap();
+    assert!(bench.ledger.panicked(work, "index out of bounds".into()).wait().unwrap());
+    let settled = bench.ledger.settle(&sink("b"), vec![delivered(&lease)], None).wait();
+    assert!(matches!(settled, Err(LedgerError::AlreadySettled { .. })));
+    drop(lease);
+    let report = bench.reconcile();
+    assert!(report.agrees());
+    let sums = &report.hours[0].sinks;
+    assert_eq!((sums[&sink("a")].blobs.delivered, sums[&sink("b")].blobs.dead), (3, 2));
+    let finding = report.open_findings().next().unwrap();
+    assert_eq!((finding.id.to_string().as_str(), finding.records), ("quarantine-1", 2));
+    // The next blob goes on.
+    assert_eq!(bench.deliver("b"), 1);
+    // A retry goes to those that did not get it.
+    let ids: Vec<_> = bench.letters().iter().map(|letter| letter.id).collect();
+    let retried = bench.ledger.retry_dead_letters(ids).wait().unwrap();
+    assert_eq!((retried.works.len(), retried.records), (1, 2));
+    assert!(bench.lease("a", 1).is_empty());
+    assert_eq!(bench.read(retried.works[0]), [record(1, ""), record(2, "")]);
+    assert_eq!(bench.deliver("b"), 1);
+    bench
+        .ledger
+        .acknowledge(vec!["quarantine-1".parse().unwrap()], "fixed".into(), "kim".into())
+        .wait()
+        .unwrap();
+    assert!(bench.reconcile().is_clean());
+}
+
+#[test]
+fn a_retry_that_panics_too_leaves_its_letters_as_they_were() {
+    let bench = Bench::new();
+    bench.spool(feed(1), "x", &body([1, 2]));
+    let lease = bench.lease("a", 1).pop().unwrap();
+    bench.ledger.settle(&sink("a"), vec![dead(&lease, &[1])], None).wait().unwrap();
+    drop(lease);
+    let bytes = bench.number("SELECT value FROM meta WHERE key = 'dead_letter_bytes'");
+    let retry = bench.ledger.retry_dead_letters(vec![1]).wait().unwrap().works[0];
+    for _ in 0..3 {
+        bench.ledger.panicked(retry, "again".into()).wait().unwrap();
+    }
+    let letters = bench.letters();
+    assert_eq!(letters.len(), 1);
+    assert!(letters[0].is_open());
+    assert_eq!(bench.number("SELECT value FROM meta WHERE key = 'dead_letter_bytes'"), bytes);
+    assert_eq!(bench.ledger.retry_dead_letters(vec![1]).wait().unwrap().works.len(), 1);
+}
+
+#[test]
+fn the_same_malformed_body_three_times_is_quarantined_with_its_bytes() {
+    let mut bench = Bench::new();
+    bench.list(feed(1), &["x"]);
+    let fetch = |bench: &Bench, text: &str| {
+        let lease = bench.claim(tenant(1)).unwrap();
+        let result = bench.take(lease.work, text.as_bytes());
+        bench.ledger.fetch_failed(lease.work, bench.now(), "broken".into()).wait().unwrap();
+        result.unwrap_err()
+    };
+    let broken = format!("[{}}} {} ]", record(1, ""), "x".repeat(600_000));
+    for _ in 0..2 {
+        assert!(matches!(fetch(&bench, &broken), BodyError::Split(SplitError::Malformed { .. })));
+        // A cut one does not count, and does not interrupt the count.
+        assert!(matches!(fetch(&bench, "[{}"), BodyError::Split(SplitError::Truncated { .. })));
+    }
+    // Another broken one does.
+    assert!(matches!(fetch(&bench, "<html>"), BodyError::Split(SplitError::NotAnArray { .. })));
+    for _ in 0..2 {
+        assert!(matches!(fetch(&bench, &broken), BodyError::Split(_)));
+        bench.reopen();
+    }
+    let error = fetch(&bench, &broken);
+    assert!(
+        matches!(error, BodyError::Quarantined { times: 3, cause: SplitError::Malformed { .. } }),
+        "{error}"
+    );
+    assert!(bench.claim(tenant(1)).is_none());
+    let mut bytes = Vec::new();
+    let mut take = |_: &crate::DeadLetter, part: &[u8]| {
+        bytes.extend_from_slice(part);
+        Ok(())
+    };
+    bench.ledger.inspector().export_dead_letters(&LetterFilter::default(), &mut take).unwrap();
+    assert!(bytes == broken.as_bytes());
+    let report = bench.reconcile();
+    assert!(report.agrees());
+    assert_eq!(
+        report.open_findings().map(|found| found.id.to_string()).collect::<Vec<_>>(),
+        ["quarantine-1"]
+    );
+    // A retry fetches it again, for every sink.
+    let ids: Vec<_> = bench.letters().iter().map(|letter| letter.id).collect();
+    assert!(ids.len() > 1);
+    let retried = bench.ledger.retry_dead_letters(ids).wait().unwrap();
+    assert_eq!(retried.works.len(), 1);
+    let lease = bench.claim(tenant(1)).unwrap();
+    bench.take(lease.work, body([1]).as_bytes()).unwrap();
+    assert_eq!((bench.deliver("a"), bench.deliver("b")), (1, 1));
+}
+
+#[test]
+fn dead_letters_are_listed_retried_and_done() {
+    let bench = Bench::new();
+    bench.spool(feed(1), "x", &body(0..5));
+    let lease = bench.lease("a", 1).pop().unwrap();
+    bench.ledger.settle(&sink("a"), vec![dead(&lease, &[0, 2, 3])], None).wait().unwrap();
+    drop(lease);
+    bench.deliver("b");
+    let list = |filter: LetterFilter| -> Vec<i64> {
+        bench.ledger.inspector().dead_letters(&filter).unwrap().iter().map(|letter| letter.id).collect()
+    };
+    assert_eq!(list(LetterFilter::default()), [1, 2, 3]);
+    assert_eq!(list(LetterFilter { after: 1, limit: 1, ..LetterFilter::default() }), [2]);
+    assert_eq!(list(LetterFilter { reason: Some("refused 3".into()), ..LetterFilter::default() }), [3]);
+    assert!(list(LetterFilter { sink: Some(sink("b")), ..LetterFilter::default() }).is_empty());
+    assert!(list(LetterFilter { tenant: Some(tenant(2)), ..LetterFilter::default() }).is_empty());
+    bench.ledger.acknowledge(vec!["dead-3".parse().unwrap()], "noise".into(), "kim".into()).wait().unwrap();
+    let open = LetterFilter { open: true, ..LetterFilter::default() };
+    assert_eq!(list(open.clone()), [1, 2]);
+
+    let retried = bench.ledger.retry_dead_letters(vec![2, 1, 2, 9]).wait().unwrap();
+    assert_eq!((retried.records, retried.refused), (2, vec![(9, RetryRefused::Unknown)]));
+    let retry = retried.works[0];
+    assert!(list(open.clone()).is_empty());
+    let again = bench.ledger.retry_dead_letters(vec![1]).wait().unwrap();
+    assert_eq!(again.refused, [(1, RetryRefused::AlreadyRetried)]);
+    assert!(bench.lease("b", 1).is_empty(), "only the sink that refused them");
+    let lease = bench.lease("a", 1).pop().unwrap();
+    assert_eq!((lease.work.id, lease.work.records, lease.work.seq), (retry, 2, Seq(2)));
+    assert_eq!(bench.read(retry), [record(2, ""), record(0, "")]);
+    // One of them is refused again: a new letter, the old ones are done.
+    bench.ledger.settle(&sink("a"), vec![dead(&lease, &[1])], None).wait().unwrap();
+    assert_eq!(list(open), [4]);
+    let letters = bench.letters();
+    assert!(letters[0].done_at.is_some() && letters[0].size == 0 && letters[3].work == retry);
+    let size = |id: usize| letters[id].size;
+    let kept = bench.ledger.inspector().status().unwrap().dead_letter_bytes;
+    assert_eq!(kept, size(2) + size(3));
+    let report = bench.reconcile();
+    let sums = report.hours[0].sinks[&sink("a")];
+    assert_eq!((sums.blobs.delivered, sums.blobs.dead), (2, 3));
+    assert_eq!((sums.retries.due, sums.retries.delivered, sums.retries.dead), (2, 1, 1));
+    assert!(report.agrees());
+}
+
+#[test]
+fn when_the_dead_letters_are_full_the_sink_pauses_until_some_are_acknowledged() {
+    let bench = Bench::with(|settings| settings.dead_letter_max_bytes = 500);
+    bench.spool(feed(1), "x", &body(0..6));
+    bench.spool(feed(1), "y", &body(6..9));
+    let leases = bench.lease("a", 2);
+    let settle = |settlement| bench.ledger.settle(&sink("a"), vec![settlement], None).wait();
+    settle(dead(&leases[1], &[0, 1])).unwrap();
+    let error = settle(dead(&leases[0], &[0, 1, 2])).unwrap_err();
+    assert!(matches!(error, LedgerError::DeadLettersFull { .. }) && error.passing(), "{error}");
+    assert_eq!(bench.letters().len(), 2, "nothing of it was kept");
+    let ids = vec!["dead-1".parse().unwrap(), "dead-2".parse().unwrap()];
+    bench.ledger.acknowledge(ids, "exported".into(), "kim".into()).wait().unwrap();
+    settle(dead(&leases[0], &[0, 1, 2])).unwrap();
+    assert!(bench.ledger.inspector().status().unwrap().dead_letter_bytes <= 500);
+    assert!(bench.reconcile().agrees());
+}
+
+#[test]
+fn overdue_blobs_become_gaps_by_themselves() {
+    let bench = Bench::new();
+    bench.list(feed(1), &["x", "y"]);
+    bench.clock.advance(TimeDelta::days(7) + TimeDelta::hours(2));
+    let lease = bench.claim(tenant(1)).unwrap();
+    let done = bench.ledger.maintain(bench.now()).wait().unwrap();
+    assert_eq!(done.gaps, 1, "the other one is being tried");
+    drop(lease);
+    assert_eq!(bench.ledger.maintain(bench.now()).wait().unwrap().gaps, 1);
+    assert_eq!(bench.reconcile().open_findings().count(), 2);
+}
+
+impl Bench {
+    fn letters(&self) -> Vec<crate::DeadLetter> {
+        self.ledger.inspector().dead_letters(&LetterFilter::default()).unwrap()
+    }
+}

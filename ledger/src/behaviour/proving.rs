@@ -1,0 +1,131 @@
+//! Reconciling, folding and forgetting.
+
+use chrono::TimeDelta;
+use schemas::{GapReason, TimeRange};
+
+use crate::{Settlement, testing::*};
+
+#[test]
+fn an_hour_tells_what_became_of_everything() {
+    let bench = Bench::new();
+    bench.spool(feed(1), "x", &body([1, 2, 3, 3]));
+    bench.list(feed(1), &["y", "z"]);
+    let lease = bench.claim(tenant(1)).unwrap();
+    bench.ledger.gap(lease.work, GapReason::Gone).wait().unwrap();
+    let lease = bench.lease("a", 1).pop().unwrap();
+    let settlement = Settlement { delivered: 2, filtered: 1, resent: 2, ..delivered(&lease) };
+    bench.ledger.settle(&sink("a"), vec![settlement], None).wait().unwrap();
+    bench.clock.advance(TimeDelta::hours(1));
+    bench.spool(feed(1), "later", &body([1, 4]));
+    let report = bench.reconcile();
+    assert!(report.agrees());
+    let line = &report.hours[0];
+    assert_eq!(line.hour, "2026-03-02T10:00:00Z".parse::<chrono::DateTime<chrono::Utc>>().unwrap());
+    assert_eq!((line.listed, line.waiting, line.fetched, line.gaps), (3, 1, 1, 1));
+    assert_eq!((line.records, line.duplicates), (4, 1));
+    let sums = line.sinks[&sink("a")].blobs;
+    assert_eq!((sums.due, sums.delivered, sums.filtered, sums.resent, sums.pending), (3, 2, 1, 2, 0));
+    assert_eq!(line.sinks[&sink("b")].blobs.pending, 3);
+    assert_eq!((report.hours[1].records, report.hours[1].duplicates), (2, 1));
+    // Only the hours that are asked for.
+    let range = TimeRange { start: bench.now(), end: bench.now() + TimeDelta::minutes(1) };
+    assert_eq!(bench.ledger.inspector().reconcile(range).unwrap().hours, report.hours[1..]);
+}
+
+#[test]
+fn what_vanishes_is_noticed() {
+    let tamper = |sql: &str| {
+        let mut bench = Bench::new();
+        bench.spool(feed(1), "x", &body([1, 2]));
+        bench.spool(feed(1), "y", &body([3, 4]));
+        bench.deliver("a");
+        assert!(bench.reconcile().is_clean());
+        bench.ledger.close();
+        let db = rusqlite::Connection::open(bench.path().join("ledger.sqlite")).unwrap();
+        db.execute_batch(&format!("PRAGMA foreign_keys = OFF; {sql}")).unwrap();
+        drop(db);
+        bench.open().unwrap();
+        let report = bench.reconcile();
+        (
+            report.hours.iter().all(crate::HourReport::agrees),
+            report.numbers.iter().all(crate::SeqReport::agrees),
+        )
+    };
+    assert_eq!(tamper(""), (true, true));
+    assert_eq!(
+        tamper("DELETE FROM delivery WHERE work = 1; DELETE FROM blob WHERE work = 1"),
+        (false, false)
+    );
+    assert_eq!(tamper("UPDATE delivery SET delivered = 1 WHERE work = 1 AND sink = 1"), (false, true));
+    assert_eq!(tamper("UPDATE tenant SET next_seq = 9"), (true, false));
+}
+
+#[test]
+fn old_rows_fold_into_sums_and_nobody_brings_them_back() {
+    let mut bench = Bench::new();
+    let old = bench.listed("x");
+    bench.spool(feed(1), "x", &body([1, 2, 2]));
+    bench.list(feed(1), &["lost"]);
+    let lease = bench.claim(tenant(1)).unwrap();
+    bench.ledger.gap(lease.work, GapReason::Gone).wait().unwrap();
+    drop(lease);
+    bench.spool(feed(1), "stuck", &body([5]));
+    let stuck = bench.lease("b", 10).pop().unwrap();
+    assert_eq!(stuck.work.content_id.as_str(), "stuck");
+    bench.deliver("a");
+    drop(stuck);
+    let lease = bench.lease("b", 1).pop().unwrap();
+    assert_eq!(lease.work.content_id.as_str(), "x");
+    bench.ledger.settle(&sink("b"), vec![delivered(&lease)], None).wait().unwrap();
+    drop(lease);
+    let before = bench.reconcile();
+
+    bench.clock.advance(TimeDelta::days(9) - TimeDelta::minutes(1));
+    assert_eq!(bench.ledger.maintain(bench.now()).wait().unwrap().folded, 0);
+    bench.clock.advance(TimeDelta::minutes(2));
+    let done = bench.ledger.maintain(bench.now()).wait().unwrap();
+    assert_eq!(done.folded, 1, "the gap waits for somebody, the other for a sink");
+    assert_eq!(bench.reconcile(), before);
+    // A listing that names it late does not bring it back.
+    let page = crate::ListedPage { feed: feed(1), blobs: vec![old], completes: None };
+    assert_eq!(bench.ledger.record_page(page).wait().unwrap(), 0);
+    bench.reopen();
+    assert_eq!(bench.deliver("b"), 1);
+    bench.ledger.acknowledge(vec!["gap-2".parse().unwrap()], "known".into(), "kim".into()).wait().unwrap();
+    bench.clock.advance(TimeDelta::days(3));
+    assert_eq!(bench.ledger.maintain(bench.now()).wait().unwrap().folded, 2);
+    assert_eq!(bench.number("SELECT count(*) FROM blob") + bench.number("SELECT count(*) FROM delivery"), 0);
+    let report = bench.reconcile();
+    assert!(report.is_clean());
+    let line = &report.hours[0];
+    assert_eq!((line.listed, line.fetched, line.gaps, line.records, line.duplicates), (3, 2, 1, 4, 1));
+    assert_eq!(line.sinks[&sink("b")].blobs.delivered, 3);
+    assert_eq!(report.numbers[0].given, 3);
+    bench.clock.advance(TimeDelta::days(400));
+    bench.ledger.maintain(bench.now()).wait().unwrap();
+    assert!(bench.reconcile().hours.is_empty());
+}
+
+#[test]
+fn a_retry_folds_apart_from_the_blobs() {
+    let bench = Bench::new();
+    bench.spool(feed(1), "x", &body([1, 2]));
+    let lease = bench.lease("a", 1).pop().unwrap();
+    let dead = vec![crate::DeadRecord { position: 0, reason: "no".into() }];
+    let settlement = Settlement { delivered: 1, dead, ..delivered(&lease) };
+    bench.ledger.settle(&sink("a"), vec![settlement], None).wait().unwrap();
+    drop(lease);
+    bench.ledger.retry_dead_letters(vec![1]).wait().unwrap();
+    bench.deliver("a");
+    bench.deliver("b");
+    let before = bench.reconcile();
+    assert!(before.is_clean());
+    bench.clock.advance(TimeDelta::days(12));
+    assert_eq!(bench.ledger.maintain(bench.now()).wait().unwrap().folded, 2);
+    assert_eq!(bench.reconcile(), before);
+    // The letter outlives the rows, and goes with the sums.
+    assert_eq!(bench.number("SELECT count(*) FROM dead_letter"), 1);
+    bench.clock.advance(TimeDelta::days(400));
+    bench.ledger.maintain(bench.now()).wait().unwrap();
+    assert_eq!(bench.number("SELECT count(*) FROM dead_letter"), 0);
+}
