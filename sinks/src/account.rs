@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::{
     batching::Slice,
     delivery_ledger::{DeadRecord, Settlement, Work},
+    partial::Partial,
     positions::Positions,
 };
 
@@ -14,6 +15,8 @@ pub(crate) struct Account {
     /// Records of the body that are no duplicates: what has to be accounted for.
     due: u32,
     delivered: u32,
+    /// Of these, what an earlier turn delivered.
+    already: u32,
     filtered: u32,
     dead: Vec<DeadRecord>,
     resent: u32,
@@ -21,9 +24,11 @@ pub(crate) struct Account {
     open: u32,
     /// Whether the body was read to its end.
     read: bool,
-    /// An earlier run chose some of the records, perhaps by another filter: what is neither delivered nor dead in
-    /// the end was filtered by one of the two.
-    resumed: bool,
+    /// How many records were chosen by an earlier turn, perhaps by another filter, and are not sent again when the
+    /// body is read.
+    chosen: u32,
+    /// How many of these were met when the body was read. The filter took out the others now, and counted them.
+    met: u32,
     /// What receipts cover, for a work that is given back before it is complete.
     covered: Vec<Positions>,
     /// Whether records may have reached the destination without a receipt.
@@ -43,17 +48,20 @@ pub(crate) struct Imbalance {
 }
 
 impl Account {
-    /// Opens an account. `already` was confirmed in an earlier turn.
-    pub(crate) fn new(work: &Work, already: &Positions, resumed: bool) -> Self {
+    /// Opens an account. `partial` is what an earlier turn did, `chosen` how many records it chose to send.
+    pub(crate) fn new(work: &Work, partial: &Partial, chosen: usize) -> Self {
+        let already = &partial.delivered;
         Self {
             due: work.records.saturating_sub(work.duplicates),
             delivered: count(already.len()),
+            already: count(already.len()),
             filtered: 0,
             dead: Vec::new(),
-            resent: 0,
+            resent: partial.resent,
             open: 0,
             read: false,
-            resumed: resumed || !already.is_empty(),
+            chosen: count(chosen),
+            met: 0,
             covered: if already.is_empty() { Vec::new() } else { vec![already.clone()] },
             ambiguous: false,
         }
@@ -65,6 +73,11 @@ impl Account {
 
     pub(crate) fn filtered(&mut self, records: u32) {
         self.filtered += records;
+    }
+
+    /// So many records were met that an earlier turn chose.
+    pub(crate) fn met(&mut self, records: usize) {
+        self.met += count(records);
     }
 
     /// A record that was never rendered is dead.
@@ -118,35 +131,31 @@ impl Account {
         self.read && self.open == 0
     }
 
-    /// What receipts cover so far.
-    pub(crate) fn covered(&self) -> Positions {
+    /// What is to be remembered when it is given back before it is complete. For `begun_before` see
+    /// [`Account::settle`].
+    pub(crate) fn partial(&self, begun_before: bool) -> Partial {
         let all: BTreeSet<u32> = self.covered.iter().flat_map(Positions::iter).collect();
-        all.into_iter().collect()
+        Partial { delivered: all.into_iter().collect(), resent: self.all_resent(begun_before) }
     }
 
-    /// Closes the account. `begun_before`: an earlier run had begun it, so that all that was sent now may be there
-    /// twice.
+    fn all_resent(&self, begun_before: bool) -> u32 {
+        self.resent + if begun_before { self.delivered - self.already } else { 0 }
+    }
+
+    /// Closes the account. `begun_before`: an earlier turn had begun it, so that all that was sent now may be there
+    /// once more.
     pub(crate) fn settle(self, work: &Work, begun_before: bool) -> Result<Settlement, Imbalance> {
         debug_assert!(self.is_complete(), "only what is complete is settled");
+        let resent = self.all_resent(begun_before);
         let dead = count(self.dead.len());
-        let imbalance =
-            Imbalance { due: self.due, delivered: self.delivered, filtered: self.filtered, dead };
-        let accounted = self.delivered.checked_add(dead).ok_or(imbalance)?;
-        let filtered = if self.resumed {
-            self.due.checked_sub(accounted).ok_or(imbalance)?
-        } else if accounted.checked_add(self.filtered) == Some(self.due) {
-            self.filtered
-        } else {
+        let imbalance = Imbalance { due: self.due, delivered: self.delivered, filtered: self.filtered, dead };
+        let filtered = self.chosen.checked_sub(self.met).and_then(|taken| self.filtered.checked_sub(taken));
+        let filtered = filtered.ok_or(imbalance)?;
+        let accounted = u64::from(self.delivered) + u64::from(dead) + u64::from(filtered);
+        if accounted != u64::from(self.due) {
             return Err(imbalance);
-        };
-        debug_assert_eq!(u64::from(self.due), u64::from(accounted) + u64::from(filtered), "L10");
-        Ok(Settlement {
-            work: work.id,
-            delivered: self.delivered,
-            filtered,
-            dead: self.dead,
-            resent: if begun_before { self.resent.max(self.delivered) } else { self.resent },
-        })
+        }
+        Ok(Settlement { work: work.id, delivered: self.delivered, filtered, dead: self.dead, resent })
     }
 }
 
@@ -162,7 +171,7 @@ mod tests {
     #[test]
     fn a_work_whose_sums_do_not_agree_is_not_settled() {
         let work = work(1, 5);
-        let mut account = Account::new(&work, &Positions::default(), false);
+        let mut account = Account::new(&work, &Partial::default(), 0);
         account.filtered(4);
         account.read();
         let imbalance = account.settle(&work, false).unwrap_err();
@@ -173,12 +182,16 @@ mod tests {
     #[test]
     fn what_an_earlier_turn_delivered_counts_once() {
         let work = work(1, 5);
-        let already: Positions = [0, 1, 2].into_iter().collect();
-        let mut account = Account::new(&work, &already, false);
+        let already = Partial { delivered: [0, 1, 2].into_iter().collect(), resent: 7 };
+        let mut account = Account::new(&work, &already, 3);
         account.unrenderable(DeadRecord { position: 3, reason: "broken".into() });
+        // The filter takes out one of the three now, and one that was never sent.
+        account.met(2);
+        account.filtered(2);
         account.read();
-        assert_eq!(account.covered(), already);
-        let settlement = account.settle(&work, false).unwrap();
+        assert_eq!(account.partial(true), already);
+        let settlement = account.settle(&work, true).unwrap();
         assert_eq!((settlement.delivered, settlement.filtered, settlement.dead.len()), (3, 1, 1));
+        assert_eq!(settlement.resent, 7, "nothing was sent in this turn");
     }
 }

@@ -186,16 +186,14 @@ impl Queue {
             let size = piece.bytes_of(slice.indexes.clone());
             self.records -= slice.len();
             self.bytes -= size;
-            let whole_fits =
-                records + slice.len() <= limits.max_records && bytes + size <= limits.max_bytes;
+            let whole_fits = records + slice.len() <= limits.max_records && bytes + size <= limits.max_bytes;
             let starts_over = match outgoing.slices.last() {
                 None => false,
                 Some(before) => {
                     let id = slice.work.id;
                     let other_work = before.work.id != id;
                     (other_work && (alone.contains(&id) || alone.contains(&before.work.id)))
-                        || (limits.whole_works
-                            && (!whole_fits || (other_work && slice.first && !slice.last)))
+                        || (limits.whole_works && (!whole_fits || (other_work && slice.first && !slice.last)))
                 }
             };
             let fitting = if starts_over {
@@ -209,7 +207,7 @@ impl Queue {
                     limits.max_records - records,
                     limits.max_bytes.saturating_sub(bytes),
                 )
-                    .max(usize::from(records == 0))
+                .max(usize::from(records == 0))
             };
             if fitting < slice.len() {
                 let rest = if fitting == 0 {

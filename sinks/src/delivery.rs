@@ -13,8 +13,9 @@
 //! * A work is settled only when every record of it is delivered by a receipt, filtered or dead (L3, L10).
 //! * A failure never acknowledges and never drops: the work is tried again, at last by the ledger's clock. So do
 //!   shutdown, timeout, panic and drop (L7).
-//! * With one batch under way at most, nothing overtakes: after a batch that failed for longer than retries in
-//!   memory last, the sink is opened anew and says what comes first.
+//! * With one batch under way at most, nothing overtakes, also over a restart: after a batch that failed for longer
+//!   than retries in memory last, all leases are given back as due at once, the loop waits, and opens the sink anew.
+//!   Otherwise what failed waits in the ledger, and the rest goes on.
 //! * What receipts cover is not sent again because other records of its work failed (`partial.rs`).
 //! * Memory is bounded: what is read ahead and what is read again each have a share of the budget (L8). Two shares,
 //!   because what was read ahead waits for batches under way, and these may have to be read again.
@@ -26,9 +27,14 @@ mod shared;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use chrono::Utc;
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::FutureExt;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -87,6 +93,7 @@ impl DeliveryLoop {
             ahead: budget.share(WEIGHTS.0),
             again: budget.share(WEIGHTS.1),
             stop: CancellationToken::new(),
+            resent: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -147,6 +154,7 @@ async fn deliver_until_stopped(shared: &Arc<Shared>) -> Result<(), LedgerFailure
             Exit::Reopen { at_once: true, .. } => {}
             Exit::Reopen { after, at_once: false } => {
                 let wait = reopening.next().max(after.unwrap_or_default());
+                shared.health.deferred_until(in_future(wait));
                 if !shared.pause(wait).await {
                     return Ok(());
                 }
@@ -225,8 +233,12 @@ async fn wait_while_halted(shared: &Arc<Shared>, error: &DeliverError) -> bool {
 }
 
 /// When something is due again that was tried so often before.
-fn not_before(attempts: u32, after: Option<Duration>) -> chrono::DateTime<Utc> {
+fn not_before(attempts: u32, after: Option<Duration>) -> DateTime<Utc> {
     let wait = Duration::from_secs(15).saturating_mul(1 << attempts.min(10)).min(LONGEST_WAIT);
-    let wait = wait.max(after.unwrap_or_default());
-    Utc::now() + chrono::TimeDelta::from_std(wait).unwrap_or(chrono::TimeDelta::MAX / 2)
+    in_future(wait.max(after.unwrap_or_default()))
+}
+
+fn in_future(wait: Duration) -> DateTime<Utc> {
+    let wait = TimeDelta::from_std(wait).unwrap_or(TimeDelta::MAX);
+    Utc::now().checked_add_signed(wait).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }

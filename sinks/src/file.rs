@@ -132,11 +132,7 @@ impl FileSink {
         Self::on(Arc::new(RealDisk), config, context)
     }
 
-    fn on(
-        disk: Arc<dyn Disk>,
-        mut config: FileConfig,
-        context: SinkContext,
-    ) -> Result<Self, FileSinkError> {
+    fn on(disk: Arc<dyn Disk>, mut config: FileConfig, context: SinkContext) -> Result<Self, FileSinkError> {
         config.directory = std::path::absolute(&config.directory)?;
         if config.rotate_bytes.0 == 0 {
             return Err(FileSinkError::Zero { key: "rotate_bytes" });

@@ -176,6 +176,13 @@ impl Health {
         report.counters.deferred += works as u64;
     }
 
+    /// The wait of what was deferred is known better.
+    pub(crate) fn deferred_until(&self, time: DateTime<Utc>) {
+        if let State::Deferred { until, .. } = &mut self.lock().state {
+            *until = time;
+        }
+    }
+
     pub(crate) fn halted(&self, error: &str) {
         let mut report = self.lock();
         let since = match report.state {
@@ -230,7 +237,10 @@ mod tests {
         assert!(!health.report().is_ready());
         assert!(health.report().only_failing_since.is_some());
         health.retrying("late news", false);
-        assert!(matches!(health.report().state, State::Halted { .. }), "a halt is not talked away by a retry");
+        assert!(
+            matches!(health.report().state, State::Halted { .. }),
+            "a halt is not talked away by a retry"
+        );
         health.delivered(3, 300, Duration::from_millis(7));
         let report = health.report();
         assert_eq!(report.state, State::Ok);

@@ -4,7 +4,8 @@
 //! does a stop. What receipts cover of them is remembered, so that it is not sent again: duplicates arise only after
 //! an ambiguous outcome. For a sink that is not exactly once this is kept as the sink's state in the ledger.
 //!
-//! The state is JSON: `{"version":1,"partial":[{"work":17,"delivered":[[0,400]]}]}`, runs of first position and count.
+//! The state is JSON: `{"version":1,"partial":[{"work":17,"delivered":[[0,400]],"resent":3}]}`, with runs of first
+//! position and count.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +15,19 @@ use crate::{delivery_ledger::WorkId, positions::Positions};
 
 const VERSION: u32 = 1;
 
-/// Delivered positions by work.
+/// What was done of a work.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Partial {
+    /// What receipts cover.
+    pub(crate) delivered: Positions,
+    /// How many records were sent again after an ambiguous outcome.
+    pub(crate) resent: u32,
+}
+
+/// What was done, by work.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Partials {
-    works: BTreeMap<WorkId, Positions>,
+    works: BTreeMap<WorkId, Partial>,
     /// Whether it differs from what the ledger has.
     changed: bool,
 }
@@ -32,6 +42,7 @@ struct Stored {
 struct Entry {
     work: WorkId,
     delivered: Positions,
+    resent: u32,
 }
 
 /// A state that cannot be read.
@@ -50,18 +61,20 @@ impl Partials {
         if stored.version != VERSION {
             return Err(BadPartials::Newer { found: stored.version });
         }
-        let works = stored.partial.into_iter().map(|entry| (entry.work, entry.delivered)).collect();
+        let works = stored.partial.into_iter();
+        let works =
+            works.map(|Entry { work, delivered, resent }| (work, Partial { delivered, resent })).collect();
         Ok(Self { works, changed: false })
     }
 
-    pub(crate) fn get(&self, work: WorkId) -> Option<&Positions> {
+    pub(crate) fn get(&self, work: WorkId) -> Option<&Partial> {
         self.works.get(&work)
     }
 
-    pub(crate) fn keep(&mut self, work: WorkId, delivered: Positions) {
-        if !delivered.is_empty() {
-            self.changed |= self.works.get(&work) != Some(&delivered);
-            self.works.insert(work, delivered);
+    pub(crate) fn keep(&mut self, work: WorkId, partial: Partial) {
+        if partial != Partial::default() && self.works.get(&work) != Some(&partial) {
+            self.changed = true;
+            self.works.insert(work, partial);
         }
     }
 
@@ -77,7 +90,11 @@ impl Partials {
         let partial = self
             .works
             .iter()
-            .map(|(&work, delivered)| Entry { work, delivered: delivered.clone() })
+            .map(|(&work, Partial { delivered, resent })| Entry {
+                work,
+                delivered: delivered.clone(),
+                resent: *resent,
+            })
             .collect();
         let stored = Stored { version: VERSION, partial };
         Some(serde_json::to_vec(&stored).expect("numbers in lists are always JSON"))
@@ -92,12 +109,12 @@ mod tests {
     fn the_state_comes_back_and_a_newer_one_is_refused() {
         let mut partials = Partials::default();
         assert_eq!(partials.changed_state(), None);
-        partials.keep(WorkId(17), (0..400).collect());
-        partials.keep(WorkId(18), Positions::default());
+        partials.keep(WorkId(17), Partial { delivered: (0..400).collect(), resent: 3 });
+        partials.keep(WorkId(18), Partial::default());
         let state = partials.changed_state().expect("it changed");
         assert_eq!(
             std::str::from_utf8(&state).unwrap(),
-            r#"{"version":1,"partial":[{"work":17,"delivered":[[0,400]]}]}"#
+            r#"{"version":1,"partial":[{"work":17,"delivered":[[0,400]],"resent":3}]}"#
         );
         assert_eq!(partials.changed_state(), None);
         assert_eq!(Partials::decode(Some(&state)).unwrap(), partials);

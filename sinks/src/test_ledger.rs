@@ -8,7 +8,9 @@ use std::{
 
 use chrono::Utc;
 use futures_util::FutureExt;
-use schemas::{ContentId, ContentType, FeedKey, RecordFacts, Rendered, Seq, SinkName, TenantId, Unrenderable};
+use schemas::{
+    ContentId, ContentType, FeedKey, RecordFacts, Rendered, Seq, SinkName, TenantId, Unrenderable,
+};
 use tokio::{sync::Notify, time::Instant};
 use uuid::Uuid;
 
@@ -324,11 +326,7 @@ impl Drop for Claim {
 }
 
 impl DeliveryLedger for MemoryLedger {
-    fn lease<'a>(
-        &'a self,
-        _: &'a SinkName,
-        want: usize,
-    ) -> BoxFuture<'a, Result<Vec<Lease>, LedgerFailure>> {
+    fn lease<'a>(&'a self, _: &'a SinkName, want: usize) -> BoxFuture<'a, Result<Vec<Lease>, LedgerFailure>> {
         async move {
             if let Some(failure) = self.fails("lease") {
                 return Err(failure);
@@ -412,11 +410,7 @@ impl DeliveryLedger for MemoryLedger {
         .boxed()
     }
 
-    fn begin<'a>(
-        &'a self,
-        _: &'a SinkName,
-        works: Vec<WorkId>,
-    ) -> BoxFuture<'a, Result<(), LedgerFailure>> {
+    fn begin<'a>(&'a self, _: &'a SinkName, works: Vec<WorkId>) -> BoxFuture<'a, Result<(), LedgerFailure>> {
         self.commit("begin", move |inner| {
             inner.log.push(format!("begin {}", works.len()));
             for work in works {
@@ -461,19 +455,15 @@ impl DeliveryLedger for MemoryLedger {
                 assert!(entry.leased, "{:?} is deferred without a lease", deferral.work);
                 entry.begun &= deferral.begun;
                 entry.attempts += u32::from(deferral.not_before.is_some());
-                entry.not_before = deferral.not_before.map(|at| {
-                    Instant::now() + (at - Utc::now()).to_std().unwrap_or_default()
-                });
+                entry.not_before = deferral
+                    .not_before
+                    .map(|at| Instant::now() + (at - Utc::now()).to_std().unwrap_or_default());
             }
             Ok(())
         })
     }
 
-    fn panicked<'a>(
-        &'a self,
-        work: WorkId,
-        _message: String,
-    ) -> BoxFuture<'a, Result<bool, LedgerFailure>> {
+    fn panicked<'a>(&'a self, work: WorkId, _message: String) -> BoxFuture<'a, Result<bool, LedgerFailure>> {
         async move {
             let mut inner = self.lock();
             let entry = inner.works.get_mut(&work).unwrap();

@@ -62,11 +62,8 @@ impl FromStr for ByteSize {
         let bad = || BadUnit { text: text.to_owned(), expected: "a size such as \"256MiB\" or \"10GiB\"" };
         let (number, unit) = cut_number(text.trim()).ok_or_else(bad)?;
         let unit = unit.trim_start();
-        let factor = if unit.is_empty() {
-            1
-        } else {
-            SIZES.iter().find(|(name, _)| *name == unit).ok_or_else(bad)?.1
-        };
+        let factor =
+            if unit.is_empty() { 1 } else { SIZES.iter().find(|(name, _)| *name == unit).ok_or_else(bad)?.1 };
         number.checked_mul(factor).map(Self).ok_or_else(bad)
     }
 }
@@ -143,10 +140,14 @@ mod tests {
 
     #[test]
     fn sizes_and_spans_as_people_write_them() {
-        for (text, bytes) in [("256MiB", 256 << 20), ("10GiB", 10 << 30), ("1 kB", 1000), ("17", 17), ("3B", 3)] {
+        for (text, bytes) in
+            [("256MiB", 256 << 20), ("10GiB", 10 << 30), ("1 kB", 1000), ("17", 17), ("3B", 3)]
+        {
             assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
         }
-        for (text, ms) in [("60s", 60_000), ("1h", 3_600_000), ("1h30m", 5_400_000), ("250ms", 250), ("0s", 0)] {
+        for (text, ms) in
+            [("60s", 60_000), ("1h", 3_600_000), ("1h30m", 5_400_000), ("250ms", 250), ("0s", 0)]
+        {
             assert_eq!(text.parse(), Ok(Span(Duration::from_millis(ms))), "{text}");
         }
         for bad in ["", "MiB", "-1s", "1.5h", "5 parsecs", "99999999999GiB", "10"] {

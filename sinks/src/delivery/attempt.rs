@@ -30,8 +30,6 @@ pub(super) struct Outcome {
     pub(super) delivered: Vec<Slice>,
     /// What is refused for good.
     pub(super) dead: Vec<(WorkId, DeadRecord)>,
-    /// Records that were sent again after an ambiguous outcome.
-    pub(super) resent: Vec<(WorkId, usize)>,
     /// What is left.
     pub(super) left: Vec<Slice>,
     /// Whether some of what is left may have arrived.
@@ -78,7 +76,6 @@ pub(super) async fn carry(shared: Arc<Shared>, outgoing: Outgoing, begin: Vec<Wo
     let mut outcome = Outcome {
         delivered: Vec::new(),
         dead: Vec::new(),
-        resent: Vec::new(),
         left: Vec::new(),
         ambiguous: false,
         end: End::Done,
@@ -123,8 +120,7 @@ async fn carry_jobs(
             }
         }
         if job.ambiguous {
-            outcome.resent.extend(job.slices.iter().map(|slice| (slice.work.id, slice.len())));
-            shared.health.count(|counters| counters.resent += records(&job.slices) as u64);
+            shared.note_resent(&job.slices);
         }
         let error = match send(shared, batch).await {
             Sent::Taken => {
@@ -177,12 +173,7 @@ async fn carry_jobs(
 }
 
 /// Makes dead letters of the refused records of the first job.
-fn refuse(
-    shared: &Shared,
-    jobs: &mut VecDeque<Job>,
-    refused: &[(usize, String)],
-    outcome: &mut Outcome,
-) {
+fn refuse(shared: &Shared, jobs: &mut VecDeque<Job>, refused: &[(usize, String)], outcome: &mut Outcome) {
     let Some(Job { slices, ambiguous }) = jobs.pop_front() else { return };
     let mut left = Vec::new();
     let mut start = 0;
@@ -222,10 +213,9 @@ async fn send(shared: &Shared, batch: Batch) -> Sent {
         )),
         Ok(Ok(Err(error))) => Sent::Failed(error),
         Ok(Err(panic)) => Sent::Panicked(panic_text(panic.as_ref())),
-        Err(_) => Sent::Failed(DeliverError::ambiguous(format!(
-            "no answer within {:.0?}",
-            shared.limits.timeout
-        ))),
+        Err(_) => {
+            Sent::Failed(DeliverError::ambiguous(format!("no answer within {:.0?}", shared.limits.timeout)))
+        }
     }
 }
 
@@ -260,9 +250,11 @@ async fn read_again(shared: &Arc<Shared>, slices: &[Slice]) -> Result<Batch, End
             }
         };
         let same = slice.indexes.end <= piece.len()
-            && slice.indexes.clone().zip(slice.positions.iter()).all(|(index, position)| {
-                piece.get(index).position == position
-            });
+            && slice
+                .indexes
+                .clone()
+                .zip(slice.positions.iter())
+                .all(|(index, position)| piece.get(index).position == position);
         if !same {
             let message = "reading it again gave other records than before".to_owned();
             return Err(End::Panicked { works: vec![slice.work.id], message });

@@ -13,6 +13,7 @@ use crate::{
     batching::{Ready, Slice},
     delivery_ledger::{DeadRecord, Deferral, Lease, RenderedPiece},
     memory::{Piece, Reservation},
+    partial::Partial,
     positions::Positions,
 };
 
@@ -53,18 +54,17 @@ struct Cursor {
 }
 
 impl Leased {
-    /// `already` was delivered in an earlier turn; `sent` was chosen to be sent by an earlier run.
-    pub(super) fn new(lease: Lease, already: &Positions, sent: &Positions) -> Self {
-        let account = Account::new(&lease.work, already, !sent.is_empty());
-        let records = lease.work.records;
-        let known = |positions: &Positions| -> Positions {
-            positions.iter().filter(|position| *position < records).collect()
-        };
+    /// `partial` is what an earlier turn did; `sent` was chosen to be sent by an earlier run.
+    pub(super) fn new(lease: Lease, partial: Option<&Partial>, sent: &Positions) -> Self {
+        let none = Partial::default();
+        let partial = partial.unwrap_or(&none);
+        let already = &partial.delivered;
         let cursor = Cursor {
-            passes: known(sent).passes().into_iter().map(Arc::new).collect(),
+            passes: sent.passes().into_iter().map(Arc::new).collect(),
             from: 0,
             except: sent.iter().chain(already.iter()).collect(),
         };
+        let account = Account::new(&lease.work, partial, cursor.except.len());
         Self {
             lease,
             account,
@@ -97,9 +97,11 @@ impl Leased {
             return None;
         }
         let rendered = read.rendered;
-        self.account.filtered(rendered.filtered);
+        let mut met = 0;
         for record in &rendered.unrenderable {
-            if only.is_some() || !self.cursor.except.contains(&record.position) {
+            if only.is_none() && self.cursor.except.contains(&record.position) {
+                met += 1;
+            } else {
                 let reason = record.reason.clone();
                 self.account.unrenderable(DeadRecord { position: record.position, reason });
             }
@@ -112,6 +114,10 @@ impl Leased {
         } else {
             ranges_without(&piece, &self.cursor.except)
         };
+        if only.is_none() {
+            self.account.filtered(piece.filtered);
+            self.account.met(met + piece.len() - ranges.iter().map(Range::len).sum::<usize>());
+        }
         let mut ready: Vec<Ready> = Vec::with_capacity(ranges.len());
         for indexes in ranges {
             self.account.rendered(indexes.len());
@@ -134,6 +140,11 @@ impl Leased {
             }
         }
         Some(ready)
+    }
+
+    /// What is to be remembered of it when it goes back into the ledger.
+    pub(super) fn partial(&self) -> Partial {
+        self.account.partial(self.lease.begun)
     }
 
     /// The lease as it goes back into the ledger.

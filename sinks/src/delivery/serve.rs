@@ -94,7 +94,10 @@ pub(super) struct Serve<'a> {
 enum GivenBack {
     Deferred(Deferral),
     /// The ledger counts the panic, and defers the work unless it was the last one.
-    Panicked { message: String, otherwise: Deferral },
+    Panicked {
+        message: String,
+        otherwise: Deferral,
+    },
 }
 
 struct Reading {
@@ -267,8 +270,7 @@ impl<'a> Serve<'a> {
 
     fn add(&mut self, lease: Lease, sent: &Positions) {
         let id = lease.work.id;
-        let already = self.partials.get(id).cloned().unwrap_or_default();
-        let leased = Leased::new(lease, &already, sent);
+        let leased = Leased::new(lease, self.partials.get(id), sent);
         let twice = self.leased.insert(id, leased);
         debug_assert!(twice.is_none(), "L5: {id:?} is leased twice");
         self.unread.push_back(id);
@@ -300,9 +302,10 @@ impl<'a> Serve<'a> {
 
     /// Gives back what is known not to have left, so that nobody takes it for sent.
     fn release(&mut self) {
-        for (id, leased) in self.leased.drain() {
+        for (id, mut leased) in self.leased.drain() {
+            leased.account.resent(self.shared.take_resent(id));
             if leased.begin_asked {
-                self.partials.keep(id, leased.account.covered());
+                self.partials.keep(id, leased.partial());
                 if leased.begin_committed {
                     let deferral = leased.deferral(None, "stopped before it was complete".to_owned());
                     self.to_give_back.push(GivenBack::Deferred(deferral));
@@ -333,6 +336,12 @@ impl<'a> Serve<'a> {
                 let Some(outgoing) = self.take_batch() else { break };
                 self.dispatch(outgoing);
             }
+        }
+        if self.ending.is_none() {
+            // What was taken made room.
+            self.start_reading();
+        }
+        if !self.shared.limits.exactly_once {
             self.start_committing(None);
         }
         if self.ending.is_none() && self.is_idle() && self.upkeep_at.is_some_and(|at| at <= Instant::now()) {
@@ -383,8 +392,7 @@ impl<'a> Serve<'a> {
                     Some(room) => room,
                     None => shared.ahead.reserve(memory).await,
                 };
-                let read =
-                    insist(&shared, || shared.ledger.read(&shared.name, &work, from, only.as_deref()));
+                let read = insist(&shared, || shared.ledger.read(&shared.name, &work, from, only.as_deref()));
                 match AssertUnwindSafe(read).catch_unwind().await {
                     Ok(Ok(piece)) => Read::Piece(piece, room),
                     Ok(Err(failure)) => Read::Failed(failure),
@@ -404,10 +412,8 @@ impl<'a> Serve<'a> {
                 return Ok(());
             }
         };
-        // It may have been given up while it was read.
-        let Some(leased) = self.leased.get_mut(&id).filter(|leased| leased.giving_up.is_none()) else {
-            return Ok(());
-        };
+        let Some(leased) = self.leased.get_mut(&id) else { return Ok(()) };
+        debug_assert!(leased.giving_up.is_none(), "the reading of what is given up is dropped");
         let Some(ready) = leased.take(piece, room) else {
             self.panicked(vec![id], "reading it did not get on".to_owned());
             return Ok(());
@@ -546,11 +552,6 @@ impl<'a> Serve<'a> {
                 leased.account.refused(record);
             }
         }
-        for (id, records) in outcome.resent {
-            if let Some(leased) = self.leased.get_mut(&id) {
-                leased.account.resent(records);
-            }
-        }
         let mut left = BTreeSet::new();
         for slice in &outcome.left {
             left.insert(slice.work.id);
@@ -577,12 +578,12 @@ impl<'a> Serve<'a> {
                 let mut until: Option<DateTime<Utc>> = None;
                 for &id in &left {
                     let attempts = self.leased.get(&id).map_or(0, |leased| leased.lease.attempts);
-                    let due = not_before(attempts, after);
+                    let due = self.not_before(attempts, after);
                     until = until.max(Some(due));
                     self.give_up(id, Some(due), error.clone());
                 }
                 let until = until.unwrap_or_else(Utc::now);
-                warn!(sink = %self.shared.name, "{} works are put off until {until:.0}: {error}", left.len());
+                warn!(sink = %self.shared.name, "{} works are put off: {error}", left.len());
                 self.shared.health.deferred(left.len(), until, &error, after.is_some());
                 if strict {
                     self.end(Exit::Reopen { after, at_once: false });
@@ -630,6 +631,11 @@ impl<'a> Serve<'a> {
         }
     }
 
+    /// When a work is due again. With strict order nothing may overtake it: then it is the loop that waits.
+    fn not_before(&self, attempts: u32, after: Option<Duration>) -> DateTime<Utc> {
+        if self.shared.limits.in_flight == 1 { Utc::now() } else { not_before(attempts, after) }
+    }
+
     fn give_up(&mut self, id: WorkId, not_before: Option<DateTime<Utc>>, error: String) {
         if let Some(leased) = self.leased.get_mut(&id) {
             leased.giving_up.get_or_insert(GiveUp::Until { not_before, error });
@@ -640,6 +646,10 @@ impl<'a> Serve<'a> {
     /// Takes a work that is given up out of what is to be read and sent.
     fn withdraw(&mut self, id: WorkId) {
         self.unread.retain(|other| *other != id);
+        if self.reading.as_ref().is_some_and(|reading| reading.work == id) {
+            // What it reads must not be taken for the next turn's.
+            self.reading = None;
+        }
         let purged = self.ready.purge(id);
         if let Some(leased) = self.leased.get_mut(&id) {
             leased.account.unsent(purged);
@@ -657,19 +667,22 @@ impl<'a> Serve<'a> {
             return;
         }
         let Some(mut leased) = self.leased.remove(&id) else { return };
+        leased.account.resent(self.shared.take_resent(id));
         if leased.account.is_complete() && leased.giving_up.is_none() {
             self.settle(leased);
             return;
         }
         if !self.shared.limits.exactly_once {
-            self.partials.keep(id, leased.account.covered());
+            self.partials.keep(id, leased.partial());
         }
         let given_back = match leased.giving_up.take() {
             Some(GiveUp::Panicked { message }) => {
-                let due = not_before(leased.lease.attempts, None);
+                let due = self.not_before(leased.lease.attempts, None);
                 GivenBack::Panicked { otherwise: leased.deferral(Some(due), message.clone()), message }
             }
-            Some(GiveUp::Until { not_before, error }) => GivenBack::Deferred(leased.deferral(not_before, error)),
+            Some(GiveUp::Until { not_before, error }) => {
+                GivenBack::Deferred(leased.deferral(not_before, error))
+            }
             None => return,
         };
         self.to_give_back.push(given_back);
@@ -681,7 +694,7 @@ impl<'a> Serve<'a> {
         let (id, counted) = (lease.work.id, account.resent_so_far());
         let otherwise = Deferral {
             work: id,
-            not_before: Some(not_before(lease.attempts, None)),
+            not_before: Some(self.not_before(lease.attempts, None)),
             error: String::new(),
             begun: true,
         };

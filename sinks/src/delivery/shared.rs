@@ -1,6 +1,11 @@
 //! What every part of a delivery loop uses.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use schemas::SinkName;
@@ -9,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::{
-    delivery_ledger::{DeliveryLedger, LedgerFailure},
+    batching::{Slice, records},
+    delivery_ledger::{DeliveryLedger, LedgerFailure, WorkId},
     health::Health,
     memory::MemoryShare,
     rate::Rate,
@@ -29,6 +35,9 @@ pub(super) struct Shared {
     /// For what is read again after a failure.
     pub(super) again: MemoryShare,
     pub(super) stop: CancellationToken,
+    /// Records that were sent again after an ambiguous outcome, by work. Kept here, so that a batch that is dropped
+    /// on its way is counted too.
+    pub(super) resent: Mutex<HashMap<WorkId, usize>>,
 }
 
 impl Shared {
@@ -38,6 +47,19 @@ impl Shared {
             () = tokio::time::sleep(wait) => true,
             () = self.stop.cancelled() => false,
         }
+    }
+
+    pub(super) fn note_resent(&self, slices: &[Slice]) {
+        let mut resent = self.resent.lock().unwrap_or_else(PoisonError::into_inner);
+        for slice in slices {
+            *resent.entry(slice.work.id).or_default() += slice.len();
+        }
+        self.health.count(|counters| counters.resent += records(slices) as u64);
+    }
+
+    pub(super) fn take_resent(&self, work: WorkId) -> usize {
+        let mut resent = self.resent.lock().unwrap_or_else(PoisonError::into_inner);
+        resent.remove(&work).unwrap_or_default()
     }
 
     /// Counts and tells a panic, as a failure whose outcome nobody knows.
@@ -68,7 +90,7 @@ impl Backoff {
     }
 
     pub(super) fn next(&mut self) -> Duration {
-        self.pauses.next().unwrap_or(self.longest)
+        self.pauses.next().unwrap_or(self.longest).min(self.longest)
     }
 
     pub(super) fn reset(&mut self) {
@@ -113,6 +135,7 @@ pub(super) async fn insist<'a, T>(
 
 /// What a panic said.
 pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text =
+        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("without a message").to_owned()
 }

@@ -194,7 +194,9 @@ impl Running {
 /// Delivers everything and stops; returns the health at the end.
 async fn deliver_all(sink: &Arc<Scripted>, ledger: &Arc<MemoryLedger>) -> crate::health::HealthReport {
     let running = start(sink, ledger);
-    tokio::time::timeout(Duration::from_secs(86_400), ledger.all_settled()).await.expect("all is settled in a day");
+    tokio::time::timeout(Duration::from_secs(86_400), ledger.all_settled())
+        .await
+        .expect("all is settled in a day");
     let report = running.health.report();
     running.stop().await.unwrap();
     assert_eq!(ledger.leased(), 0, "every lease was let go");
@@ -202,7 +204,8 @@ async fn deliver_all(sink: &Arc<Scripted>, ledger: &Arc<MemoryLedger>) -> crate:
 }
 
 fn all(works: &[usize]) -> Vec<(i64, u32)> {
-    let records = |(id, count): (usize, &usize)| (0..*count as u32).map(move |position| (id as i64, position));
+    let records =
+        |(id, count): (usize, &usize)| (0..*count as u32).map(move |position| (id as i64, position));
     works.iter().enumerate().flat_map(records).collect()
 }
 
@@ -241,8 +244,7 @@ async fn sums_agree_with_filter_duplicates_and_broken_records() {
     let sink = Arc::new(Scripted::new(limits(100, 1), |_| Reply::Take));
     let report = deliver_all(&sink, &ledger).await;
     assert_eq!(sink.arrived(), [(0, 3), (0, 4)]);
-    let sums: Vec<_> =
-        ledger.settlements().iter().map(|s| (s.delivered, s.filtered, s.dead.len())).collect();
+    let sums: Vec<_> = ledger.settlements().iter().map(|s| (s.delivered, s.filtered, s.dead.len())).collect();
     assert_eq!(sums, [(2, 1, 1), (0, 0, 0), (0, 0, 9), (0, 30, 0)]);
     assert_eq!((report.counters.filtered, report.counters.dead), (31, 10));
 }
@@ -407,7 +409,7 @@ async fn retry_after_is_honoured() {
 async fn a_halted_sink_keeps_everything_probes_slowly_and_opens_anew() {
     let ledger = Arc::new(MemoryLedger::plain([2, 2]));
     let start_time = Instant::now();
-    let recovered = Duration::from_secs(3600);
+    let recovered = Duration::from_secs(2500);
     let sink = Arc::new(Scripted::new(limits(2, 2), move |_| {
         if start_time.elapsed() < recovered {
             Reply::Fail(DeliverError::halt("invalid token"))
@@ -415,7 +417,7 @@ async fn a_halted_sink_keeps_everything_probes_slowly_and_opens_anew() {
             Reply::Take
         }
     }));
-    *sink.probes.lock().unwrap() = vec![Err(DeliverError::halt("still an invalid token")); 16];
+    *sink.probes.lock().unwrap() = vec![Err(DeliverError::halt("still an invalid token")); 12];
     let running = start(&sink, &ledger);
     tokio::time::sleep(Duration::from_secs(60)).await;
     let report = running.health.report();
@@ -428,7 +430,6 @@ async fn a_halted_sink_keeps_everything_probes_slowly_and_opens_anew() {
     tokio::time::sleep(Duration::from_secs(1800)).await;
     assert_eq!(sink.tried().len(), tried, "a halted sink sends nothing");
     ledger.all_settled().await;
-    assert!(start_time.elapsed() > recovered);
     assert!(start_time.elapsed() < recovered + Duration::from_secs(1000));
     assert!(running.health.report().is_ready());
     running.stop().await.unwrap();
@@ -494,8 +495,7 @@ async fn a_clean_stop_doubles_nothing() {
     let ledger = Arc::new(MemoryLedger::plain(works));
     let mut arrived = Vec::new();
     for _ in 0..200 {
-        let sink =
-            Arc::new(Scripted::new(limits(4, 2), |_| Reply::TakeAfter(Duration::from_millis(100))));
+        let sink = Arc::new(Scripted::new(limits(4, 2), |_| Reply::TakeAfter(Duration::from_millis(100))));
         let running = start(&sink, &ledger);
         tokio::time::sleep(Duration::from_millis(230)).await;
         running.stop().await.unwrap();
@@ -515,8 +515,7 @@ async fn a_dropped_loop_leaves_everything_pending_and_resent_is_an_upper_bound()
     let works = [30, 2, 30];
     for millis in (0..900).step_by(37) {
         let ledger = Arc::new(MemoryLedger::plain(works));
-        let sink =
-            Arc::new(Scripted::new(limits(4, 2), |_| Reply::TakeAfter(Duration::from_millis(100))));
+        let sink = Arc::new(Scripted::new(limits(4, 2), |_| Reply::TakeAfter(Duration::from_millis(100))));
         let running = start(&sink, &ledger);
         tokio::time::sleep(Duration::from_millis(millis)).await;
         running.task.abort();
@@ -555,7 +554,11 @@ async fn at_most_so_many_are_under_way_and_one_keeps_the_order() {
         let mut calls = 0;
         let sink = Arc::new(Scripted::new(limits(3, in_flight), move |_| {
             calls += 1;
-            if calls % 5 == 0 { Reply::Fail(busy(None)) } else { Reply::TakeAfter(Duration::from_millis(calls % 7)) }
+            if calls % 5 == 0 {
+                Reply::Fail(busy(None))
+            } else {
+                Reply::TakeAfter(Duration::from_millis(10 + calls % 7))
+            }
         }));
         deliver_all(&sink, &ledger).await;
         assert_eq!(sink.most_under_way.load(Ordering::Relaxed), in_flight);
@@ -671,7 +674,7 @@ fn fate() -> impl Strategy<Value = Fate> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     /// Whatever fails and however it is cut: every record is delivered or dead or filtered, none of the delivered
     /// ones more often than `resent` says, and with one batch under way the first arrivals are in order.
@@ -762,7 +765,8 @@ proptest! {
                 assert!(doubled <= resent, "{doubled} doubled, {resent} counted");
             }
             if in_flight == 1 && quarantined.is_empty() && stop_after.is_none() {
-                let mut seen = BTreeSet::new();
+                // A refusal is not remembered over a halt: this sink may take another time what it refused once.
+                let mut seen = refused.lock().unwrap().clone();
                 let first: Vec<_> = arrived.iter().filter(|record| seen.insert(**record)).collect();
                 assert!(first.is_sorted(), "{first:?}");
             }

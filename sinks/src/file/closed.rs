@@ -65,7 +65,12 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 /// Compresses and deletes closed files as the configuration says, and finishes what a crash interrupted. Stops early
 /// when it is told to; what it leaves is done the next time.
-pub(super) fn tidy(disk: &dyn Disk, config: &FileConfig, access: Access, stop: &AtomicBool) -> io::Result<()> {
+pub(super) fn tidy(
+    disk: &dyn Disk,
+    config: &FileConfig,
+    access: Access,
+    stop: &AtomicBool,
+) -> io::Result<()> {
     let directory = &config.directory;
     // By time and number, so that the oldest comes first.
     let mut files: BTreeMap<(DateTime<Utc>, u64), (PathBuf, Vec<Compression>)> = BTreeMap::new();

@@ -37,16 +37,8 @@ pub struct FileConfig {
 
 impl FileConfig {
     /// The names of its keys.
-    pub const KEYS: [&'static str; 8] = [
-        "directory",
-        "file_name",
-        "rotate_bytes",
-        "rotate_interval",
-        "mode",
-        "group",
-        "compression",
-        "keep",
-    ];
+    pub const KEYS: [&'static str; 8] =
+        ["directory", "file_name", "rotate_bytes", "rotate_interval", "mode", "group", "compression", "keep"];
 }
 
 const fn default_rotate_bytes() -> ByteSize {
@@ -88,7 +80,9 @@ pub struct FileName(String);
 
 /// A text that cannot begin a file's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` cannot name a file: use 1 to 64 letters, digits, `.`, `_` or `-`, and begin with a letter or digit")]
+#[error(
+    "`{text}` cannot name a file: use 1 to 64 letters, digits, `.`, `_` or `-`, and begin with a letter or digit"
+)]
 pub struct BadFileName {
     /// What was given.
     pub text: String,

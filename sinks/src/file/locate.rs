@@ -58,11 +58,7 @@ pub(super) fn locate(disk: &dyn Disk, live: &Path, state: Option<&State>) -> Res
 }
 
 /// Whether a decided rotation has still to be done.
-fn must_rename(
-    disk: &dyn Disk,
-    state: &State,
-    closing: &Closing,
-) -> Result<Option<Closing>, DeliverError> {
+fn must_rename(disk: &dyn Disk, state: &State, closing: &Closing) -> Result<Option<Closing>, DeliverError> {
     let Closing { from, to, length, identity } = closing;
     let look = |path: &Path| disk.look(path).map_err(|error| failed("look at", path, &error));
     let mut closed = false;
@@ -134,11 +130,6 @@ pub(super) fn shorter(path: &Path, length: u64, synced: u64) -> DeliverError {
 
 /// What to do about an error of the file system.
 pub(super) fn is_for_a_person(error: &io::Error) -> bool {
-    use io::ErrorKind::{
-        IsADirectory, NotADirectory, PermissionDenied, ReadOnlyFilesystem, Unsupported,
-    };
-    matches!(
-        error.kind(),
-        PermissionDenied | ReadOnlyFilesystem | NotADirectory | IsADirectory | Unsupported
-    )
+    use io::ErrorKind::{IsADirectory, NotADirectory, PermissionDenied, ReadOnlyFilesystem, Unsupported};
+    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem | NotADirectory | IsADirectory | Unsupported)
 }

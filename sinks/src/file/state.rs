@@ -87,7 +87,8 @@ impl State {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("paths come from the configuration, which is UTF-8; all else is always JSON")
+        serde_json::to_vec(self)
+            .expect("paths come from the configuration, which is UTF-8; all else is always JSON")
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, BadState> {

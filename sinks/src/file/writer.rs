@@ -245,7 +245,10 @@ impl Writer {
         let found = self.disk.look(path).map_err(|error| failed("look at", path, &error))?;
         let Some(found) = found else {
             if let Some(gone) = self.open.take().filter(|open| open.path == path) {
-                error!("{} was removed or renamed by somebody else; a new file is started", gone.path.display());
+                error!(
+                    "{} was removed or renamed by somebody else; a new file is started",
+                    gone.path.display()
+                );
             }
             self.make_directory()?;
             self.create(path)?;
@@ -352,7 +355,10 @@ fn tell_cut(path: &Path, at: u64, length: u64, whole: bool) {
     if whole {
         error!("{path}: cut {} bytes at {at}: the line there is not the record that is due", length - at);
     } else {
-        warn!("{path}: cut {} bytes of half a line at {at}, left by a crash; it is written again", length - at);
+        warn!(
+            "{path}: cut {} bytes of half a line at {at}, left by a crash; it is written again",
+            length - at
+        );
     }
 }
 
