@@ -5,7 +5,8 @@
 //!
 //! - in no 60 seconds more than the configured number of requests, spread evenly but for a small burst;
 //! - listing goes before fetching, because the watermark depends on it and it is a small part of the requests;
-//! - throttling halves the rate, down to a twentieth; it comes back by a twentieth every 30 quiet seconds;
+//! - throttling pauses the tenant; when it comes twice in a row, or to one answer in ten, it also halves the rate, down
+//!   to an eighth, which comes back by a twentieth every 30 quiet seconds;
 //! - what the API asked to wait, the whole tenant waits.
 //!
 //! Time is tokio's, so that tests can pause it.
@@ -37,7 +38,10 @@ const STEP_UP_AFTER: Duration = Duration::from_secs(30);
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// The pause when throttling does not say how long it lasts.
-const UNTOLD_PAUSE: Backoff = Backoff { first: Duration::from_secs(2), longest: Duration::from_secs(120) };
+const UNTOLD_PAUSE: Backoff = Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(60) };
+
+/// For how long answers are counted, to see how many of them are throttling.
+const COUNTED_FOR: Duration = Duration::from_secs(60);
 
 /// What a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,10 +83,28 @@ struct State {
     limiter: Limiter,
     rate: NonZeroU32,
     changed_at: Instant,
-    reduced_at: Option<Instant>,
+    struck_at: Option<Instant>,
     paused_until: Option<Instant>,
-    /// Throttled answers since the last good one.
+    /// Rounds of throttled answers since the last good one.
     strikes: u32,
+    counted_since: Instant,
+    answers: u32,
+    throttled: u32,
+}
+
+impl State {
+    fn count(&mut self, throttled: bool) {
+        if self.counted_since.elapsed() >= COUNTED_FOR {
+            (self.counted_since, self.answers, self.throttled) = (Instant::now(), 0, 0);
+        }
+        self.answers = self.answers.saturating_add(1);
+        self.throttled = self.throttled.saturating_add(u32::from(throttled));
+    }
+
+    /// Whether the rate is to blame, rather than chance.
+    fn is_too_fast(&self) -> bool {
+        self.strikes >= 2 || u64::from(self.throttled) * 10 >= u64::from(self.answers)
+    }
 }
 
 impl Budget {
@@ -95,9 +117,12 @@ impl Budget {
             limiter: limiter(limit, &clock),
             rate: limit,
             changed_at: now,
-            reduced_at: None,
+            struck_at: None,
             paused_until: None,
             strikes: 0,
+            counted_since: now,
+            answers: 0,
+            throttled: 0,
         };
         Self {
             limit,
@@ -157,6 +182,7 @@ impl Budget {
     /// An answer was no throttling: after a quiet while the rate is raised by a step.
     pub fn answered(&self) {
         let mut state = self.lock();
+        state.count(false);
         state.strikes = 0;
         if state.rate < self.limit && state.changed_at.elapsed() >= STEP_UP_AFTER {
             let raised = state.rate.saturating_add(self.step()).min(self.limit);
@@ -164,17 +190,19 @@ impl Budget {
         }
     }
 
-    /// An answer to a request sent at `sent_at` was throttling: lowers the rate, once for all requests that were under
-    /// way together, and pauses the tenant. Returns for how long.
+    /// An answer to a request sent at `sent_at` was throttling: pauses the tenant, and lowers the rate if it is to
+    /// blame, once for all requests that were under way together. Returns how long the pause is.
     pub fn throttled(&self, sent_at: Instant, retry_after: Option<Duration>) -> Duration {
         let mut state = self.lock();
         let now = Instant::now();
-        if state.reduced_at.is_none_or(|at| sent_at >= at) {
-            state.reduced_at = Some(now);
+        state.count(true);
+        if state.struck_at.is_none_or(|at| sent_at >= at) {
+            state.struck_at = Some(now);
             state.strikes = state.strikes.saturating_add(1);
-            let floor = self.step().min(self.limit.get());
-            let lowered = NonZeroU32::new((state.rate.get() / 2).max(floor)).unwrap_or(NonZeroU32::MIN);
-            self.set_rate(&mut state, lowered);
+            if state.is_too_fast() {
+                let lowered = (state.rate.get() / 2).max(self.limit.get() / 8);
+                self.set_rate(&mut state, NonZeroU32::new(lowered).unwrap_or(NonZeroU32::MIN));
+            }
         }
         let pause = retry_after.unwrap_or_else(|| UNTOLD_PAUSE.after(state.strikes)).min(LONGEST_PAUSE);
         let until = state.paused_until.map_or(now + pause, |earlier| earlier.max(now + pause));
@@ -193,12 +221,6 @@ impl Budget {
     pub fn paused_for(&self) -> Option<Duration> {
         let until = self.lock().paused_until?;
         until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
-    }
-
-    /// The time that `requests` requests take at the present rate.
-    #[must_use]
-    pub fn time_for(&self, requests: u32) -> Duration {
-        Duration::from_secs(60).mul_f64(f64::from(requests) / f64::from(self.rate()))
     }
 
     fn step(&self) -> u32 {
@@ -354,16 +376,32 @@ mod tests {
         for _ in 0..10 {
             budget.throttled(Instant::now(), None);
         }
-        assert_eq!(budget.rate(), 100);
+        assert_eq!(budget.rate(), 250);
         budget.answered();
-        assert_eq!(budget.rate(), 100);
+        assert_eq!(budget.rate(), 250);
         let mut steps = 0;
         while budget.rate() < 2000 {
             tokio::time::advance(STEP_UP_AFTER).await;
             budget.answered();
             steps += 1;
         }
-        assert_eq!(steps, 19);
+        assert_eq!(steps, 18);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_throttled_answer_now_and_then_pauses_and_no_more() {
+        let budget = budget(2000);
+        for _ in 0..20 {
+            for _ in 0..15 {
+                tokio::time::advance(Duration::from_millis(30)).await;
+                budget.answered();
+            }
+            let pause = budget.throttled(Instant::now(), None);
+            assert!(pause <= Duration::from_secs(1), "{pause:?}");
+        }
+        assert_eq!(budget.rate(), 2000);
+        budget.throttled(Instant::now(), None);
+        assert_eq!(budget.rate(), 1000, "twice in a row");
     }
 
     #[tokio::test(start_paused = true)]

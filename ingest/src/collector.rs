@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     num::{NonZeroU32, NonZeroUsize},
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
@@ -27,7 +27,8 @@ use crate::{
     backoff::Backoff,
     budget::Budget,
     feed_ledger::{FeedLedger, LedgerFailure},
-    fetcher::{Fetcher, Gates, RETRY_BLOB, panic_message},
+    fetcher::{Fetcher, RETRY_BLOB, panic_message},
+    gates::Gates,
     health::{Condition, FeedHealth, FetcherHealth, Requests, TenantHealth, Trouble},
     lister::{Lister, RETRY_LISTING, Subscribed},
     plan::Policy,
@@ -130,6 +131,27 @@ impl TenantConfig {
     }
 }
 
+impl TenantConfig {
+    /// The tenant's API with a budget of its own, for those who only want to ask it something.
+    ///
+    /// # Errors
+    ///
+    /// When the API's address cannot be used.
+    pub fn api(&self, tokens: TokenSource, http: Client) -> Result<ActivityApi, BadApiAddress> {
+        let address = ApiAddress::new(&self.api, self.tenant, self.publisher)?;
+        let budget = Arc::new(Budget::new(self.requests_per_minute));
+        Ok(ActivityApi {
+            address,
+            http,
+            tokens,
+            budget,
+            clock: Arc::new(ServerClock::new()),
+            requests: Arc::new(Requests::default()),
+            timeouts: self.timeouts,
+        })
+    }
+}
+
 /// How many complete passes each feed has made since the start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Passes(BTreeMap<ContentType, u64>);
@@ -205,19 +227,7 @@ impl Collector {
         http: Client,
         cancel: CancellationToken,
     ) -> Result<CollectorHandle, BadApiAddress> {
-        let address = ApiAddress::new(&config.api, config.tenant, config.publisher)?;
-        let budget = Arc::new(Budget::new(config.requests_per_minute));
-        let clock = Arc::new(ServerClock::new());
-        let requests = Arc::new(Requests::default());
-        let api = Arc::new(ActivityApi::new(
-            address,
-            http,
-            tokens,
-            Arc::clone(&budget),
-            Arc::clone(&clock),
-            Arc::clone(&requests),
-            config.timeouts,
-        ));
+        let api = Arc::new(config.api(tokens, http)?);
         let mut content_types = config.content_types.clone();
         content_types.sort_unstable();
         content_types.dedup();
@@ -227,9 +237,9 @@ impl Collector {
             tenant: config.tenant,
             feeds: content_types.iter().map(|kind| Arc::new(FeedHealth::new(feed(*kind)))).collect(),
             fetcher: FetcherHealth::default(),
-            requests,
-            budget,
-            clock,
+            requests: Arc::clone(&api.requests),
+            budget: Arc::clone(&api.budget),
+            clock: Arc::clone(&api.clock),
         });
         let (passed, passes) = watch::channel(Passes(content_types.iter().map(|kind| (*kind, 0)).collect()));
         let tenant = Tenant { config, api: Arc::clone(&api), ledger, health: Arc::clone(&health), passed };
@@ -258,7 +268,7 @@ impl Tenant {
             tasks.spawn(async move { tenant.list(feed, &stop).await });
         }
         let (fetching, fetch_stop) = (Arc::clone(&tenant), stop.clone());
-        tasks.spawn(async move { fetching.fetch(&fetch_stop).await });
+        tasks.spawn(async move { fetching.fetch(fetch_stop).await });
         let mut ended = Ok(());
         while let Some(joined) = tasks.join_next().await {
             let joined = joined.unwrap_or_else(|error| {
@@ -279,7 +289,6 @@ impl Tenant {
             api: Arc::clone(&self.api),
             ledger: Arc::clone(&self.ledger),
             clock: Arc::clone(&self.health.clock),
-            budget: Arc::clone(&self.health.budget),
             tenant: Arc::clone(&self.health),
             health: Arc::clone(&feed),
             policy: self.config.policy,
@@ -312,7 +321,7 @@ impl Tenant {
         }
     }
 
-    async fn fetch(&self, stop: &CancellationToken) -> Result<(), LedgerFailure> {
+    async fn fetch(&self, stop: CancellationToken) -> Result<(), LedgerFailure> {
         let fetcher = Arc::new(Fetcher {
             tenant: self.config.tenant,
             api: Arc::clone(&self.api),
@@ -322,10 +331,11 @@ impl Tenant {
             concurrency: self.config.fetch_concurrency,
             blob_max_bytes: self.config.blob_max_bytes,
             pacing: self.config.pacing,
-            gates: Mutex::new(Gates::default()),
+            gates: Gates::default(),
+            stop: stop.clone(),
         });
         loop {
-            match AssertUnwindSafe(Arc::clone(&fetcher).run(stop)).catch_unwind().await {
+            match AssertUnwindSafe(Arc::clone(&fetcher).run()).catch_unwind().await {
                 Ok(ended) => return ended,
                 Err(panic) => {
                     self.health.fetcher.panics.add(1);
@@ -337,7 +347,7 @@ impl Tenant {
                     self.health.fetcher.status.set(Condition::Failing(Trouble::new(error)));
                 }
             }
-            if pause(self.config.pacing.breath.longest, stop).await {
+            if pause(self.config.pacing.breath.longest, &stop).await {
                 return Ok(());
             }
         }

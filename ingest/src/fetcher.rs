@@ -6,19 +6,14 @@
 //! because another cloud or tenant is being asked; the others go on (L11).
 
 use std::{
-    any::Any,
-    collections::{BTreeMap, VecDeque},
-    num::NonZeroUsize,
-    panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    any::Any, collections::VecDeque, num::NonZeroUsize, panic::AssertUnwindSafe, sync::Arc, time::Duration,
 };
 
 use bytes::Bytes;
 use chrono::{TimeDelta, Utc};
 use futures_util::FutureExt;
 use schemas::{ContentType, GapReason, TenantId};
-use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -26,6 +21,7 @@ use crate::{
     backoff::Backoff,
     collector::Pacing,
     feed_ledger::{BodyError, FeedLedger, FetchLease, LedgerFailure, Spooled},
+    gates::Gates,
     health::{Condition, TenantHealth, Trouble},
     intake::{FetchError, Parcel, take_body},
     skew::ServerClock,
@@ -42,12 +38,6 @@ const LONGEST_IDLE: Duration = Duration::from_secs(30);
 
 /// How often a throttled fetch is repeated before its blob makes room for others.
 const THROTTLED_ATTEMPTS: u32 = 3;
-
-/// Content ids in a row that the API does not know, after which their content type is halted.
-const SUSPECT_IDS: u32 = 3;
-
-/// Failures in a row, of whatever blobs, after which the whole fetcher takes a breath.
-const FAILURES_IN_A_ROW: u32 = 8;
 
 /// How long after its expiry a blob that nobody answers for is still tried. The ledger keeps its row for 2 days.
 const BEYOND_EXPIRY: TimeDelta = TimeDelta::hours(24);
@@ -69,27 +59,9 @@ pub(crate) struct Fetcher {
     pub(crate) concurrency: NonZeroUsize,
     pub(crate) blob_max_bytes: u64,
     pub(crate) pacing: Pacing,
-    pub(crate) gates: Mutex<Gates>,
-}
-
-/// Who may not fetch at present.
-#[derive(Debug, Default)]
-pub(crate) struct Gates {
-    /// Failures in a row of any blob that say nothing about the blob.
-    failures: u32,
-    /// Nothing is claimed until then.
-    resume_at: Option<Instant>,
-    /// The ledger gave out nothing when it was last asked.
-    claims_failed: bool,
-    feeds: BTreeMap<ContentType, Gate>,
-}
-
-#[derive(Debug, Default)]
-struct Gate {
-    /// Unknown content ids in a row.
-    suspects: u32,
-    /// When halted: the next probe.
-    probe_at: Option<Instant>,
+    pub(crate) gates: Gates,
+    /// Cancelled when it stops.
+    pub(crate) stop: CancellationToken,
 }
 
 /// What a task found out that concerns more than its blob.
@@ -101,11 +73,11 @@ impl Fetcher {
     /// # Errors
     ///
     /// When the ledger failed in a way that waiting cannot help.
-    pub(crate) async fn run(self: Arc<Self>, cancel: &CancellationToken) -> Result<(), LedgerFailure> {
+    pub(crate) async fn run(self: Arc<Self>) -> Result<(), LedgerFailure> {
         let mut running: JoinSet<Ended> = JoinSet::new();
         let mut claimed: VecDeque<FetchLease> = VecDeque::new();
         let ended = tokio::select! {
-            () = cancel.cancelled() => Ok(()),
+            () = self.stop.cancelled() => Ok(()),
             ended = self.fetch_all(&mut running, &mut claimed) => ended,
         };
         // Leases that were not begun are due again.
@@ -143,7 +115,7 @@ impl Fetcher {
                 }
                 continue;
             }
-            if let Some(wait) = self.paused() {
+            if let Some(wait) = self.gates.paused() {
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}
                     Some(joined) = running.join_next() => end_of(joined)?,
@@ -158,7 +130,7 @@ impl Fetcher {
                     claimed.extend(leases);
                 }
                 Err(failure) if failure.passing => {
-                    self.gates().claims_failed = true;
+                    self.gates.claims(false);
                     self.breathe(Trouble::new(failure.message));
                 }
                 Err(failure) => return Err(failure),
@@ -174,7 +146,7 @@ impl Fetcher {
 
     /// The ledger gives out leases: that is all it takes to be well while nothing is due.
     fn claimed(&self) {
-        let recovered = std::mem::take(&mut self.gates().claims_failed);
+        let recovered = self.gates.claims(true);
         if recovered || self.health.fetcher.status.get().condition == Condition::Starting {
             self.health.fetcher.status.set(Condition::Ok);
         }
@@ -183,7 +155,8 @@ impl Fetcher {
     /// One attempt at one blob, and what becomes of it.
     async fn fetch(&self, lease: FetchLease) -> Ended {
         let content_type = lease.blob.feed.content_type;
-        if let Some(wait) = self.held_back(content_type) {
+        if let Some(wait) = self.gates.held_back(content_type, self.pacing.probe) {
+            let wait = wait + self.pacing.retry_blob.after(1);
             let why = format!("{content_type} is halted: {}", codes::AfCode::InvalidContentId.advice());
             return self.try_later(lease, wait, why).await;
         }
@@ -201,7 +174,12 @@ impl Fetcher {
     async fn attempt(&self, lease: &FetchLease) -> Result<Spooled, FetchError> {
         let mut throttled = 0;
         let mut body = loop {
-            match self.api.fetch(&lease.blob.content_id).await {
+            // What waits for its turn or its answer has nothing to lose; a body that comes may come to its end.
+            let answer = tokio::select! {
+                () = self.stop.cancelled() => return Err(FetchError::Stopped),
+                answer = self.api.fetch(&lease.blob.content_id) => answer,
+            };
+            match answer {
                 Ok(body) => break body,
                 // The next turn comes when the pause is over.
                 Err(error) if error.action() == Action::Throttle && throttled < THROTTLED_ATTEMPTS => {
@@ -256,20 +234,19 @@ impl Fetcher {
         {
             tracing::info!(feed = %feed.feed, "fetching");
         }
-        self.gates().feeds.remove(&content_type);
+        self.gates.open(content_type);
     }
 
     /// The API answers: whatever ails a blob, the fetcher as a whole is well.
     fn reached(&self) {
-        let mut gates = self.gates();
-        gates.failures = 0;
-        gates.resume_at = None;
-        drop(gates);
+        self.gates.reached();
         self.health.fetcher.status.set(Condition::Ok);
     }
 
     async fn failed(&self, lease: FetchLease, error: FetchError) -> Ended {
-        self.health.fetcher.failed.add(1);
+        if !matches!(error, FetchError::Stopped) {
+            self.health.fetcher.failed.add(1);
+        }
         let feed = lease.blob.feed;
         let retry = self.pacing.retry_blob.after(lease.attempts.saturating_add(1));
         match error {
@@ -300,6 +277,8 @@ impl Fetcher {
                 self.note(feed.content_type, Trouble::new(error.clone()));
                 self.try_later(lease, retry, error).await
             }
+            // Its lease is dropped, and the blob due again.
+            FetchError::Stopped => Ok(()),
             FetchError::Abandoned => self.try_later(lease, retry, error.to_string()).await,
         }
     }
@@ -343,7 +322,7 @@ impl Fetcher {
             }
             _ if error.answered() => {
                 self.note(content_type, trouble);
-                self.try_later_or_gap(lease, retry, message, error.action() != Action::Throttle).await
+                self.try_later_or_gap(lease, retry, message, false).await
             }
             _ => {
                 // A bare 404 and a damaged body speak of the blob; anything else may be anybody's fault.
@@ -387,33 +366,14 @@ impl Fetcher {
         or_try_again(self.ledger.fetch_failed(lease, Utc::now() + wait, why).await)
     }
 
-    /// How long a blob of a halted content type has to wait. Once in a while one is let through as a probe.
-    fn held_back(&self, content_type: ContentType) -> Option<Duration> {
-        let mut gates = self.gates();
-        let gate = gates.feeds.get_mut(&content_type)?;
-        let probe_at = gate.probe_at?;
-        let now = Instant::now();
-        if now < probe_at {
-            return Some(probe_at - now + self.pacing.retry_blob.after(1));
-        }
-        gate.probe_at = Some(now + self.pacing.probe);
-        None
-    }
-
     fn suspect(&self, content_type: ContentType, trouble: Trouble) {
-        let halted = {
-            let mut gates = self.gates();
-            let gate = gates.feeds.entry(content_type).or_default();
-            gate.suspects = gate.suspects.saturating_add(1);
-            gate.suspects >= SUSPECT_IDS
-        };
+        let halted = self.gates.suspect(content_type);
         self.reached();
         if halted { self.halt(content_type, trouble) } else { self.note(content_type, trouble) }
     }
 
     fn halt(&self, content_type: ContentType, trouble: Trouble) {
-        self.gates().feeds.entry(content_type).or_default().probe_at =
-            Some(Instant::now() + self.pacing.probe);
+        self.gates.halt(content_type, self.pacing.probe);
         if let Some(feed) = self.health.feed(content_type) {
             let Trouble { error, advice } = trouble.clone();
             if feed.fetching.set(Condition::Halted(trouble)) {
@@ -430,16 +390,8 @@ impl Fetcher {
 
     /// Counts a failure that may be anybody's, and pauses the fetcher when there are many.
     fn breathe_if_often(&self, trouble: Trouble) {
-        let failures = {
-            let mut gates = self.gates();
-            gates.failures = gates.failures.saturating_add(1);
-            gates.failures
-        };
-        if failures >= FAILURES_IN_A_ROW {
-            self.pause_all(
-                self.pacing.breath.after(failures / FAILURES_IN_A_ROW),
-                Condition::Failing(trouble),
-            );
+        if let Some(times) = self.gates.failed() {
+            self.pause_all(self.pacing.breath.after(times), Condition::Failing(trouble));
         }
     }
 
@@ -448,21 +400,12 @@ impl Fetcher {
     }
 
     fn pause_all(&self, wait: Duration, condition: Condition) {
-        self.gates().resume_at = Some(Instant::now() + wait);
+        self.gates.pause(wait);
         let (Condition::Failing(trouble) | Condition::Halted(trouble)) = &condition else { return };
         let Trouble { error, advice } = trouble.clone();
         if self.health.fetcher.status.set(condition) {
             tracing::error!(tenant = %self.health.name, %error, %advice, again_in = ?wait, "fetching is paused");
         }
-    }
-
-    fn paused(&self) -> Option<Duration> {
-        let until = self.gates().resume_at?;
-        until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
-    }
-
-    fn gates(&self) -> MutexGuard<'_, Gates> {
-        self.gates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

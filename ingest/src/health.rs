@@ -73,6 +73,12 @@ impl From<&ApiError> for Trouble {
 }
 
 impl Condition {
+    /// Whether it fails or is halted.
+    #[must_use]
+    pub const fn is_trouble(&self) -> bool {
+        matches!(self, Self::Failing(_) | Self::Halted(_))
+    }
+
     const fn rank(&self) -> u8 {
         match self {
             Self::Ok => 0,
@@ -355,10 +361,7 @@ impl TenantHealth {
     pub fn troubles(&self) -> Vec<(String, Status)> {
         let feeds = self.feeds.iter().map(|feed| (feed.feed.content_type.to_string(), feed.status()));
         let fetcher = std::iter::once(("fetching".to_owned(), self.fetcher.status.get()));
-        feeds
-            .chain(fetcher)
-            .filter(|(_, status)| matches!(status.condition, Condition::Failing(_) | Condition::Halted(_)))
-            .collect()
+        feeds.chain(fetcher).filter(|(_, status)| status.condition.is_trouble()).collect()
     }
 }
 

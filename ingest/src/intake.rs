@@ -40,6 +40,9 @@ pub(crate) enum FetchError {
     /// The other half went away: nothing more is known here.
     #[error("the fetch was abandoned")]
     Abandoned,
+    /// The collector stops.
+    #[error("stopped")]
+    Stopped,
     #[error("a panic: {message}; this is a mistake of mailtrail, report it")]
     Panicked { message: String },
 }

@@ -16,9 +16,12 @@
 //! | [`api`] | [`ActivityApi`](api::ActivityApi): the calls of the API, its errors and what they ask for |
 //! | [`http`] | the HTTP client that logins and API calls share: proxy, extra certificate authorities, connect timeout |
 //! | [`plan`] | which spans of time to list next; pure |
-//! | [`lister`] | one feed: keeps its subscription, lists it, records pages and holes |
-//! | [`fetcher`] | one tenant: claims blobs and streams their bodies into the ledger |
+//! | `lister` | one feed: keeps its subscription, lists it, records pages and holes |
+//! | `fetcher` | one tenant: claims blobs and streams their bodies into the ledger |
+//! | `gates` | who may not fetch at present |
+//! | `intake` | the blocking half of a fetch: unpacks a body and hands it to the ledger |
 //! | [`budget`] | one tenant's requests: how many a minute, who goes first, when to pause |
+//! | [`backoff`] | growing waits |
 //! | [`skew`] | the API's clock, from its `Date` header |
 //! | [`health`] | what is going on, for status, metrics and `/readyz` |
 //! | [`collector`] | puts all of it together for one tenant |
@@ -30,6 +33,7 @@ pub mod budget;
 pub mod collector;
 pub mod feed_ledger;
 mod fetcher;
+mod gates;
 pub mod health;
 pub mod http;
 mod intake;

@@ -19,11 +19,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{
-        Action, ActivityApi, AfCode, ApiError, Refusal, listing::Page, subscriptions::Subscription,
+        Action, ActivityApi, AfCode, ApiError, Call, Refusal, listing::Page, subscriptions::Subscription,
         urls::PageUri,
     },
     backoff::Backoff,
-    budget::Budget,
     collector::Pacing,
     feed_ledger::{CompletedWindow, FeedLedger, FeedState, LedgerFailure, ListedPage},
     health::{Condition, FeedHealth, TenantHealth, Trouble},
@@ -35,7 +34,7 @@ use crate::{
 const PAGE_ATTEMPTS: u32 = 4;
 
 /// How often a window is begun anew before the pass is given up.
-const WINDOW_ATTEMPTS: u32 = 3;
+const WINDOW_ATTEMPTS: u32 = 10;
 
 /// More pages than any window can have: the server leads in a circle.
 const MOST_PAGES: usize = 100_000;
@@ -47,7 +46,7 @@ const LONGEST_UNRECORDED: TimeDelta = TimeDelta::hours(6);
 const FIRST_CONTENT: Duration = Duration::from_secs(12 * 3600);
 
 /// Listing may take one request in this many while there are blobs to fetch.
-const REQUESTS_PER_LISTING: u32 = 50;
+const REQUESTS_PER_LISTING: u64 = 50;
 
 /// The longest that a pass is put off for that.
 const LONGEST_PUT_OFF: Duration = Duration::from_secs(900);
@@ -58,7 +57,6 @@ pub(crate) struct Lister {
     pub(crate) api: Arc<ActivityApi>,
     pub(crate) ledger: Arc<dyn FeedLedger>,
     pub(crate) clock: Arc<ServerClock>,
-    pub(crate) budget: Arc<Budget>,
     pub(crate) tenant: Arc<TenantHealth>,
     pub(crate) health: Arc<FeedHealth>,
     pub(crate) policy: Policy,
@@ -121,7 +119,7 @@ impl Lister {
     ) -> Result<(), LedgerFailure> {
         let mut failures = 0u32;
         loop {
-            let before = self.health.pages.get();
+            let before = (self.health.pages.get(), self.health.listed.get());
             // Dropping a pass is harmless: the ledger either has a page or it has not.
             let ended = tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
@@ -131,7 +129,7 @@ impl Lister {
                 Ok(()) => {
                     failures = 0;
                     self.health.passes.add(1);
-                    let well = if self.waits_for_first_content() {
+                    let well = if self.waits_for_first_content(before.1) {
                         Condition::WaitingForFirstContent
                     } else {
                         Condition::Ok
@@ -143,7 +141,11 @@ impl Lister {
                     if once {
                         return Ok(());
                     }
-                    self.until_next_pass(self.health.pages.get() - before)
+                    let pages = self.health.pages.get() - before.0;
+                    tokio::select! {
+                        () = cancel.cancelled() => return Ok(()),
+                        () = self.until_next_pass(pages) => continue,
+                    }
                 }
                 Err(Stop::Ledger(failure)) if !failure.passing => return Err(failure),
                 Err(stop) => {
@@ -158,22 +160,28 @@ impl Lister {
         }
     }
 
-    /// While blobs wait to be fetched, listing keeps to a fiftieth of the requests.
-    fn until_next_pass(&self, pages: u64) -> Duration {
-        if !self.tenant.fetcher.backlog() {
-            return self.poll_interval;
+    /// Waits for the time of the next pass. While blobs wait to be fetched, all feeds' listing together keeps to a
+    /// fiftieth of the requests.
+    async fn until_next_pass(&self, pages: u64) {
+        let begun = Instant::now();
+        let fetches = || self.tenant.requests.of(Call::Fetch);
+        let enough = fetches() + pages * REQUESTS_PER_LISTING * self.tenant.feeds.len() as u64;
+        loop {
+            tokio::time::sleep(self.poll_interval).await;
+            if !self.tenant.fetcher.backlog() || fetches() >= enough || begun.elapsed() >= LONGEST_PUT_OFF {
+                return;
+            }
         }
-        let feeds = u32::try_from(self.tenant.feeds.len()).unwrap_or(u32::MAX);
-        let requests = u32::try_from(pages).unwrap_or(u32::MAX).saturating_mul(REQUESTS_PER_LISTING);
-        let share = self.budget.time_for(requests.saturating_mul(feeds)).min(LONGEST_PUT_OFF);
-        self.poll_interval.max(share)
     }
 
-    fn waits_for_first_content(&mut self) -> bool {
-        if self.health.listed.get() > 0 {
+    /// Whether a subscription that was just started has nothing to show for it yet. Its first content may be listed
+    /// with times long past: until one pass after it was `listed`, every pass goes back as far as a sweep.
+    fn waits_for_first_content(&mut self, listed: u64) -> bool {
+        if listed > 0 || self.subscription.waiting_since.is_some_and(|since| since.elapsed() >= FIRST_CONTENT)
+        {
             self.subscription.waiting_since = None;
         }
-        self.subscription.waiting_since.is_some_and(|since| since.elapsed() < FIRST_CONTENT)
+        self.subscription.waiting_since.is_some() && self.health.listed.get() == 0
     }
 
     /// Says what is wrong, and for how long to leave it alone.
@@ -182,12 +190,15 @@ impl Lister {
         let (condition, wait) = match stop {
             Stop::Ledger(failure) => (Condition::Failing(Trouble::new(failure.message)), retry),
             Stop::StartLater(wait) => {
-                let trouble = Trouble {
-                    error: "the subscription is not enabled; it was started less than 15 minutes ago"
-                        .to_owned(),
-                    advice: AfCode::SubscriptionDisabled.advice().to_owned(),
-                };
-                (Condition::Failing(trouble), wait.max(retry))
+                // Somebody else may enable it meanwhile. Until then what the start failed by is what is wrong.
+                let wait = wait.min(self.pacing.probe).max(retry);
+                if self.health.listing.get().condition.is_trouble() {
+                    return wait;
+                }
+                let error =
+                    "the subscription is not enabled, and was started less than 15 minutes ago".to_owned();
+                let advice = AfCode::SubscriptionDisabled.advice().to_owned();
+                (Condition::Failing(Trouble { error, advice }), wait)
             }
             Stop::Api(error) => {
                 let trouble = Trouble::from(&error);
@@ -224,6 +235,9 @@ impl Lister {
             self.record_lost(&mut state).await?;
             self.subscription.lost = false;
             // Whatever can be had of it is listed at once.
+            state.swept_at = None;
+        }
+        if self.subscription.waiting_since.is_some() {
             state.swept_at = None;
         }
         let plan = plan::pass(state, self.clock.now(), &self.policy);
@@ -302,12 +316,15 @@ impl Lister {
     async fn list(&self, leg: Leg, state: &mut FeedState) -> Result<(), Stop> {
         let mut cursor = leg.span.start;
         let mut begun = 0;
-        while let Some(window) = plan::next_window(cursor, leg.span.end) {
+        // Pages that lead nowhere are got round by windows with fewer of them.
+        let mut halvings = 0u32;
+        while let Some(window) = plan::next_window(cursor, leg.span.end, halvings) {
             begun += 1;
             match self.list_window(window, leg, state).await {
                 Ok(()) => {
                     cursor = window.end;
                     begun = 0;
+                    halvings = halvings.saturating_sub(1);
                 }
                 Err(Stop::Api(ApiError::WindowTooOld)) => {
                     self.skip_too_old(window, leg, state).await?;
@@ -324,6 +341,7 @@ impl Lister {
                         tracing::warn!(feed = %self.feed, %window, %error, "window begun anew");
                     }
                     self.health.listing.note(Trouble::from(&error));
+                    halvings += 1;
                     tokio::time::sleep(self.pacing.retry_page.after(begun)).await;
                 }
                 Err(stop) => return Err(stop),
@@ -391,17 +409,19 @@ impl Lister {
             match self.api.list(self.feed.content_type, window, page).await {
                 Err(error)
                     if attempt < PAGE_ATTEMPTS
-                        && matches!(error.action(), Action::Retry | Action::Throttle)
+                        && matches!(
+                            error.action(),
+                            Action::Retry | Action::Throttle | Action::RefreshToken
+                        )
                         && !matches!(error, ApiError::TooLarge { .. }) =>
                 {
                     tracing::debug!(feed = %self.feed, %error, "page asked for again");
                     self.health.listing.note(Trouble::from(&error));
                     // The budget already waits out a throttling.
-                    if error.action() == Action::Retry {
+                    if error.action() != Action::Throttle {
                         tokio::time::sleep(self.pacing.retry_page.after(attempt)).await;
                     }
                 }
-                // An expired token was renewed once already; a gap is no answer to a listing.
                 other => return other.map_err(not_of_a_blob),
             }
         }

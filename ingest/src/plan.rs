@@ -58,11 +58,11 @@ pub fn pass(state: FeedState, now: DateTime<Utc>, policy: &Policy) -> Pass {
     let now = whole_second(now);
     let oldest = oldest_listable(now);
     let from_start = policy.start.map_or(oldest, |start| whole_second(start).max(oldest)).min(now);
-    let (hole, fresh_from) = match state.watermark.map(whole_second) {
+    let (hole, fresh_from) = match state.watermark {
         None => (None, from_start),
         Some(watermark) => {
             let hole = span(watermark, oldest.min(now));
-            let watermark = watermark.max(oldest);
+            let watermark = whole_second(watermark).max(oldest);
             // A watermark ahead of the server's clock (it was set by a wrong one) must not stop the listing.
             let back = watermark.min(now) - policy.overlap.max(SMALLEST_OVERLAP);
             // A configured start that was moved past the watermark must not make the watermark skip anything.
@@ -75,10 +75,12 @@ pub fn pass(state: FeedState, now: DateTime<Utc>, policy: &Policy) -> Pass {
     Pass { hole, fresh: span(fresh_from, now), sweep, fresh_is_sweep }
 }
 
-/// The next window of a span of which everything before `cursor` is done; `None` at its end.
+/// The next window of a span of which everything before `cursor` is done; `None` at its end. After `halvings` windows
+/// that could not be listed to their last page it is as many times halved: a short window has few pages.
 #[must_use]
-pub fn next_window(cursor: DateTime<Utc>, until: DateTime<Utc>) -> Option<TimeRange> {
-    span(cursor, until.min(cursor + LONGEST_WINDOW))
+pub fn next_window(cursor: DateTime<Utc>, until: DateTime<Utc>, halvings: u32) -> Option<TimeRange> {
+    let longest = TimeDelta::seconds((LONGEST_WINDOW.num_seconds() >> halvings.min(31)).max(60));
+    span(cursor, until.min(cursor + longest))
 }
 
 /// What of a window can be asked for now.
@@ -132,7 +134,7 @@ mod tests {
         let Some(range) = range else { return Vec::new() };
         let mut cursor = range.start;
         std::iter::from_fn(|| {
-            let window = next_window(cursor, range.end)?;
+            let window = next_window(cursor, range.end, 0)?;
             cursor = window.end;
             Some(window)
         })
@@ -195,6 +197,21 @@ mod tests {
         );
         let future = Policy { start: Some(now + TimeDelta::hours(1)), ..Policy::default() };
         assert_eq!(pass(FeedState::default(), now, &future).fresh, None);
+    }
+
+    #[test]
+    fn a_window_that_fails_is_halved_down_to_a_minute() {
+        let start = at("2026-03-08T12:00:00Z");
+        let length = |halvings| next_window(start, start + TimeDelta::days(7), halvings).unwrap().length();
+        assert_eq!(length(0), LONGEST_WINDOW);
+        assert_eq!(length(1), TimeDelta::hours(12));
+        assert_eq!(length(4), TimeDelta::minutes(90));
+        assert_eq!((length(20), length(u32::MAX)), (TimeDelta::minutes(1), TimeDelta::minutes(1)));
+        assert_eq!(
+            next_window(start, start + TimeDelta::seconds(5), 9).unwrap().length(),
+            TimeDelta::seconds(5)
+        );
+        assert_eq!(next_window(start, start, 0), None);
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl Body {
         let packing = match encoding.as_str() {
             "" | "identity" => Packing::Plain,
             "gzip" | "x-gzip" => Packing::Gzip,
-            _ => return Err(ApiError::Encoding { encoding: super::error::scrub(&encoding, None) }),
+            _ => return Err(ApiError::Encoding { encoding: super::refusal::scrub(&encoding, None) }),
         };
         Ok(Self {
             response,

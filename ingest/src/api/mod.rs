@@ -8,6 +8,7 @@ pub mod body;
 pub mod codes;
 pub mod error;
 pub mod listing;
+pub mod refusal;
 pub mod subscriptions;
 pub mod urls;
 
@@ -26,7 +27,8 @@ use url::Url;
 use self::{body::Body, error::Wait};
 pub use self::{
     codes::{Action, AfCode},
-    error::{ApiError, Refusal},
+    error::ApiError,
+    refusal::Refusal,
     urls::ApiAddress,
 };
 use crate::{
@@ -117,20 +119,6 @@ pub(crate) struct Answer<T> {
 }
 
 impl ActivityApi {
-    /// The API at `address`, with what its calls share.
-    #[must_use]
-    pub const fn new(
-        address: ApiAddress,
-        http: Client,
-        tokens: TokenSource,
-        budget: Arc<Budget>,
-        clock: Arc<ServerClock>,
-        requests: Arc<Requests>,
-        timeouts: Timeouts,
-    ) -> Self {
-        Self { address, http, tokens, budget, clock, requests, timeouts }
-    }
-
     /// Begins to fetch a blob.
     ///
     /// # Errors
@@ -225,7 +213,7 @@ impl ActivityApi {
             Ok(body) => body.beginning(ERROR_BYTES).await,
             Err(_) => Vec::new(),
         };
-        let retry_after = error::retry_after(&headers, self.clock.now());
+        let retry_after = refusal::retry_after(&headers, self.clock.now());
         let refusal = Refusal::read(status, &body, retry_after, Some(token.expose()));
         if refusal.code.is_some() {
             // Only the API's own answers tell its time: a proxy's could tell another.

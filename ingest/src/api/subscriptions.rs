@@ -4,11 +4,7 @@ use reqwest::Method;
 use schemas::ContentType;
 use serde_json::Value;
 
-use super::{
-    ActivityApi, Call,
-    codes::Action,
-    error::{ApiError, Refusal},
-};
+use super::{ActivityApi, Call, codes::Action, error::ApiError, refusal::Refusal};
 
 /// What `/subscriptions/list` says of a content type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

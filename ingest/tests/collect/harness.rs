@@ -16,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 use crate::memory_ledger::{MemoryLedger, Shared, State};
 
 /// Long enough for anything that a test waits for, and short enough not to hang.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// `S` is the simulated tenant; `()` when a test scripts its own.
-pub struct Collecting<S = Running> {
+pub(crate) struct Collecting<S = Running> {
     pub simulator: S,
     pub ledger: Arc<MemoryLedger>,
     pub handle: CollectorHandle,
@@ -28,7 +28,7 @@ pub struct Collecting<S = Running> {
 }
 
 /// A simulated tenant without a quota of its own.
-pub fn simulation(blobs: u64, faults: &str) -> SimulatorConfig {
+pub(crate) fn simulation(blobs: u64, faults: &str) -> SimulatorConfig {
     SimulatorConfig {
         requests_per_minute: None,
         faults: faults.parse().unwrap(),
@@ -36,17 +36,17 @@ pub fn simulation(blobs: u64, faults: &str) -> SimulatorConfig {
     }
 }
 
-pub async fn start(config: SimulatorConfig) -> Running {
+pub(crate) async fn start(config: SimulatorConfig) -> Running {
     Simulator::start(config, ([127, 0, 0, 1], 0).into()).await.unwrap()
 }
 
 /// How the simulated tenant is collected: as fast as it can be.
-pub fn tenant(simulator: &Running, content_types: &[ContentType]) -> TenantConfig {
+pub(crate) fn tenant(simulator: &Running, content_types: &[ContentType]) -> TenantConfig {
     tenant_at(&simulator.base_url(), content_types)
 }
 
 /// The default simulated tenant, at an API.
-pub fn tenant_at(api: &str, content_types: &[ContentType]) -> TenantConfig {
+pub(crate) fn tenant_at(api: &str, content_types: &[ContentType]) -> TenantConfig {
     let quick = Backoff { first: Duration::from_millis(5), longest: Duration::from_millis(100) };
     let identity = simulator::TenantConfig::default();
     let mut config =
@@ -65,12 +65,12 @@ pub fn tenant_at(api: &str, content_types: &[ContentType]) -> TenantConfig {
     config
 }
 
-pub fn collect_with(simulator: Running, config: TenantConfig, http: &HttpSettings) -> Collecting {
+pub(crate) fn collect_with(simulator: Running, config: TenantConfig, http: &HttpSettings) -> Collecting {
     let ledger = Arc::new(MemoryLedger::default());
     collect_into(simulator, config, http, ledger)
 }
 
-pub fn collect_into(
+pub(crate) fn collect_into(
     simulator: Running,
     config: TenantConfig,
     http: &HttpSettings,
@@ -86,7 +86,7 @@ pub fn collect_into(
 }
 
 /// Tokens of the default simulated tenant's application, from an authority, and the file that holds its secret.
-pub fn tokens(authority: &str, http: &reqwest::Client, secret: &str) -> (TokenSource, NamedTempFile) {
+pub(crate) fn tokens(authority: &str, http: &reqwest::Client, secret: &str) -> (TokenSource, NamedTempFile) {
     let identity = simulator::TenantConfig::default();
     let cloud = Cloud::from_config("custom", Some(authority), Some(authority)).unwrap();
     let endpoint = Endpoint::new(&cloud.authority(), &identity.tenant_id.to_string()).unwrap();
@@ -98,14 +98,14 @@ pub fn tokens(authority: &str, http: &reqwest::Client, secret: &str) -> (TokenSo
 }
 
 /// Collects everything of a simulated tenant's `Audit.Exchange`, with whatever goes wrong.
-pub async fn collect(config: SimulatorConfig) -> Collecting {
+pub(crate) async fn collect(config: SimulatorConfig) -> Collecting {
     let simulator = start(config).await;
     let config = tenant(&simulator, &[ContentType::Exchange]);
     collect_with(simulator, config, &HttpSettings::default())
 }
 
 /// Collects `Audit.Exchange` of a tenant at some address, which answers as a test says.
-pub fn collect_scripted(base: &str, secret: &str) -> Collecting<()> {
+pub(crate) fn collect_scripted(base: &str, secret: &str) -> Collecting<()> {
     let http = HttpSettings::default().client().unwrap();
     let (tokens, secret) = tokens(base, &http, secret);
     let (ledger, cancel) = (Arc::new(MemoryLedger::default()), CancellationToken::new());
@@ -116,8 +116,8 @@ pub fn collect_scripted(base: &str, secret: &str) -> Collecting<()> {
 }
 
 /// Waits until something is so.
-pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let waited = tokio::time::timeout(PATIENCE, async {
+pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let waited = tokio::time::timeout(PATIENCE * 2, async {
         while !is_so() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -127,13 +127,20 @@ pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 impl Collecting {
     /// Waits until every blob that the simulator can have listed is settled.
-    pub async fn until_settled(&self) {
+    pub(crate) async fn until_settled(&self) {
         let blobs = self.simulator.truth().blobs().count();
-        until("every blob is settled", || self.ledger.count(|state| *state != State::Listed) >= blobs).await;
+        let settled = || self.ledger.count(|state| *state != State::Listed) >= blobs;
+        let waited = tokio::time::timeout(PATIENCE, until("every blob is settled", settled)).await;
+        assert!(
+            waited.is_ok(),
+            "{} of {blobs} are listed: {:?}",
+            self.ledger.count(|_| true),
+            self.handle.health()
+        );
     }
 
     /// Stops, and checks that every blob came exactly once, and that no rule was broken on the way.
-    pub async fn finish(self) -> StatsSnapshot {
+    pub(crate) async fn finish(self) -> StatsSnapshot {
         self.cancel.cancel();
         self.handle.join().await.unwrap();
         let inner = self.ledger.lock();
@@ -169,16 +176,16 @@ impl Collecting {
     }
 
     /// How a feed is doing.
-    pub fn condition(&self, content_type: ContentType) -> Condition {
+    pub(crate) fn condition(&self, content_type: ContentType) -> Condition {
         self.handle.health().feed(content_type).unwrap().status().condition
     }
 }
 
 /// A config whose listing ends after one pass of each feed.
-pub fn once(config: TenantConfig) -> TenantConfig {
+pub(crate) fn once(config: TenantConfig) -> TenantConfig {
     TenantConfig { listing: Listing::Once, ..config }
 }
 
-pub fn hours(hours: i64) -> TimeDelta {
+pub(crate) fn hours(hours: i64) -> TimeDelta {
     TimeDelta::hours(hours)
 }

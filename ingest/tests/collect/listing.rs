@@ -40,7 +40,10 @@ async fn a_week_in_many_pages_is_listed_to_its_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn l9_what_is_published_late_is_found_by_the_overlap() {
-    let collecting = collect(simulation(40, "late=1/4@2s")).await;
+    let mut config = simulation(40, "late=1/4@2s");
+    config.subscribed = true;
+    config.backlog_span = Duration::from_secs(50 * 60);
+    let collecting = collect(config).await;
     until("late blobs too", || {
         let blobs = collecting.simulator.truth().blobs().count();
         blobs == 40 && collecting.ledger.fetched() == 40
@@ -53,11 +56,12 @@ async fn l9_what_is_published_late_is_found_by_the_overlap() {
 async fn l9_what_is_published_later_than_the_overlap_is_found_by_the_sweep() {
     let now = Utc::now();
     let mut config = simulation(3, "");
+    config.subscribed = true;
     config.given =
         vec![Blob::from_records(ContentType::Exchange, now - hours(100), &["{}"]).called("late$1")];
     let mut simulator = Some(start(config).await);
     // Everything was listed a minute ago, but for what was published since.
-    for (swept_at, found) in [(now - hours(5), false), (now - hours(6), true)] {
+    for (swept_at, found) in [(now - hours(5), false), (now - hours(6) - TimeDelta::minutes(1), true)] {
         let ledger = ledger_at(now - TimeDelta::minutes(1), Some(swept_at));
         let running = simulator.take().expect("it is put back");
         let config = once(tenant(&running, &[ContentType::Exchange]));
@@ -78,6 +82,7 @@ async fn l9_what_is_published_later_than_the_overlap_is_found_by_the_sweep() {
 async fn a_watermark_older_than_a_week_leaves_a_hole_and_the_rest_is_listed() {
     let now = Utc::now();
     let mut config = simulation(30, "");
+    config.subscribed = true;
     config.backlog_span = Duration::from_secs(6 * 24 * 3600);
     let simulator = start(config).await;
     let tenant = tenant(&simulator, &[ContentType::Exchange]);

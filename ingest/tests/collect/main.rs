@@ -1,6 +1,8 @@
 //! The collector against a simulated tenant and a ledger in memory: whatever goes wrong on the way, every blob that
 //! can be had arrives exactly once, the token goes nowhere else, and no feed disturbs another.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod bodies;
 mod clock;
 mod faults;

@@ -19,14 +19,14 @@ use schemas::{
 use tokio::sync::Notify;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub(crate) enum State {
     Listed,
     Fetched,
     Gap(GapReason),
 }
 
 #[derive(Debug, Clone)]
-pub struct Row {
+pub(crate) struct Row {
     pub created: DateTime<Utc>,
     pub expires: DateTime<Utc>,
     pub state: State,
@@ -39,7 +39,7 @@ pub struct Row {
 }
 
 #[derive(Debug, Default)]
-pub struct Inner {
+pub(crate) struct Inner {
     pub feeds: HashMap<FeedKey, FeedState>,
     pub blobs: BTreeMap<BlobKey, Row>,
     pub holes: Vec<(FeedKey, TimeRange, HoleReason)>,
@@ -48,7 +48,7 @@ pub struct Inner {
 }
 
 #[derive(Debug, Default)]
-pub struct MemoryLedger {
+pub(crate) struct MemoryLedger {
     inner: Mutex<Inner>,
     news: Notify,
     /// So many of the next bodies panic while they are written.
@@ -62,19 +62,19 @@ pub struct MemoryLedger {
 }
 
 impl MemoryLedger {
-    pub fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    pub fn count(&self, wanted: impl Fn(&State) -> bool) -> usize {
+    pub(crate) fn count(&self, wanted: impl Fn(&State) -> bool) -> usize {
         self.lock().blobs.values().filter(|row| wanted(&row.state)).count()
     }
 
-    pub fn fetched(&self) -> usize {
+    pub(crate) fn fetched(&self) -> usize {
         self.count(|state| *state == State::Fetched)
     }
 
-    pub fn row(&self, content_type: ContentType, content_id: &str) -> Option<Row> {
+    pub(crate) fn row(&self, content_type: ContentType, content_id: &str) -> Option<Row> {
         let inner = self.lock();
         let found = inner
             .blobs
@@ -83,7 +83,7 @@ impl MemoryLedger {
         found.map(|(_, row)| row.clone())
     }
 
-    pub fn set_full(&self, full: bool) {
+    pub(crate) fn set_full(&self, full: bool) {
         self.full.store(full, SeqCst);
         self.news.notify_waiters();
     }
@@ -158,7 +158,7 @@ impl BodyWriter for Writer {
 
 /// The ledger as a collector sees it.
 #[derive(Debug, Clone)]
-pub struct Shared(pub Arc<MemoryLedger>);
+pub(crate) struct Shared(pub Arc<MemoryLedger>);
 
 fn ready<'a, T: Send + 'a>(value: T) -> BoxFuture<'a, T> {
     Box::pin(std::future::ready(value))

@@ -15,14 +15,14 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 /// A request that came.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub(crate) struct Seen {
     pub method: String,
     /// Path and query.
     pub target: String,
     pub headers: HeaderMap,
 }
 
-pub struct Scripted {
+pub(crate) struct Scripted {
     pub address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
     server: JoinHandle<()>,
@@ -35,7 +35,7 @@ impl Drop for Scripted {
 }
 
 impl Scripted {
-    pub async fn start(script: impl Fn(&Seen) -> Response<Body> + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(script: impl Fn(&Seen) -> Response<Body> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
@@ -63,31 +63,31 @@ impl Scripted {
         Self { address, seen, server }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    pub fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 
-    pub fn seen_at(&self, part: &str) -> usize {
+    pub(crate) fn seen_at(&self, part: &str) -> usize {
         self.seen().iter().filter(|seen| seen.target.contains(part)).count()
     }
 }
 
-pub fn json(status: u16, body: &str) -> Response<Body> {
+pub(crate) fn json(status: u16, body: &str) -> Response<Body> {
     let mut response = Response::new(Body::from(body.to_owned()));
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
     response
 }
 
-pub fn error(status: u16, code: &str) -> Response<Body> {
+pub(crate) fn error(status: u16, code: &str) -> Response<Body> {
     json(status, &format!(r#"{{"error":{{"code":"{code}","message":"scripted"}}}}"#))
 }
 
 /// Answers of a tenant with an enabled subscription; `None` for what is neither about subscriptions nor a listing.
-pub fn ordinary(seen: &Seen, listing: &str) -> Option<Response<Body>> {
+pub(crate) fn ordinary(seen: &Seen, listing: &str) -> Option<Response<Body>> {
     if seen.target.contains("/subscriptions/list") {
         return Some(json(200, r#"[{"contentType":"Audit.Exchange","status":"enabled","webhook":null}]"#));
     }
@@ -95,7 +95,7 @@ pub fn ordinary(seen: &Seen, listing: &str) -> Option<Response<Body>> {
 }
 
 /// One entry of a listing.
-pub fn entry(id: &str, created: &str, expires: &str) -> String {
+pub(crate) fn entry(id: &str, created: &str, expires: &str) -> String {
     format!(
         r#"{{"contentType":"Audit.Exchange","contentId":"{id}","contentUri":"http://localhost/x","contentCreated":"{created}","contentExpiration":"{expires}"}}"#
     )
