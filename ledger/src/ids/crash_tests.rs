@@ -249,7 +249,7 @@ fn files(dir: &Path) -> HashMap<String, Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_it_knows_what_was_committed_and_nothing_else(

@@ -14,7 +14,7 @@ pub(super) struct Memtable {
     ids: HashMap<Id, Packed, BuildHasherDefault<Passed>>,
     /// The staged among them, in the order in which they came.
     staged: Vec<Entry>,
-    /// How many of `staged` are in the journal.
+    /// How many of `staged` are in a journal.
     journalled: usize,
 }
 
@@ -52,7 +52,7 @@ impl Memtable {
         put
     }
 
-    /// The staged ids that the journal does not hold.
+    /// The staged ids that no journal holds.
     pub(super) fn unjournalled(&self) -> &[Entry] {
         &self.staged[self.journalled..]
     }
@@ -73,17 +73,12 @@ impl Memtable {
         self.ids.len().saturating_sub(self.staged.len())
     }
 
-    /// All that is staged is in the journal now.
+    /// All that is staged is in a journal now.
     pub(super) fn set_journalled(&mut self) {
         self.journalled = self.staged.len();
     }
 
-    /// Nothing that is staged is in the journal any more.
-    pub(super) fn clear_journalled(&mut self) {
-        self.journalled = 0;
-    }
-
-    /// What is staged and in the journal is committed now.
+    /// What is staged and in a journal is committed now.
     pub(super) fn commit(&mut self) {
         self.staged.drain(..self.journalled);
         self.journalled = 0;

@@ -333,10 +333,12 @@ impl DuplicateIndex {
     fn turn_over(&mut self) {
         let next = Journal::fresh(&self.dir, self.journal.mark(), self.journal.number() + 1);
         let old = std::mem::replace(&mut self.journal, next).number();
-        if old == self.committed.journal || !journal::remove(&self.dir, old) {
+        // What the ledger has committed, or may be about to commit, stays until it has committed another.
+        let named =
+            old == self.committed.journal || self.offered.is_some_and(|offered| offered.journal == old);
+        if named || !journal::remove(&self.dir, old) {
             self.obsolete.push(old);
         }
-        self.memtable.clear_journalled();
     }
 }
 

@@ -352,6 +352,102 @@ fn files_of_another_ledger_or_a_later_state_are_refused_and_left_alone() {
 }
 
 #[test]
+fn a_table_that_grew_in_place_shows_that_the_ledger_is_older() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut index = open(&dir, Checkpoint::default(), TODAY);
+    stage(&mut index, 0..60, 1, TODAY);
+    let early = commit(&mut index);
+    let bytes = index.stats().bytes;
+    stage(&mut index, 60..110, 1, TODAY);
+    let late = commit(&mut index);
+    assert_eq!((index.stats().in_tables, index.stats().bytes), (110, bytes));
+    drop(index);
+    let error = try_open(&dir, early, TODAY).err().unwrap();
+    assert!(matches!(error, IdsError::Foreign { .. }), "{error}");
+    assert_eq!(owner(&mut open(&dir, late, TODAY), 109, TODAY), Some(1));
+}
+
+#[test]
+fn a_table_lives_as_long_as_its_newest_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut index = open(&dir, Checkpoint::default(), TODAY);
+    stage(&mut index, 0..60, 1, TODAY);
+    commit(&mut index);
+    let later = Day(TODAY.0 + 5);
+    stage(&mut index, 60..110, 2, later);
+    commit(&mut index);
+    // The next journal does not hold them any more.
+    stage(&mut index, 1000..1001, 3, later);
+    let committed = commit(&mut index);
+    let today = Day(TODAY.0 + 10);
+    index.maintain(today).unwrap();
+    for mut index in [index, open(&dir, committed, today)] {
+        assert_eq!((owner(&mut index, 0, today), owner(&mut index, 60, today)), (None, Some(2)));
+    }
+}
+
+#[test]
+fn a_table_whose_sync_failed_is_written_to_a_new_file() {
+    use std::os::unix::fs::MetadataExt;
+    let key = |number: u64| RecordKey { hour: 480_000, digest: u128::from(number).to_be_bytes() };
+    for directory in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let table = dir.path().join(format!("ids/hours-{:04}.table", 480_000 % 2048));
+        let failing = if directory { dir.path().join("ids") } else { table.clone() };
+        let mut index = open(&dir, Checkpoint::default(), TODAY);
+        (0..3000).for_each(|number| index.stage(FEED, &key(number), Owner(1), TODAY));
+        commit(&mut index);
+        (3000..3050).for_each(|number| index.stage(FEED, &key(number), Owner(1), TODAY));
+        index.sync().unwrap();
+        let before = fs::File::open(&table).unwrap();
+        // A flush in place syncs the table; the next try writes a new file and syncs that and the directory.
+        for syncs in 0..5 {
+            faults::break_sync_after(syncs);
+            let error = index.committed().unwrap_err();
+            if matches!(&error, IdsError::Io { path, .. } if *path == failing) {
+                break;
+            }
+            assert!(syncs < 4, "{error}");
+        }
+        faults::heal();
+        let suspect = fs::File::open(&table).unwrap();
+        index.committed().unwrap();
+        let after = fs::metadata(&table).unwrap().ino();
+        assert!([before, suspect].iter().all(|file| file.metadata().unwrap().ino() != after));
+        assert!((0..3050).all(|number| index.owner_of(FEED, &key(number), TODAY).unwrap().is_some()));
+    }
+}
+
+#[test]
+fn a_checkpoint_that_was_given_stays_good_when_a_later_sync_fails() {
+    for syncs in 0..3 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut index = open(&dir, Checkpoint::default(), TODAY);
+        stage(&mut index, 0..10, 1, TODAY);
+        let given = index.sync().unwrap();
+        stage(&mut index, 10..20, 2, TODAY);
+        faults::break_sync_after(0);
+        index.sync().unwrap_err();
+        if syncs > 0 {
+            // Again, in a new journal that fails in its turn.
+            faults::break_sync_after(syncs - 1);
+            index.sync().unwrap_err();
+        }
+        faults::heal();
+        index.committed().unwrap();
+        index.roll_back();
+        assert_eq!((owner(&mut index, 9, TODAY), owner(&mut index, 10, TODAY)), (Some(1), None));
+        drop(index);
+        let mut index = open(&dir, given, TODAY);
+        assert_eq!((owner(&mut index, 9, TODAY), owner(&mut index, 10, TODAY)), (Some(1), None));
+        stage(&mut index, 10..20, 3, TODAY);
+        let last = commit(&mut index);
+        drop(index);
+        assert_eq!(owner(&mut open(&dir, last, TODAY), 10, TODAY), Some(3));
+    }
+}
+
+#[test]
 fn a_damaged_table_is_named_and_deleting_the_directory_helps() {
     let dir = tempfile::tempdir().unwrap();
     let ids = dir.path().join("ids");
