@@ -4,21 +4,28 @@
 //! string; or strings of the form `@{Name=…; Value=…}`. All become pairs in the order in which they came. The value may
 //! be missing, and a name may come twice.
 
+use std::borrow::Cow;
+
 use crate::{
     json::{Json, Kind, Text, Writer, scan::scan_value},
     powershell,
     record::{Field, Record, has_repeats},
 };
 
+/// A name with its value, which may be missing.
+type Pair<'a> = (Text<'a>, Option<Json<'a>>);
+
 /// The pairs, and which of the two fields they say everything of.
 #[derive(Debug, Default)]
 pub(crate) struct Parameters<'a> {
-    pairs: Vec<(Text<'a>, Option<Json<'a>>)>,
+    pairs: Cow<'a, [Pair<'a>]>,
     /// Whether the pairs hold all that `Parameters` held.
     pub(crate) parameters_exact: bool,
     /// Whether the pairs hold all that `OperationProperties` held.
     pub(crate) properties_exact: bool,
     repeats: bool,
+    /// A bit for each length that a name has: most names that are asked for are not there, and this tells it at once.
+    lengths: u64,
 }
 
 /// The two fields as JSON where they came as text of another kind. It must outlive the pairs.
@@ -65,21 +72,21 @@ fn rewrite(value: Json<'_>) -> Option<String> {
 }
 
 impl<'a> Parameters<'a> {
-    pub(crate) fn read(record: &Record<'a>, rewritten: &'a Rewritten) -> Self {
+    pub(crate) fn read(record: &'a Record<'a>, rewritten: &'a Rewritten) -> Self {
         let mut all = Self::default();
-        if let Some(value) = record.get(Field::Parameters) {
-            all.parameters_exact = all.add(value, rewritten.parameters.as_deref());
-        }
-        if let Some(value) = record.get(Field::OperationProperties) {
-            all.properties_exact = all.add(value, rewritten.properties.as_deref());
+        all.parameters_exact = all.add(record, Field::Parameters, rewritten.parameters.as_deref());
+        all.properties_exact = all.add(record, Field::OperationProperties, rewritten.properties.as_deref());
+        if all.pairs.is_empty() {
+            return all;
         }
         all.repeats = has_repeats(&all.pairs);
+        let bit = |name: Text<'_>| if name.plain().is_some() { 1 << (name.raw().len() % 64) } else { u64::MAX };
+        all.lengths = all.pairs.iter().fold(0, |bits, (name, _)| bits | bit(*name));
         all
     }
 
     /// Adds what one field holds; whether that was all of it.
-    fn add(&mut self, value: Json<'a>, rewritten: Option<&'a str>) -> bool {
-        let before = self.pairs.len();
+    fn add(&mut self, record: &'a Record<'a>, field: Field, rewritten: Option<&'a str>) -> bool {
         if let Some(text) = rewritten {
             // The text stays in the event beside the pairs, so whatever of it cannot be read is not lost.
             if let Ok(value) = scan_value(text) {
@@ -87,52 +94,33 @@ impl<'a> Parameters<'a> {
             }
             return false;
         }
-        self.add_value(value) && self.pairs.len() > before
+        match (record.pairs(field), record.get(field)) {
+            (Some(list), _) if self.pairs.is_empty() => {
+                self.pairs = Cow::Borrowed(&list.pairs);
+                !list.inexact && !list.pairs.is_empty()
+            }
+            (Some(list), _) => {
+                self.pairs.to_mut().extend_from_slice(&list.pairs);
+                !list.inexact && !list.pairs.is_empty()
+            }
+            (None, Some(value)) => self.add_value(value),
+            (None, None) => false,
+        }
     }
 
+    /// Adds the pairs of a value that is no list on the record's top level; whether they hold all of it.
     fn add_value(&mut self, value: Json<'a>) -> bool {
-        let mut exact = true;
-        match value.kind() {
-            Kind::Array => {
-                for item in value.items() {
-                    exact &= self.add_pair(item);
-                }
-            }
-            Kind::Object => {
-                let (mut name, mut count) = (None, 0);
-                for (key, value) in value.entries() {
-                    count += 1;
-                    if key.equals("Name") {
-                        name = value.text();
-                    }
-                }
-                // A single pair that stands without its list, or an object of names and values.
-                if name.is_some() && count <= 2 && value.get("Value").is_some() {
-                    return self.add_pair(value);
-                }
-                self.pairs.extend(value.entries().map(|(name, value)| (name, Some(value))));
-            }
-            _ => exact = false,
+        if value.kind() == Kind::Array {
+            return value.items().fold(true, |exact, item| self.add_value(item) && exact);
         }
-        exact
-    }
-
-    /// Adds `{"Name": …, "Value": …}`; whether it was that and nothing else.
-    #[inline]
-    fn add_pair(&mut self, item: Json<'a>) -> bool {
-        let (mut name, mut value, mut exact) = (None, None, true);
-        for (key, field) in item.entries() {
-            match key.raw() {
-                "Name" if name.is_none() && field.kind() == Kind::String => name = field.text(),
-                "Value" if value.is_none() => value = Some(field),
-                _ => exact = false,
-            }
-        }
+        let (name, pair) = (value.get("Name").and_then(Json::text), value.get("Value"));
+        let fields = value.entries().count();
         match name {
-            Some(name) => self.pairs.push((name, value)),
-            None => exact = false,
+            // A pair, or an object of names and values that has a parameter called `Name`.
+            Some(name) if fields == 1 + usize::from(pair.is_some()) => self.pairs.to_mut().push((name, pair)),
+            _ => self.pairs.to_mut().extend(value.entries().map(|(name, value)| (name, Some(value)))),
         }
-        exact
+        fields > 0
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -146,13 +134,12 @@ impl<'a> Parameters<'a> {
     /// The value of a parameter, by its name in any case, as PowerShell has it.
     #[inline]
     pub(crate) fn get(&self, name: &str) -> Option<Json<'a>> {
+        if self.lengths >> (name.len() % 64) & 1 == 0 {
+            return None;
+        }
         let of_name = |pair: &&(Text<'a>, Option<Json<'a>>)| {
             let raw = pair.0.raw();
-            if raw.len() == name.len() {
-                raw.eq_ignore_ascii_case(name)
-            } else {
-                raw.contains('\\') && pair.0.is(name)
-            }
+            if raw.len() == name.len() { raw.eq_ignore_ascii_case(name) } else { self.lengths == u64::MAX && pair.0.is(name) }
         };
         self.pairs.iter().find(of_name).and_then(|pair| pair.1)
     }

@@ -343,17 +343,35 @@ fn server(text: Text<'_>) -> Option<Server<'_>> {
 /// Whether OCSF takes a text for an email address (its type `email_t`). Takes text with escapes unresolved too; what has
 /// one is none.
 pub(crate) fn is_email(text: &str) -> bool {
-    let Some((local, domain)) = text.split_once('@') else { return false };
-    let local_byte = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+,-./=?^_`{|}~".contains(&b);
-    let domain_byte = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
-    let Some((label, rest)) = domain.split_once('.') else { return false };
+    let Some(at) = text.bytes().position(|b| !LOCAL[usize::from(b)]) else { return false };
+    let (local, domain) = text.as_bytes().split_at(at);
+    let [b'@', domain @ ..] = domain else { return false };
+    let Some(dot) = domain.iter().position(|b| *b == b'.') else { return false };
+    let label = |b: &u8| b.is_ascii_alphanumeric() || *b == b'-';
+    let (first, rest) = (&domain[..dot], &domain[dot + 1..]);
     !local.is_empty()
-        && local.bytes().all(local_byte)
-        && !label.is_empty()
-        && label.bytes().all(domain_byte)
+        && !first.is_empty()
+        && first.iter().all(label)
         && !rest.is_empty()
-        && rest.bytes().all(|b| domain_byte(b) || b == b'.')
+        && rest.iter().all(|b| label(b) || *b == b'.')
 }
+
+/// The bytes that may stand before the `@`.
+static LOCAL: [bool; 256] = {
+    let mut table = [false; 256];
+    let signs = b"!#$%&'*+,-./=?^_`{|}~";
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut index = 0;
+    while index < signs.len() {
+        table[signs[index] as usize] = true;
+        index += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {

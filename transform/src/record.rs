@@ -1,6 +1,6 @@
 //! A record as its fields: each known name has a place of its own, everything else is kept in order.
 
-use crate::json::{Fault, Json, Text, scan_object};
+use crate::json::{Fault, Fields, Json, Kind, Name, Text, scan_object};
 
 macro_rules! fields {
     ($($field:ident = $name:literal,)*) => {
@@ -176,33 +176,116 @@ pub(crate) struct Record<'a> {
     /// Fields that the mapping does not know, and what comes after the first field of a known name.
     others: Vec<(Text<'a>, Json<'a>)>,
     repeats: bool,
+    parameters: Option<Pairs<'a>>,
+    properties: Option<Pairs<'a>>,
+    /// The list that is scanned at the moment.
+    list: Pairs<'a>,
 }
 
-impl<'a> Record<'a> {
-    /// Reads a record from text that is one JSON object.
-    pub(crate) fn read(text: &'a str) -> Result<Self, Fault> {
-        let mut record =
-            Self { known: [None; COUNT], present: FieldSet::default(), others: Vec::new(), repeats: false };
-        scan_object(text, |name, value| record.put(name, value))?;
-        record.repeats |= has_repeats(&record.others);
-        Ok(record)
-    }
+/// The elements of a list of `{"Name": …, "Value": …}`.
+#[derive(Debug, Default)]
+pub(crate) struct Pairs<'a> {
+    pub(crate) pairs: Vec<(Text<'a>, Option<Json<'a>>)>,
+    /// Whether some element was not that, or not only that.
+    pub(crate) inexact: bool,
+    /// The element that is scanned at the moment.
+    name: Option<Text<'a>>,
+    value: Option<Json<'a>>,
+    open: bool,
+}
 
+impl<'a> Pairs<'a> {
+    /// Takes up the element that was scanned.
     #[inline]
-    fn put(&mut self, name: Text<'a>, value: Json<'a>) {
-        let field = match name.plain() {
-            Some(name) => Field::named(name),
-            None => Field::named(&name.unescape()),
-        };
+    fn finish_element(&mut self) {
+        if std::mem::take(&mut self.open) {
+            match self.name.take() {
+                Some(name) => self.pairs.push((name, self.value.take())),
+                None => {
+                    self.value = None;
+                    self.inexact = true;
+                }
+            }
+        }
+    }
+}
+
+impl<'a> Fields<'a> for Record<'a> {
+    #[inline]
+    fn field(&mut self, name: Name<'a>, value: Json<'a>) {
+        let Name { text: name, escaped } = name;
+        let field = if escaped { Field::named(&name.unescape()) } else { Field::named(name.raw()) };
         match field {
             Some(field) if self.known[field as usize].is_none() => {
                 self.known[field as usize] = Some(value);
                 self.present.insert(field);
+                let pairs = match field {
+                    Field::Parameters => &mut self.parameters,
+                    Field::OperationProperties => &mut self.properties,
+                    _ => return,
+                };
+                if value.kind() == Kind::Array {
+                    self.list.finish_element();
+                    *pairs = Some(std::mem::take(&mut self.list));
+                }
             }
             _ => {
                 self.repeats |= field.is_some();
                 self.others.push((name, value));
             }
+        }
+    }
+
+    #[inline]
+    fn wants_elements(&self, name: Name<'a>) -> bool {
+        matches!(name.text.raw(), "Parameters" | "OperationProperties") || name.escaped
+    }
+
+    fn list(&mut self) {
+        self.list = Pairs::default();
+        self.list.pairs.reserve(16);
+    }
+
+    #[inline]
+    fn element(&mut self, object: bool) {
+        self.list.finish_element();
+        self.list.open = object;
+        self.list.inexact |= !object;
+    }
+
+    #[inline]
+    fn element_field(&mut self, name: Text<'a>, value: Json<'a>) {
+        match name.raw() {
+            "Name" if self.list.name.is_none() && value.kind() == Kind::String => self.list.name = value.text(),
+            "Value" if self.list.value.is_none() => self.list.value = Some(value),
+            _ => self.list.inexact = true,
+        }
+    }
+}
+
+impl<'a> Record<'a> {
+    /// Reads a record from text that is one JSON object.
+    pub(crate) fn read(text: &'a str) -> Result<Self, Fault> {
+        let mut record = Self {
+            known: [None; COUNT],
+            present: FieldSet::default(),
+            others: Vec::new(),
+            repeats: false,
+            parameters: None,
+            properties: None,
+            list: Pairs::default(),
+        };
+        scan_object(text, &mut record)?;
+        record.repeats |= has_repeats(&record.others);
+        Ok(record)
+    }
+
+    /// The pairs of `Parameters` and `OperationProperties`, where they are lists.
+    pub(crate) fn pairs(&self, field: Field) -> Option<&Pairs<'a>> {
+        match field {
+            Field::Parameters => self.parameters.as_ref(),
+            Field::OperationProperties => self.properties.as_ref(),
+            _ => None,
         }
     }
 
@@ -243,13 +326,18 @@ impl<'a> Record<'a> {
 
 /// Whether two of the names are the same.
 pub(crate) fn has_repeats<V>(fields: &[(Text<'_>, V)]) -> bool {
-    if fields.len() <= 24 {
-        let earlier = |index: usize, name: Text<'_>| fields[..index].iter().any(|(other, _)| *other == name);
-        fields.iter().enumerate().any(|(index, (name, _))| earlier(index, *name))
-    } else {
+    if fields.len() > 24 || fields.iter().any(|(name, _)| name.plain().is_none()) {
         let mut seen = std::collections::HashSet::with_capacity(fields.len());
-        fields.iter().any(|(name, _)| !seen.insert(name.unescape()))
+        return fields.iter().any(|(name, _)| !seen.insert(name.unescape()));
     }
+    // Few names, none with an escape: a name is compared only with earlier ones when one of them may be it.
+    let mut seen = 0u64;
+    fields.iter().enumerate().any(|(index, (name, _))| {
+        let bit = 1 << (hash(name.raw().as_bytes()) % 64);
+        let maybe = seen & bit != 0;
+        seen |= bit;
+        maybe && fields[..index].iter().any(|(other, _)| other.json() == name.json())
+    })
 }
 
 #[cfg(test)]

@@ -28,57 +28,51 @@ fn shown(first: Option<u8>) -> String {
     }
 }
 
+/// The name of a field, and whether it has escapes, which hardly any has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Name<'a> {
+    pub(crate) text: Text<'a>,
+    pub(crate) escaped: bool,
+}
+
+/// Takes what the scanner finds.
+pub(crate) trait Fields<'a> {
+    /// A field of the top level.
+    fn field(&mut self, name: Name<'a>, value: Json<'a>);
+
+    /// Whether the fields of the objects in this list are wanted too, so that nobody has to scan it again.
+    fn wants_elements(&self, name: Name<'a>) -> bool;
+
+    /// A list that is wanted begins.
+    fn list(&mut self);
+
+    /// The next element of the list begins; `object` says whether it is one, whose fields come next.
+    fn element(&mut self, object: bool);
+
+    /// A field of the object that is the current element.
+    fn element_field(&mut self, name: Text<'a>, value: Json<'a>);
+}
+
 /// Checks that `text` is one JSON object and hands over the fields of its top level in their order.
-pub(crate) fn scan_object<'a>(text: &'a str, mut field: impl FnMut(Text<'a>, Json<'a>)) -> Result<(), Fault> {
-    let mut scanner = Scanner { bytes: text.as_bytes(), at: 0 };
-    scanner.blanks();
-    if scanner.peek() != Some(b'{') {
-        return Err(Fault::NotAnObject { first: scanner.peek() });
+pub(crate) fn scan_object<'a>(text: &'a str, fields: &mut impl Fields<'a>) -> Result<(), Fault> {
+    let mut scanner = Scanner::new(text);
+    if scanner.token() != Some(b'{') {
+        return Err(Fault::NotAnObject { first: scanner.token() });
     }
-    scanner.at += 1;
-    scanner.blanks();
-    if scanner.peek() == Some(b'}') {
-        scanner.at += 1;
-    } else {
-        loop {
-            scanner.blanks();
-            let name_start = scanner.at;
-            scanner.expect(b'"', "a name")?;
-            scanner.string()?;
-            let name = Text::quoted(&text[name_start..scanner.at]);
-            scanner.blanks();
-            scanner.expect(b':', "`:`")?;
-            scanner.blanks();
-            let value_start = scanner.at;
-            scanner.value(1)?;
-            field(name, Json::checked(&text[value_start..scanner.at]));
-            scanner.blanks();
-            match scanner.peek() {
-                Some(b',') => scanner.at += 1,
-                Some(b'}') => {
-                    scanner.at += 1;
-                    break;
-                }
-                _ => return Err(scanner.wanted("`,` or `}`")),
-            }
-        }
+    match scanner.top_level(fields) {
+        Some(()) => Ok(()),
+        None => Err(scanner.fault()),
     }
-    scanner.blanks();
-    if scanner.at < text.len() { Err(scanner.wanted("the end")) } else { Ok(()) }
 }
 
 /// Checks that `text` is one JSON value of any kind; used for JSON that stands in a string.
 pub(crate) fn scan_value(text: &str) -> Result<Json<'_>, Fault> {
-    let mut scanner = Scanner { bytes: text.as_bytes(), at: 0 };
-    scanner.blanks();
-    let start = scanner.at;
-    scanner.value(0)?;
-    let end = scanner.at;
-    scanner.blanks();
-    if scanner.at < text.len() {
-        Err(scanner.wanted("the end"))
-    } else {
-        Ok(Json::checked(&text[start..end]))
+    let mut scanner = Scanner::new(text);
+    let start = scanner.blanks();
+    let value = scanner.value(0).map(|()| Json::checked(&text[start..scanner.at]));
+    match value.filter(|_| scanner.end().is_some()) {
+        Some(value) => Ok(value),
+        None => Err(scanner.fault()),
     }
 }
 
@@ -107,85 +101,182 @@ pub(crate) fn find_special(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
+/// Where the check has come to. Its methods give `None` when there is a fault, which is kept beside, because a fault is
+/// large and rare.
 struct Scanner<'a> {
+    text: &'a str,
     bytes: &'a [u8],
     at: usize,
+    fault: Option<Fault>,
 }
 
-impl Scanner<'_> {
+impl<'a> Scanner<'a> {
+    fn new(text: &'a str) -> Self {
+        Self { text, bytes: text.as_bytes(), at: 0, fault: None }
+    }
+
     #[inline]
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
 
-    fn wanted(&self, expected: &'static str) -> Fault {
-        Fault::Syntax { at: self.at, expected }
+    #[cold]
+    fn fail<T>(&mut self, fault: Fault) -> Option<T> {
+        self.fault = Some(fault);
+        None
     }
 
+    #[cold]
+    fn wanted<T>(&mut self, expected: &'static str) -> Option<T> {
+        self.fail(Fault::Syntax { at: self.at, expected })
+    }
+
+    fn fault(&self) -> Fault {
+        self.fault.unwrap_or(Fault::Syntax { at: self.at, expected: "JSON" })
+    }
+
+    /// Passes the blanks and gives the byte behind them.
     #[inline]
-    fn expect(&mut self, byte: u8, expected: &'static str) -> Result<(), Fault> {
-        if self.peek() == Some(byte) {
-            self.at += 1;
-            Ok(())
-        } else {
-            Err(self.wanted(expected))
+    fn token(&mut self) -> Option<u8> {
+        match self.peek() {
+            Some(byte) if byte > b' ' => Some(byte),
+            _ => {
+                self.blanks();
+                self.peek()
+            }
         }
     }
 
-    #[inline]
-    fn blanks(&mut self) {
+    /// Passes the blanks and gives the place behind them.
+    fn blanks(&mut self) -> usize {
         while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
             self.at += 1;
+        }
+        self.at
+    }
+
+    fn end(&mut self) -> Option<()> {
+        if self.token().is_some() { self.wanted("the end") } else { Some(()) }
+    }
+
+    fn top_level(&mut self, fields: &mut impl Fields<'a>) -> Option<()> {
+        self.at += 1;
+        if self.token() == Some(b'}') {
+            self.at += 1;
+            return self.end();
+        }
+        loop {
+            let name = self.name()?;
+            let start = self.blanks();
+            if self.peek() == Some(b'[') && fields.wants_elements(name) {
+                self.list(fields)?;
+            } else {
+                self.value(1)?;
+            }
+            fields.field(name, Json::checked(&self.text[start..self.at]));
+            match self.token() {
+                Some(b',') => self.at += 1,
+                Some(b'}') => {
+                    self.at += 1;
+                    return self.end();
+                }
+                _ => return self.wanted("`,` or `}`"),
+            }
+        }
+    }
+
+    /// A list on the top level whose elements are wanted.
+    fn list(&mut self, fields: &mut impl Fields<'a>) -> Option<()> {
+        fields.list();
+        self.at += 1;
+        if self.token() == Some(b']') {
+            self.at += 1;
+            return Some(());
+        }
+        loop {
+            if self.token() == Some(b'{') {
+                fields.element(true);
+                self.at += 1;
+                self.element_fields(fields)?;
+            } else {
+                fields.element(false);
+                self.value(2)?;
+            }
+            match self.token() {
+                Some(b',') => self.at += 1,
+                Some(b']') => {
+                    self.at += 1;
+                    return Some(());
+                }
+                _ => return self.wanted("`,` or `]`"),
+            }
+        }
+    }
+
+    fn element_fields(&mut self, fields: &mut impl Fields<'a>) -> Option<()> {
+        if self.token() == Some(b'}') {
+            self.at += 1;
+            return Some(());
+        }
+        loop {
+            let name = self.name()?;
+            let start = self.blanks();
+            self.value(3)?;
+            fields.element_field(name.text, Json::checked(&self.text[start..self.at]));
+            match self.token() {
+                Some(b',') => self.at += 1,
+                Some(b'}') => {
+                    self.at += 1;
+                    return Some(());
+                }
+                _ => return self.wanted("`,` or `}`"),
+            }
         }
     }
 
     /// One value that stands in `outer` containers. Ends right behind it.
     #[inline]
-    fn value(&mut self, outer: u32) -> Result<(), Fault> {
+    fn value(&mut self, outer: u32) -> Option<()> {
         match self.peek() {
             Some(b'"') => {
                 self.at += 1;
-                self.string()
+                self.string().map(|_| ())
             }
             Some(b'{' | b'[') => self.container(outer),
             _ => self.scalar(),
         }
     }
 
-    fn scalar(&mut self) -> Result<(), Fault> {
+    fn scalar(&mut self) -> Option<()> {
         match self.peek() {
             Some(b'-' | b'0'..=b'9') => self.number(),
             Some(b't') => self.word(b"true"),
             Some(b'f') => self.word(b"false"),
             Some(b'n') => self.word(b"null"),
-            _ => Err(self.wanted("a value")),
+            _ => self.wanted("a value"),
         }
     }
 
     /// A container with all that is in it. The kinds of the open ones are the bits of a number, 1 for an object.
-    fn container(&mut self, outer: u32) -> Result<(), Fault> {
+    fn container(&mut self, outer: u32) -> Option<()> {
         let (mut kinds, mut depth) = (0u128, outer);
         'value: loop {
-            self.blanks();
-            match self.peek() {
+            match self.token() {
                 Some(b'"') => {
                     self.at += 1;
                     self.string()?;
                 }
                 Some(open @ (b'{' | b'[')) => {
                     if depth == MAX_DEPTH {
-                        return Err(Fault::TooDeep { at: self.at });
+                        return self.fail(Fault::TooDeep { at: self.at });
                     }
-                    depth += 1;
-                    kinds = kinds << 1 | u128::from(open == b'{');
                     self.at += 1;
-                    self.blanks();
-                    if self.peek() == Some(open + 2) {
-                        // `{}` and `[]`; in ASCII the closing bracket stands two behind the opening one.
+                    // In ASCII the closing bracket stands two behind the opening one.
+                    if self.token() == Some(open + 2) {
                         self.at += 1;
-                        kinds >>= 1;
-                        depth -= 1;
                     } else {
+                        depth += 1;
+                        kinds = kinds << 1 | u128::from(open == b'{');
                         if open == b'{' {
                             self.name()?;
                         }
@@ -195,13 +286,11 @@ impl Scanner<'_> {
                 _ => self.scalar()?,
             }
             while depth > outer {
-                self.blanks();
                 let in_object = kinds & 1 == 1;
-                match self.peek() {
+                match self.token() {
                     Some(b',') => {
                         self.at += 1;
                         if in_object {
-                            self.blanks();
                             self.name()?;
                         }
                         continue 'value;
@@ -211,38 +300,57 @@ impl Scanner<'_> {
                         kinds >>= 1;
                         depth -= 1;
                     }
-                    _ => return Err(self.wanted(if in_object { "`,` or `}`" } else { "`,` or `]`" })),
+                    _ => return self.wanted(if in_object { "`,` or `}`" } else { "`,` or `]`" }),
                 }
             }
-            return Ok(());
+            return Some(());
         }
     }
 
-    fn name(&mut self) -> Result<(), Fault> {
-        self.expect(b'"', "a name")?;
-        self.string()?;
-        self.blanks();
-        self.expect(b':', "`:`")
+    /// The name of a field, with the colon behind it.
+    #[inline]
+    fn name(&mut self) -> Option<Name<'a>> {
+        if self.token() != Some(b'"') {
+            return self.wanted("a name");
+        }
+        let start = self.at;
+        self.at += 1;
+        let escaped = self.string()?;
+        let text = Text::quoted(&self.text[start..self.at]);
+        if self.token() != Some(b':') {
+            return self.wanted("`:`");
+        }
+        self.at += 1;
+        Some(Name { text, escaped })
     }
 
-    /// The rest of a string whose opening quote is passed.
+    /// The rest of a string whose opening quote is passed; whether it has escapes.
     #[inline]
-    fn string(&mut self) -> Result<(), Fault> {
+    fn string(&mut self) -> Option<bool> {
+        self.at = find_special(self.bytes, self.at);
+        if self.peek() == Some(b'"') {
+            self.at += 1;
+            return Some(false);
+        }
+        self.escaped_string()
+    }
+
+    fn escaped_string(&mut self) -> Option<bool> {
         loop {
-            self.at = find_special(self.bytes, self.at);
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(());
+                    return Some(true);
                 }
                 Some(b'\\') => self.escape()?,
-                Some(_) => return Err(Fault::ControlCharacter { at: self.at }),
-                None => return Err(self.wanted("the end of a string")),
+                Some(_) => return self.fail(Fault::ControlCharacter { at: self.at }),
+                None => return self.wanted("the end of a string"),
             }
+            self.at = find_special(self.bytes, self.at);
         }
     }
 
-    fn escape(&mut self) -> Result<(), Fault> {
+    fn escape(&mut self) -> Option<()> {
         match self.bytes.get(self.at + 1) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
             Some(b'u') => match self.unit(self.at)? {
@@ -250,24 +358,27 @@ impl Scanner<'_> {
                     let paired = self.bytes.get(self.at + 6..self.at + 8) == Some(b"\\u")
                         && (0xdc00..=0xdfff).contains(&self.unit(self.at + 6)?);
                     if !paired {
-                        return Err(Fault::LoneSurrogate { at: self.at });
+                        return self.fail(Fault::LoneSurrogate { at: self.at });
                     }
                     self.at += 12;
                 }
-                0xdc00..=0xdfff => return Err(Fault::LoneSurrogate { at: self.at }),
+                0xdc00..=0xdfff => return self.fail(Fault::LoneSurrogate { at: self.at }),
                 _ => self.at += 6,
             },
-            _ => return Err(self.wanted("an escape")),
+            _ => return self.wanted("an escape"),
         }
-        Ok(())
+        Some(())
     }
 
     /// The number in the escape `\uXXXX` at `at`.
-    fn unit(&self, at: usize) -> Result<u32, Fault> {
-        utf16_unit(self.bytes, at).ok_or(Fault::Syntax { at, expected: "four hexadecimal digits" })
+    fn unit(&mut self, at: usize) -> Option<u32> {
+        match utf16_unit(self.bytes, at) {
+            Some(unit) => Some(unit),
+            None => self.fail(Fault::Syntax { at, expected: "four hexadecimal digits" }),
+        }
     }
 
-    fn number(&mut self) -> Result<(), Fault> {
+    fn number(&mut self) -> Option<()> {
         if self.peek() == Some(b'-') {
             self.at += 1;
         }
@@ -287,23 +398,23 @@ impl Scanner<'_> {
             }
             self.digits()?;
         }
-        Ok(())
+        Some(())
     }
 
-    fn digits(&mut self) -> Result<(), Fault> {
+    fn digits(&mut self) -> Option<()> {
         let start = self.at;
         while let Some(b'0'..=b'9') = self.peek() {
             self.at += 1;
         }
-        if self.at == start { Err(self.wanted("a digit")) } else { Ok(()) }
+        if self.at == start { self.wanted("a digit") } else { Some(()) }
     }
 
-    fn word(&mut self, word: &[u8]) -> Result<(), Fault> {
+    fn word(&mut self, word: &[u8]) -> Option<()> {
         if self.bytes[self.at..].starts_with(word) {
             self.at += word.len();
-            Ok(())
+            Some(())
         } else {
-            Err(self.wanted("a value"))
+            self.wanted("a value")
         }
     }
 }
@@ -320,10 +431,56 @@ mod tests {
 
     use super::*;
 
+    /// The fields of the top level, and of the elements of a list that is called `pairs`.
+    #[derive(Default)]
+    struct Found<'a> {
+        top: Vec<(&'a str, &'a str)>,
+        elements: Vec<String>,
+    }
+
+    impl<'a> Fields<'a> for Found<'a> {
+        fn field(&mut self, name: Name<'a>, value: Json<'a>) {
+            self.top.push((name.text.raw(), value.raw()));
+        }
+
+        fn wants_elements(&self, name: Name<'a>) -> bool {
+            name.text.raw() == "pairs"
+        }
+
+        fn list(&mut self) {
+            self.elements.clear();
+        }
+
+        fn element(&mut self, object: bool) {
+            self.elements.push(if object { "object" } else { "other" }.to_owned());
+        }
+
+        fn element_field(&mut self, name: Text<'a>, value: Json<'a>) {
+            self.elements.push(format!("{}={}", name.raw(), value.raw()));
+        }
+    }
+
     fn fields(text: &str) -> Result<Vec<(&str, &str)>, Fault> {
-        let mut found = Vec::new();
-        scan_object(text, |name, value| found.push((name.raw(), value.raw())))?;
-        Ok(found)
+        let mut found = Found::default();
+        scan_object(text, &mut found)?;
+        Ok(found.top)
+    }
+
+    #[test]
+    fn the_elements_of_a_list_are_found_on_the_way() {
+        let text = r#"{"pairs":[1],"pairs": [ {"a" : 1,"b":[{}]} ,2,{ }, [{"c":1}],{"d":"]"} ],"x":[{"y":1}]}"#;
+        let mut found = Found::default();
+        scan_object(text, &mut found).unwrap();
+        assert_eq!(
+            found.elements,
+            ["object", "a=1", "b=[{}]", "other", "object", "other", "object", "d=\"]\""]
+        );
+        assert_eq!(found.top.len(), 3);
+        for broken in [r#"{"pairs":[{"a":1]}"#, r#"{"pairs":[{"a"}]}"#, r#"{"pairs":[1 2]}"#, r#"{"pairs":[{}"#] {
+            assert!(scan_object(broken, &mut Found::default()).is_err(), "{broken}");
+        }
+        let deep = format!("{{\"pairs\":[{{\"a\":{}{}}}]}}", "[".repeat(98), "]".repeat(98));
+        assert_eq!(fields(&deep), Err(Fault::TooDeep { at: 112 }));
     }
 
     #[test]

@@ -159,8 +159,7 @@ impl<'a> Text<'a> {
     pub(crate) fn unescape(self) -> Cow<'a, str> {
         match self.plain() {
             Some(plain) => Cow::Borrowed(plain),
-            // The scanner has passed the string, so it can be read.
-            None => serde_json::from_str(self.0).map_or(Cow::Borrowed(self.raw()), Cow::Owned),
+            None => Cow::Owned(unescape(self)),
         }
     }
 
@@ -203,6 +202,28 @@ impl fmt::Debug for Text<'_> {
     }
 }
 
+/// Resolves escapes. Nearly all are of a single character, such as the backslash in `NT AUTHORITY\\SYSTEM`.
+fn unescape(text: Text<'_>) -> String {
+    let mut out = String::with_capacity(text.0.len());
+    let mut rest = text.raw();
+    while let Some((before, after)) = rest.split_once('\\') {
+        out.push_str(before);
+        out.push(match after.as_bytes().first() {
+            Some(b'n') => '\n',
+            Some(b'r') => '\r',
+            Some(b't') => '\t',
+            Some(b'b') => '\u{8}',
+            Some(b'f') => '\u{c}',
+            Some(byte @ (b'"' | b'\\' | b'/')) => char::from(*byte),
+            // The scanner has passed the string, so it can be read.
+            _ => return serde_json::from_str(text.0).unwrap_or_else(|_| text.raw().to_owned()),
+        });
+        rest = after.get(1..).unwrap_or_default();
+    }
+    out.push_str(rest);
+    out
+}
+
 /// What stands between the brackets of a container.
 #[inline]
 fn inside(raw: &str) -> &str {
@@ -237,11 +258,16 @@ impl<'a> Iterator for Entries<'a> {
     }
 }
 
+#[inline]
+fn is_between(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\n' | b'\r' | b'\t' | b',' | b':')
+}
+
 /// Cuts the next value off, with the commas, colons and blanks before it.
 #[inline]
 fn next_value<'a>(rest: &mut &'a str) -> Option<Json<'a>> {
     let bytes = rest.as_bytes();
-    let start = bytes.iter().position(|b| !matches!(b, b' ' | b'\n' | b'\r' | b'\t' | b',' | b':'))?;
+    let start = bytes.iter().position(|b| !is_between(*b))?;
     let end = value_end(bytes, start);
     let value = rest.get(start..end)?;
     *rest = rest.get(end..)?;
@@ -352,5 +378,16 @@ mod tests {
         assert_eq!(text, json("\"Send\"").text().unwrap());
         assert_eq!(text.plain(), None);
         assert_eq!(json(r#""\ud83d\ude00\\""#).text().unwrap().unescape(), "😀\\");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn escapes_are_resolved_like_anywhere_else(text in "([a-z]|\\\\[nrtbf/\\\\\"]|\\\\u00e9|é){0,20}") {
+            let text = format!("\"{text}\"");
+            proptest::prop_assert_eq!(
+                json(&text).text().unwrap().unescape(),
+                serde_json::from_str::<String>(&text).unwrap()
+            );
+        }
     }
 }
