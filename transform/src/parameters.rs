@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use crate::{
     json::{Json, Kind, Text, Writer, scan::scan_value},
     powershell,
-    record::{Field, Record, has_repeats},
+    record::{Field, Record, has_repeats_known},
 };
 
 /// A name with its value, which may be missing.
@@ -26,6 +26,8 @@ pub(crate) struct Parameters<'a> {
     repeats: bool,
     /// A bit for each length that a name has: most names that are asked for are not there, and this tells it at once.
     lengths: u64,
+    /// Whether a name may have escapes.
+    escaped: bool,
 }
 
 /// The two fields as JSON where they came as text of another kind. It must outlive the pairs.
@@ -79,9 +81,9 @@ impl<'a> Parameters<'a> {
         if all.pairs.is_empty() {
             return all;
         }
-        all.repeats = has_repeats(&all.pairs);
-        let bit = |name: Text<'_>| if name.plain().is_some() { 1 << (name.raw().len() % 64) } else { u64::MAX };
-        all.lengths = all.pairs.iter().fold(0, |bits, (name, _)| bits | bit(*name));
+        all.repeats = has_repeats_known(&all.pairs, all.escaped);
+        let length = |bits, pair: &Pair<'_>| bits | 1 << (pair.0.raw().len() % 64);
+        all.lengths = if all.escaped { u64::MAX } else { all.pairs.iter().fold(0, length) };
         all
     }
 
@@ -90,20 +92,26 @@ impl<'a> Parameters<'a> {
         if let Some(text) = rewritten {
             // The text stays in the event beside the pairs, so whatever of it cannot be read is not lost.
             if let Ok(value) = scan_value(text) {
+                self.escaped = true;
                 self.add_value(value);
             }
             return false;
         }
         match (record.pairs(field), record.get(field)) {
             (Some(list), _) if self.pairs.is_empty() => {
+                self.escaped |= list.escaped_name;
                 self.pairs = Cow::Borrowed(&list.pairs);
                 !list.inexact && !list.pairs.is_empty()
             }
             (Some(list), _) => {
+                self.escaped |= list.escaped_name;
                 self.pairs.to_mut().extend_from_slice(&list.pairs);
                 !list.inexact && !list.pairs.is_empty()
             }
-            (None, Some(value)) => self.add_value(value),
+            (None, Some(value)) => {
+                self.escaped = true;
+                self.add_value(value)
+            }
             (None, None) => false,
         }
     }
@@ -139,7 +147,7 @@ impl<'a> Parameters<'a> {
         }
         let of_name = |pair: &&(Text<'a>, Option<Json<'a>>)| {
             let raw = pair.0.raw();
-            if raw.len() == name.len() { raw.eq_ignore_ascii_case(name) } else { self.lengths == u64::MAX && pair.0.is(name) }
+            if raw.len() == name.len() { raw.eq_ignore_ascii_case(name) } else { self.escaped && pair.0.is(name) }
         };
         self.pairs.iter().find(of_name).and_then(|pair| pair.1)
     }

@@ -89,7 +89,7 @@ impl<'a> Reading<'a> {
     ) -> Self {
         let record_type = record.get(Field::RecordType).and_then(record_type_of);
         let operation = record.text(Field::Operation);
-        let cmdlet = operation.and_then(Text::plain).and_then(Cmdlet::named);
+        let cmdlet = record.plain(Field::Operation).and_then(Cmdlet::named);
         let workload = record.text(Field::Workload);
         let exchange = matches!(record_type, Some(1 | 2 | 3 | 19 | 50 | 101))
             || workload.is_some_and(|workload| workload.is("Exchange"));
@@ -138,10 +138,10 @@ impl<'a> Reading<'a> {
 
     /// What a sink may know of the record.
     pub(crate) fn facts(&self) -> Facts<'a> {
-        let text = |field| self.record.text(field).map_or(Cow::Borrowed(""), Text::unescape);
+        let text = |field| self.record.unescaped(field);
         let mailbox_guid = text(Field::MailboxGuid);
         let mailbox = match (self.record.text(Field::MailboxOwnerUpn), self.administered_mailbox) {
-            (Some(owner), _) => owner.unescape(),
+            (Some(_), _) => text(Field::MailboxOwnerUpn),
             (None, Some(owner)) => Cow::Borrowed(owner),
             (None, None) => mailbox_guid.clone(),
         };
@@ -261,7 +261,7 @@ fn record_type_of(value: Json<'_>) -> Option<i64> {
 
 fn time(record: &Record<'_>, origin: &Origin<'_>) -> Time {
     let written = record.text(Field::CreationTime);
-    if let Some(time) = written.and_then(|text| parse_utc(&text.unescape())) {
+    if let Some(time) = written.and_then(|_| parse_utc(&record.unescaped(Field::CreationTime))) {
         let source = if written.is_some_and(is_plain) { TimeSource::Plain } else { TimeSource::Record };
         return Time { ms: time.timestamp_millis(), source };
     }
@@ -303,7 +303,7 @@ pub(crate) const ADDRESS_FIELDS: [Field; 4] =
 fn client<'a>(record: &Record<'a>) -> Option<Client<'a>> {
     let mut named = None;
     for field in ADDRESS_FIELDS {
-        let Some(text) = record.text(field).and_then(Text::plain) else { continue };
+        let Some(text) = record.plain(field) else { continue };
         let Some(address) = parse_address(text) else { continue };
         match address.host {
             Host::Ip(_) => return Some(told(record, address, text)),
@@ -316,7 +316,7 @@ fn client<'a>(record: &Record<'a>) -> Option<Client<'a>> {
 fn told<'a>(record: &Record<'a>, address: Address<'a>, text: &str) -> Client<'a> {
     let mut told = FieldSet::default();
     for field in ADDRESS_FIELDS {
-        let said = record.text(field).and_then(Text::plain);
+        let said = record.plain(field);
         if said.is_some_and(|said| said == address.host.as_str() || address.exact && said == text) {
             told.insert(field);
         }

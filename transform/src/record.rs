@@ -1,6 +1,8 @@
 //! A record as its fields: each known name has a place of its own, everything else is kept in order.
 
-use crate::json::{Fault, Fields, Json, Kind, Name, Text, scan_object};
+use std::borrow::Cow;
+
+use crate::json::{ElementName, Fault, Fields, Json, Kind, Name, Text, scan_object};
 
 macro_rules! fields {
     ($($field:ident = $name:literal,)*) => {
@@ -173,9 +175,13 @@ impl FieldSet {
 pub(crate) struct Record<'a> {
     known: [Option<Json<'a>>; COUNT],
     present: FieldSet,
+    /// The known fields that are strings with escapes.
+    escaped: FieldSet,
     /// Fields that the mapping does not know, and what comes after the first field of a known name.
     others: Vec<(Text<'a>, Json<'a>)>,
     repeats: bool,
+    /// Whether one of the others has escapes in its name.
+    escaped_other: bool,
     parameters: Option<Pairs<'a>>,
     properties: Option<Pairs<'a>>,
     /// The list that is scanned at the moment.
@@ -188,6 +194,8 @@ pub(crate) struct Pairs<'a> {
     pub(crate) pairs: Vec<(Text<'a>, Option<Json<'a>>)>,
     /// Whether some element was not that, or not only that.
     pub(crate) inexact: bool,
+    /// Whether a name has escapes.
+    pub(crate) escaped_name: bool,
     /// The element that is scanned at the moment.
     name: Option<Text<'a>>,
     value: Option<Json<'a>>,
@@ -212,13 +220,16 @@ impl<'a> Pairs<'a> {
 
 impl<'a> Fields<'a> for Record<'a> {
     #[inline]
-    fn field(&mut self, name: Name<'a>, value: Json<'a>) {
-        let Name { text: name, escaped } = name;
-        let field = if escaped { Field::named(&name.unescape()) } else { Field::named(name.raw()) };
+    fn field(&mut self, name: Name<'a>, value: Json<'a>, escaped: bool) {
+        let Name { text: name, escaped: escaped_name } = name;
+        let field = if escaped_name { Field::named(&name.unescape()) } else { Field::named(name.raw()) };
         match field {
             Some(field) if self.known[field as usize].is_none() => {
                 self.known[field as usize] = Some(value);
                 self.present.insert(field);
+                if escaped {
+                    self.escaped.insert(field);
+                }
                 let pairs = match field {
                     Field::Parameters => &mut self.parameters,
                     Field::OperationProperties => &mut self.properties,
@@ -231,6 +242,7 @@ impl<'a> Fields<'a> for Record<'a> {
             }
             _ => {
                 self.repeats |= field.is_some();
+                self.escaped_other |= escaped_name;
                 self.others.push((name, value));
             }
         }
@@ -254,11 +266,15 @@ impl<'a> Fields<'a> for Record<'a> {
     }
 
     #[inline]
-    fn element_field(&mut self, name: Text<'a>, value: Json<'a>) {
-        match name.raw() {
-            "Name" if self.list.name.is_none() && value.kind() == Kind::String => self.list.name = value.text(),
-            "Value" if self.list.value.is_none() => self.list.value = Some(value),
-            _ => self.list.inexact = true,
+    fn element_field(&mut self, name: ElementName, value: Json<'a>, escaped: bool) {
+        let list = &mut self.list;
+        match name {
+            ElementName::Name if list.name.is_none() && value.kind() == Kind::String => {
+                list.name = value.text();
+                list.escaped_name |= escaped;
+            }
+            ElementName::Value if list.value.is_none() => list.value = Some(value),
+            _ => list.inexact = true,
         }
     }
 }
@@ -269,14 +285,16 @@ impl<'a> Record<'a> {
         let mut record = Self {
             known: [None; COUNT],
             present: FieldSet::default(),
+            escaped: FieldSet::default(),
             others: Vec::new(),
             repeats: false,
+            escaped_other: false,
             parameters: None,
             properties: None,
             list: Pairs::default(),
         };
         scan_object(text, &mut record)?;
-        record.repeats |= has_repeats(&record.others);
+        record.repeats |= has_repeats_known(&record.others, record.escaped_other);
         Ok(record)
     }
 
@@ -298,6 +316,23 @@ impl<'a> Record<'a> {
     #[inline]
     pub(crate) fn text(&self, field: Field) -> Option<Text<'a>> {
         self.known[field as usize]?.text().filter(|text| !text.is_empty())
+    }
+
+    /// [`Record::text`] when it holds no escape.
+    #[inline]
+    pub(crate) fn plain(&self, field: Field) -> Option<&'a str> {
+        let text = self.text(field)?;
+        (!self.escaped.contains(field)).then(|| text.raw())
+    }
+
+    /// [`Record::text`] with its escapes resolved; empty when there is none.
+    #[inline]
+    pub(crate) fn unescaped(&self, field: Field) -> Cow<'a, str> {
+        match self.text(field) {
+            Some(text) if self.escaped.contains(field) => text.unescape(),
+            Some(text) => Cow::Borrowed(text.raw()),
+            None => Cow::Borrowed(""),
+        }
     }
 
     /// The known fields that are there and not in `used`, in the order of [`Field`].
@@ -326,7 +361,12 @@ impl<'a> Record<'a> {
 
 /// Whether two of the names are the same.
 pub(crate) fn has_repeats<V>(fields: &[(Text<'_>, V)]) -> bool {
-    if fields.len() > 24 || fields.iter().any(|(name, _)| name.plain().is_none()) {
+    has_repeats_known(fields, fields.iter().any(|(name, _)| name.plain().is_none()))
+}
+
+/// [`has_repeats`] where it is known whether some of the names have escapes.
+pub(crate) fn has_repeats_known<V>(fields: &[(Text<'_>, V)], escaped: bool) -> bool {
+    if fields.len() > 24 || escaped {
         let mut seen = std::collections::HashSet::with_capacity(fields.len());
         return fields.iter().any(|(name, _)| !seen.insert(name.unescape()));
     }

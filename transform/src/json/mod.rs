@@ -10,6 +10,6 @@ pub(crate) mod scan;
 pub(crate) mod value;
 pub(crate) mod write;
 
-pub(crate) use scan::{Fault, Fields, Name, scan_object};
+pub(crate) use scan::{ElementName, Fault, Fields, Name, scan_object};
 pub(crate) use value::{Json, Kind, Text};
 pub(crate) use write::Writer;

@@ -37,8 +37,8 @@ pub(crate) struct Name<'a> {
 
 /// Takes what the scanner finds.
 pub(crate) trait Fields<'a> {
-    /// A field of the top level.
-    fn field(&mut self, name: Name<'a>, value: Json<'a>);
+    /// A field of the top level. `escaped` says whether the value is a string with escapes.
+    fn field(&mut self, name: Name<'a>, value: Json<'a>, escaped: bool);
 
     /// Whether the fields of the objects in this list are wanted too, so that nobody has to scan it again.
     fn wants_elements(&self, name: Name<'a>) -> bool;
@@ -49,8 +49,16 @@ pub(crate) trait Fields<'a> {
     /// The next element of the list begins; `object` says whether it is one, whose fields come next.
     fn element(&mut self, object: bool);
 
-    /// A field of the object that is the current element.
-    fn element_field(&mut self, name: Text<'a>, value: Json<'a>);
+    /// A field of the object that is the current element. `escaped` says whether the value is a string with escapes.
+    fn element_field(&mut self, name: ElementName, value: Json<'a>, escaped: bool);
+}
+
+/// The name of a field in an element of a list: nearly all are one of two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ElementName {
+    Name,
+    Value,
+    Other,
 }
 
 /// Checks that `text` is one JSON object and hands over the fields of its top level in their order.
@@ -69,18 +77,43 @@ pub(crate) fn scan_object<'a>(text: &'a str, fields: &mut impl Fields<'a>) -> Re
 pub(crate) fn scan_value(text: &str) -> Result<Json<'_>, Fault> {
     let mut scanner = Scanner::new(text);
     let start = scanner.blanks();
-    let value = scanner.value(0).map(|()| Json::checked(&text[start..scanner.at]));
+    let value = scanner.value(0).map(|_| Json::checked(&text[start..scanner.at]));
     match value.filter(|_| scanner.end().is_some()) {
         Some(value) => Ok(value),
         None => Err(scanner.fault()),
     }
 }
 
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGH: u64 = 0x8080_8080_8080_8080;
+
+/// Whether a byte is a control character. Without an early end, so that the compiler can look at many bytes at once.
+fn has_controls(bytes: &[u8]) -> bool {
+    bytes.chunks(128).any(|chunk| chunk.iter().fold(false, |found, byte| found | (*byte < 0x20)))
+}
+
+/// The first quote or backslash at or after `at`; the length when there is none.
+#[inline]
+pub(crate) fn find_quote(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(chunk) = bytes.get(at..at + 8).and_then(|chunk| <[u8; 8]>::try_from(chunk).ok()) {
+        let word = u64::from_le_bytes(chunk);
+        let quote = word ^ (ONES * b'"' as u64);
+        let backslash = word ^ (ONES * b'\\' as u64);
+        let hits = ((quote.wrapping_sub(ONES) & !quote) | (backslash.wrapping_sub(ONES) & !backslash)) & HIGH;
+        if hits != 0 {
+            return at + (hits.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    while at < bytes.len() && !matches!(bytes[at], b'"' | b'\\') {
+        at += 1;
+    }
+    at
+}
+
 /// The first quote, backslash or control character at or after `at`; the length when there is none.
 #[inline]
 pub(crate) fn find_special(bytes: &[u8], mut at: usize) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
     while let Some(chunk) = bytes.get(at..at + 8).and_then(|chunk| <[u8; 8]>::try_from(chunk).ok()) {
         let word = u64::from_le_bytes(chunk);
         let quote = word ^ (ONES * b'"' as u64);
@@ -107,12 +140,15 @@ struct Scanner<'a> {
     text: &'a str,
     bytes: &'a [u8],
     at: usize,
+    /// Whether there are control characters at all, and strings have to be searched for them.
+    controls: bool,
     fault: Option<Fault>,
 }
 
 impl<'a> Scanner<'a> {
     fn new(text: &'a str) -> Self {
-        Self { text, bytes: text.as_bytes(), at: 0, fault: None }
+        let bytes = text.as_bytes();
+        Self { text, bytes, at: 0, controls: has_controls(bytes), fault: None }
     }
 
     #[inline]
@@ -167,13 +203,15 @@ impl<'a> Scanner<'a> {
         }
         loop {
             let name = self.name()?;
-            let start = self.blanks();
-            if self.peek() == Some(b'[') && fields.wants_elements(name) {
+            let byte = self.token();
+            let start = self.at;
+            let escaped = if byte == Some(b'[') && fields.wants_elements(name) {
                 self.list(fields)?;
+                false
             } else {
-                self.value(1)?;
-            }
-            fields.field(name, Json::checked(&self.text[start..self.at]));
+                self.value(1)?
+            };
+            fields.field(name, Json::checked(&self.text[start..self.at]), escaped);
             match self.token() {
                 Some(b',') => self.at += 1,
                 Some(b'}') => {
@@ -219,10 +257,11 @@ impl<'a> Scanner<'a> {
             return Some(());
         }
         loop {
-            let name = self.name()?;
-            let start = self.blanks();
-            self.value(3)?;
-            fields.element_field(name.text, Json::checked(&self.text[start..self.at]));
+            let name = self.element_name()?;
+            self.token();
+            let start = self.at;
+            let escaped = self.value(3)?;
+            fields.element_field(name, Json::checked(&self.text[start..self.at]), escaped);
             match self.token() {
                 Some(b',') => self.at += 1,
                 Some(b'}') => {
@@ -234,16 +273,36 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// One value that stands in `outer` containers. Ends right behind it.
+    /// The name of a field in an element, with the colon behind it.
     #[inline]
-    fn value(&mut self, outer: u32) -> Option<()> {
+    fn element_name(&mut self) -> Option<ElementName> {
+        self.token();
+        let rest = &self.bytes[self.at..];
+        if rest.starts_with(b"\"Name\":") {
+            self.at += 7;
+            return Some(ElementName::Name);
+        }
+        if rest.starts_with(b"\"Value\":") {
+            self.at += 8;
+            return Some(ElementName::Value);
+        }
+        Some(match self.name()?.text.raw() {
+            "Name" => ElementName::Name,
+            "Value" => ElementName::Value,
+            _ => ElementName::Other,
+        })
+    }
+
+    /// One value that stands in `outer` containers. Ends right behind it. Whether it is a string with escapes.
+    #[inline]
+    fn value(&mut self, outer: u32) -> Option<bool> {
         match self.peek() {
             Some(b'"') => {
                 self.at += 1;
-                self.string().map(|_| ())
+                self.string()
             }
-            Some(b'{' | b'[') => self.container(outer),
-            _ => self.scalar(),
+            Some(b'{' | b'[') => self.container(outer).map(|()| false),
+            _ => self.scalar().map(|()| false),
         }
     }
 
@@ -327,26 +386,32 @@ impl<'a> Scanner<'a> {
     /// The rest of a string whose opening quote is passed; whether it has escapes.
     #[inline]
     fn string(&mut self) -> Option<bool> {
-        self.at = find_special(self.bytes, self.at);
-        if self.peek() == Some(b'"') {
-            self.at += 1;
-            return Some(false);
+        if !self.controls {
+            self.at = find_quote(self.bytes, self.at);
+            if self.peek() == Some(b'"') {
+                self.at += 1;
+                return Some(false);
+            }
         }
-        self.escaped_string()
+        self.any_string()
     }
 
-    fn escaped_string(&mut self) -> Option<bool> {
+    fn any_string(&mut self) -> Option<bool> {
+        let mut escaped = false;
         loop {
+            self.at = find_special(self.bytes, self.at);
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
-                    return Some(true);
+                    return Some(escaped);
                 }
-                Some(b'\\') => self.escape()?,
+                Some(b'\\') => {
+                    escaped = true;
+                    self.escape()?;
+                }
                 Some(_) => return self.fail(Fault::ControlCharacter { at: self.at }),
                 None => return self.wanted("the end of a string"),
             }
-            self.at = find_special(self.bytes, self.at);
         }
     }
 
@@ -439,7 +504,8 @@ mod tests {
     }
 
     impl<'a> Fields<'a> for Found<'a> {
-        fn field(&mut self, name: Name<'a>, value: Json<'a>) {
+        fn field(&mut self, name: Name<'a>, value: Json<'a>, escaped: bool) {
+            assert_eq!(escaped, value.text().is_some_and(|text| text.raw().contains('\\')));
             self.top.push((name.text.raw(), value.raw()));
         }
 
@@ -455,8 +521,9 @@ mod tests {
             self.elements.push(if object { "object" } else { "other" }.to_owned());
         }
 
-        fn element_field(&mut self, name: Text<'a>, value: Json<'a>) {
-            self.elements.push(format!("{}={}", name.raw(), value.raw()));
+        fn element_field(&mut self, name: ElementName, value: Json<'a>, escaped: bool) {
+            assert_eq!(escaped, value.text().is_some_and(|text| text.raw().contains('\\')));
+            self.elements.push(format!("{name:?}={}", value.raw()));
         }
     }
 
@@ -468,12 +535,22 @@ mod tests {
 
     #[test]
     fn the_elements_of_a_list_are_found_on_the_way() {
-        let text = r#"{"pairs":[1],"pairs": [ {"a" : 1,"b":[{}]} ,2,{ }, [{"c":1}],{"d":"]"} ],"x":[{"y":1}]}"#;
+        let text = r#"{"pairs":[1],"pairs": [ {"Name" : 1,"b":[{}]} ,2,{ }, [{"c":1}],{"Value":"]\u0041", "Name":2} ],"x":[{"y":1}]}"#;
         let mut found = Found::default();
         scan_object(text, &mut found).unwrap();
         assert_eq!(
             found.elements,
-            ["object", "a=1", "b=[{}]", "other", "object", "other", "object", "d=\"]\""]
+            [
+                "object",
+                "Name=1",
+                "Other=[{}]",
+                "other",
+                "object",
+                "other",
+                "object",
+                "Value=\"]\\u0041\"",
+                "Name=2"
+            ]
         );
         assert_eq!(found.top.len(), 3);
         for broken in [r#"{"pairs":[{"a":1]}"#, r#"{"pairs":[{"a"}]}"#, r#"{"pairs":[1 2]}"#, r#"{"pairs":[{}"#] {
@@ -543,6 +620,9 @@ mod tests {
             let from = from.min(bytes.len());
             let slow = bytes[from..].iter().position(|b| matches!(b, b'"' | b'\\' | 0..0x20));
             prop_assert_eq!(find_special(&bytes, from), slow.map_or(bytes.len(), |at| from + at));
+            let slow = bytes[from..].iter().position(|b| matches!(b, b'"' | b'\\'));
+            prop_assert_eq!(find_quote(&bytes, from), slow.map_or(bytes.len(), |at| from + at));
+            prop_assert_eq!(has_controls(&bytes), bytes.iter().any(|b| *b < 0x20));
         }
     }
 }

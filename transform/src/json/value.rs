@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use super::scan::find_special;
+use super::scan::find_quote;
 
 /// What a value is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -290,11 +290,10 @@ fn value_end(bytes: &[u8], at: usize) -> usize {
 #[inline]
 fn string_end(bytes: &[u8], mut at: usize) -> usize {
     loop {
-        at = find_special(bytes, at);
+        at = find_quote(bytes, at);
         match bytes.get(at) {
-            Some(b'\\') => at += 2,
             Some(b'"') => return at + 1,
-            Some(_) => at += 1,
+            Some(_) => at += 2,
             None => return bytes.len(),
         }
     }
