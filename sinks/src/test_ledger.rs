@@ -107,7 +107,8 @@ pub(crate) struct MemoryLedger {
     rendering: Mutex<Rendering>,
     pub(crate) piece_records: usize,
     /// Asked at every commit.
-    pub(crate) fuse: Option<Arc<Fuse>>,
+    fuse: Mutex<Option<Arc<Fuse>>>,
+    broken_line: Mutex<Option<u32>>,
 }
 
 /// Counts steps; at one of them everything stops, as if the process had been killed.
@@ -149,6 +150,11 @@ impl Fuse {
         }
     }
 
+    /// Whatever happens, it is over now.
+    pub(crate) fn blow(&self) {
+        *self.left.lock().unwrap() = Some(0);
+    }
+
     pub(crate) fn is_blown(&self) -> bool {
         *self.left.lock().unwrap() == Some(0)
     }
@@ -161,7 +167,8 @@ impl MemoryLedger {
             changed: Arc::new(Notify::new()),
             rendering: Mutex::new(Rendering::all()),
             piece_records: 7,
-            fuse: None,
+            fuse: Mutex::default(),
+            broken_line: Mutex::default(),
         };
         for (id, kinds) in works.into_iter().enumerate() {
             ledger.add(id as i64, kinds);
@@ -202,17 +209,28 @@ impl MemoryLedger {
     }
 
     /// What a new process finds: nothing is leased.
-    pub(crate) fn restart(&mut self, fuse: Option<Arc<Fuse>>) {
+    pub(crate) fn restart(&self, fuse: Option<Arc<Fuse>>) {
         for entry in self.lock().works.values_mut() {
             entry.leased = false;
             entry.not_before = None;
         }
-        self.fuse = fuse;
+        *self.fuse.lock().unwrap() = fuse;
     }
 
     /// Makes a pending work dead, as an operator or a full spool may.
     pub(crate) fn forget(&self, work: i64) {
         self.lock().works.get_mut(&WorkId(work)).unwrap().quarantined = true;
+    }
+
+    /// Takes that back.
+    pub(crate) fn remember(&self, work: i64) {
+        self.lock().works.get_mut(&WorkId(work)).unwrap().quarantined = false;
+        self.changed.notify_waiters();
+    }
+
+    /// Records at this position are rendered with a line break in them.
+    pub(crate) fn break_lines_of(&self, position: u32) {
+        *self.broken_line.lock().unwrap() = Some(position);
     }
 
     pub(crate) fn settlements(&self) -> Vec<Settlement> {
@@ -277,13 +295,14 @@ impl MemoryLedger {
             if let Some(failure) = self.fails(call) {
                 return Err(failure);
             }
-            let first = self.fuse.as_ref().map_or(Step::Go, |fuse| fuse.step());
+            let fuse = self.fuse.lock().unwrap().clone();
+            let first = fuse.as_ref().map_or(Step::Go, |fuse| fuse.step());
             if first != Step::Go {
                 return std::future::pending().await;
             }
             let result = change(&mut self.lock());
             self.changed.notify_waiters();
-            let second = self.fuse.as_ref().map_or(Step::Go, |fuse| fuse.step());
+            let second = fuse.as_ref().map_or(Step::Go, |fuse| fuse.step());
             if second != Step::Go {
                 return std::future::pending().await;
             }
@@ -399,6 +418,9 @@ impl DeliveryLedger for MemoryLedger {
                     Kind::Plain if only.is_none() && !keep(work.id.0, position) => rendered.filtered += 1,
                     Kind::Plain => {
                         rendered.buffer().extend(render(view, work.id.0, position).into_bytes());
+                        if *self.broken_line.lock().unwrap() == Some(position) {
+                            rendered.buffer().push(b'\n');
+                        }
                         let id = record_id(work.id.0, position);
                         rendered.end_record(position, RecordFacts { id: &id, ..RecordFacts::default() });
                     }

@@ -41,7 +41,7 @@ impl fmt::Display for ClosedName {
 
 impl ClosedName {
     /// Reads a name with what is behind `.ndjson`; `None` when it is not of this form.
-    fn parse<'a>(base: &str, name: &'a str) -> Option<(Self, &'a str)> {
+    pub(super) fn parse<'a>(base: &str, name: &'a str) -> Option<(Self, &'a str)> {
         let rest = name.strip_prefix(base)?.strip_prefix('-')?;
         let (time, rest) = rest.split_once('-')?;
         let (number, suffix) = rest.split_once(".ndjson")?;
@@ -99,14 +99,13 @@ pub(super) fn tidy(
         }
     }
     for (plain, mut found) in files.into_values() {
-        if found.contains(&Compression::None) {
-            for form in [Compression::Gzip, Compression::Zstd] {
+        for form in [Compression::Gzip, Compression::Zstd] {
+            if found.contains(&form) && found.contains(&Compression::None) {
                 if stop.load(Ordering::Relaxed) {
                     return Ok(());
                 }
-                if found.contains(&form) && found.contains(&Compression::None) {
-                    found.retain(|other| *other != resolve(disk, &plain, form));
-                }
+                let removed = keep_one(disk, &plain, form)?;
+                found.retain(|other| *other != removed);
             }
         }
         if config.compression != Compression::None && found == [Compression::None] {
@@ -120,19 +119,20 @@ pub(super) fn tidy(
 }
 
 /// Removes one of the two forms of a file that stand side by side after a crash; returns which.
-fn resolve(disk: &dyn Disk, plain: &Path, form: Compression) -> Compression {
+fn keep_one(disk: &dyn Disk, plain: &Path, form: Compression) -> io::Result<Compression> {
     let packed = with_suffix(plain, form.suffix());
-    let same = same_content(disk, plain, &packed, form).unwrap_or_else(|error| {
-        warn!("{} cannot be read and is made again: {error}", packed.display());
-        false
-    });
-    let (removed, path) = if same { (Compression::None, plain) } else { (form, packed.as_path()) };
-    if let Err(error) = disk.remove(path) {
-        warn!("cannot remove {}: {error}", path.display());
+    if !same_content(disk, plain, &packed, form)? {
+        warn!("{} does not hold what {} does, and is made again", packed.display(), plain.display());
+        disk.remove(&packed)?;
+        return Ok(form);
     }
-    removed
+    // Its name may be younger than the last fsync of the directory.
+    disk.sync_directory(plain.parent().unwrap_or(Path::new(".")))?;
+    disk.remove(plain)?;
+    Ok(Compression::None)
 }
 
+/// Whether a compressed file can be unpacked and holds the same. Only the original must be readable.
 fn same_content(disk: &dyn Disk, plain: &Path, packed: &Path, form: Compression) -> io::Result<bool> {
     let mut plain = reader(disk, plain)?;
     let packed = reader(disk, packed)?;
@@ -142,7 +142,8 @@ fn same_content(disk: &dyn Disk, plain: &Path, packed: &Path, form: Compression)
         Compression::Zstd => Box::new(BufReader::new(zstd::Decoder::with_buffer(packed)?)),
     };
     loop {
-        let (one, other) = (plain.fill_buf()?, unpacked.fill_buf()?);
+        let one = plain.fill_buf()?;
+        let Ok(other) = unpacked.fill_buf() else { return Ok(false) };
         let count = one.len().min(other.len());
         if count == 0 {
             return Ok(one.len() == other.len());

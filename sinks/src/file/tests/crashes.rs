@@ -1,0 +1,328 @@
+//! The process dies at any step, the power is cut, the configuration changes: every due record is in the files exactly
+//! once, and whoever tails them has seen each line once.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use proptest::prelude::*;
+
+use super::{
+    super::{FileConfig, closed::ClosedName},
+    Running, config, record_of, records_of,
+    sim::{Platter, SimDisk},
+    start,
+};
+use crate::{
+    test_ledger::{Fuse, Kind, MemoryLedger, Rendering},
+    units::{ByteSize, Span},
+};
+
+const DIRECTORIES: [&str; 2] = ["/logs", "/other"];
+const LIVE: [&str; 2] = ["/logs/mailtrail.ndjson", "/other/mailtrail.ndjson"];
+
+/// One process, from its start to its end.
+#[derive(Debug, Clone)]
+struct Life {
+    /// After so many steps it dies.
+    steps: u32,
+    /// How much is lost when the power goes with it: nothing, some, all that can be.
+    power: u8,
+    settings: Settings,
+    failing_syncs: u32,
+    /// How many bytes fit beside what is there.
+    room: Option<usize>,
+}
+
+#[derive(Debug, Clone)]
+struct Settings {
+    view: u8,
+    /// A record is kept when its position is no multiple of this.
+    filter: u32,
+    rotate_bytes: u64,
+    rotates_at_once: bool,
+    directory: usize,
+}
+
+impl Settings {
+    fn keeps(&self, position: u32) -> bool {
+        self.filter < 2 || !position.is_multiple_of(self.filter)
+    }
+
+    fn config(&self) -> FileConfig {
+        let interval = Duration::from_millis(if self.rotates_at_once { 1 } else { 3_600_000 });
+        FileConfig {
+            rotate_bytes: ByteSize(self.rotate_bytes),
+            rotate_interval: Span(interval),
+            ..config(DIRECTORIES[self.directory])
+        }
+    }
+
+    fn rendering(&self) -> Rendering {
+        let settings = self.clone();
+        Rendering { view: self.view, keep: Arc::new(move |_, position| settings.keeps(position)) }
+    }
+}
+
+fn settings() -> impl Strategy<Value = Settings> {
+    (0u8..3, 0u32..4, 200u64..4000, any::<bool>(), prop_oneof![9 => Just(0usize), 1 => Just(1)]).prop_map(
+        |(view, filter, rotate_bytes, rotates_at_once, directory)| Settings {
+            view,
+            filter,
+            rotate_bytes,
+            rotates_at_once,
+            directory,
+        },
+    )
+}
+
+fn life(power: bool) -> impl Strategy<Value = Life> {
+    let power = if power { 3 } else { 1 };
+    (
+        0u32..60,
+        0u8..power,
+        settings(),
+        prop_oneof![4 => Just(0u32), 1 => 1u32..4],
+        proptest::option::weighted(0.15, 0usize..3000),
+    )
+        .prop_map(|(steps, power, settings, failing_syncs, room)| Life {
+            steps,
+            power,
+            settings,
+            failing_syncs,
+            room,
+        })
+}
+
+/// The lives of processes one after the other, and what is on disk in the end.
+struct World {
+    ledger: Arc<MemoryLedger>,
+    platter: Arc<std::sync::Mutex<Platter>>,
+}
+
+impl World {
+    fn new(works: &[usize], chance: u64) -> Self {
+        let kinds = works.iter().map(|records| {
+            (0..*records).map(|n| if n % 11 == 10 { Kind::Broken } else { Kind::Plain }).collect()
+        });
+        Self {
+            ledger: Arc::new(MemoryLedger::new(kinds)),
+            platter: Platter::new(&LIVE, chance),
+        }
+    }
+
+    fn start(&self, settings: &Settings, fuse: Arc<Fuse>) -> Running {
+        self.ledger.restart(Some(Arc::clone(&fuse)));
+        self.ledger.render_as(settings.rendering());
+        let disk = SimDisk { platter: Arc::clone(&self.platter), fuse };
+        start(Arc::new(disk), settings.config(), &self.ledger)
+    }
+
+    /// Lives until it dies, or until all is done.
+    async fn live(&self, life: &Life) {
+        {
+            let mut platter = self.platter.lock().unwrap();
+            platter.failing_syncs = life.failing_syncs;
+            let used: usize = platter.files().values().map(Vec::len).sum();
+            platter.room = life.room.map(|room| used + room);
+        }
+        let fuse = Fuse::new(Some(life.steps));
+        let running = self.start(&life.settings, Arc::clone(&fuse));
+        tokio::select! {
+            () = fuse.blown.notified() => {}
+            () = self.ledger.all_settled() => {}
+            // With a full disk nothing more happens.
+            () = tokio::time::sleep(Duration::from_secs(300)) => {
+                assert!(life.room.is_some(), "stuck: {:?}", running.health.report());
+            }
+        }
+        fuse.blow();
+        running.task.abort();
+        let _ = running.task.await;
+        let mut platter = self.platter.lock().unwrap();
+        platter.room = None;
+        platter.failing_syncs = 0;
+        if life.power > 0 {
+            platter.cut_power(life.power == 2);
+        }
+    }
+
+    /// Lives to the end of all work.
+    async fn finish(&self, settings: &Settings) {
+        self.start(settings, Fuse::new(None)).finish(&self.ledger).await;
+    }
+
+    /// The lines of all files in the order of writing.
+    fn lines(&self) -> Vec<(i64, u32)> {
+        let files = self.platter.lock().unwrap().files();
+        let mut closed = Vec::new();
+        let mut live = Vec::new();
+        for (path, data) in files {
+            let name = path.rsplit('/').next().unwrap();
+            match ClosedName::parse("mailtrail", name) {
+                Some((closed_name, "")) => closed.push((closed_name.number, data)),
+                _ => {
+                    assert!(LIVE.contains(&path.as_str()), "{path} should not be there");
+                    live.push(data);
+                }
+            }
+        }
+        closed.sort();
+        let numbers: BTreeSet<_> = closed.iter().map(|(number, _)| number).collect();
+        assert_eq!(numbers.len(), closed.len(), "every closed file has its own number");
+        let mut lines: Vec<_> = closed.iter().flat_map(|(_, data)| records_of(data)).collect();
+        live.retain(|data| !data.is_empty());
+        assert!(live.len() <= 1, "only one file is live");
+        lines.extend(live.iter().flat_map(|data| records_of(data)));
+        lines
+    }
+
+    fn check(&self, works: &[usize], used: &[&Settings]) {
+        let lines = self.lines();
+        let distinct: BTreeSet<_> = lines.iter().copied().collect();
+        assert_eq!(distinct.len(), lines.len(), "no record is there twice: {lines:?}");
+        for (work, records) in works.iter().enumerate() {
+            for position in (0..*records as u32).filter(|position| position % 11 != 10) {
+                let there = distinct.contains(&(work as i64, position));
+                let by: BTreeSet<bool> = used.iter().map(|settings| settings.keeps(position)).collect();
+                if by.len() == 1 {
+                    assert_eq!(BTreeSet::from([there]), by, "{work} {position} in {lines:?}");
+                }
+            }
+        }
+        let filters: BTreeSet<u32> = used.iter().map(|settings| settings.filter.max(1)).collect();
+        if filters.len() == 1 {
+            assert!(lines.is_sorted(), "{lines:?}");
+        } else {
+            assert!(lines.iter().map(|(work, _)| work).is_sorted(), "{lines:?}");
+        }
+        for settlement in self.ledger.settlements() {
+            let count = lines.iter().filter(|(work, _)| *work == settlement.work.0).count();
+            assert_eq!(settlement.delivered as usize, count, "{settlement:?}");
+        }
+        if let Some(tailer) = &self.platter.lock().unwrap().tailer {
+            assert_eq!(tailer.complaints, Vec::<String>::new());
+            let seen: Vec<_> = tailer.seen.iter().map(|line| record_of(line)).collect();
+            assert_eq!(seen, lines, "the tailer has seen each line once");
+        }
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+}
+
+fn run(works: &[usize], lives: &[Life], last: &Settings, chance: u64) {
+    runtime().block_on(async {
+        let world = World::new(works, chance);
+        for life in lives {
+            world.live(life).await;
+        }
+        world.finish(last).await;
+        let used: Vec<_> = lives.iter().map(|life| &life.settings).chain([last]).collect();
+        world.check(works, &used);
+        // What is settled is fsynced: it survives the worst that a power cut can do.
+        world.platter.lock().unwrap().cut_power(true);
+        world.check(works, &used);
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn a_killed_process_loses_and_doubles_nothing(
+        works in proptest::collection::vec(0usize..40, 1..8),
+        settings in settings(),
+        deaths in proptest::collection::vec((0u32..60, prop_oneof![4 => Just(0u32), 1 => 1u32..4]), 1..6),
+        chance: u64,
+    ) {
+        let lives: Vec<_> = deaths.into_iter().map(|(steps, failing_syncs)| {
+            Life { steps, power: 0, settings: settings.clone(), failing_syncs, room: None }
+        }).collect();
+        run(&works, &lives, &settings, chance);
+    }
+
+    #[test]
+    fn nor_when_the_configuration_changes_and_the_disk_is_full(
+        works in proptest::collection::vec(0usize..40, 1..8),
+        lives in proptest::collection::vec(life(false), 1..7),
+        last in settings(),
+        chance: u64,
+    ) {
+        run(&works, &lives, &last, chance);
+    }
+
+    #[test]
+    fn nor_when_the_power_is_cut(
+        works in proptest::collection::vec(0usize..40, 1..8),
+        lives in proptest::collection::vec(life(true), 1..7),
+        last in settings(),
+        chance: u64,
+    ) {
+        run(&works, &lives, &last, chance);
+    }
+}
+
+/// Every single step of a run with rotations, one after the other.
+#[test]
+fn a_crash_at_each_step_is_made_good() {
+    let settings = Settings { view: 0, filter: 3, rotate_bytes: 900, rotates_at_once: false, directory: 0 };
+    let works = [9, 30, 2, 14, 25, 1];
+    let mut steps = 0;
+    loop {
+        let whole = runtime().block_on(async {
+            let world = World::new(&works, 7);
+            let fuse = Fuse::new(Some(steps));
+            let running = world.start(&settings, Arc::clone(&fuse));
+            let whole = tokio::select! {
+                biased;
+                () = fuse.blown.notified() => false,
+                () = world.ledger.all_settled() => true,
+            };
+            fuse.blow();
+            running.task.abort();
+            let _ = running.task.await;
+            world.finish(&settings).await;
+            world.check(&works, &[&settings]);
+            whole
+        });
+        if whole {
+            break;
+        }
+        steps += 1;
+    }
+    assert!(steps > 20, "a run has {steps} steps");
+}
+
+/// What a work that was forgotten meanwhile left half done is cut, and the next works are whole.
+#[test]
+fn works_that_were_settled_by_somebody_else_leave_no_half_lines() {
+    let settings = Settings { view: 0, filter: 0, rotate_bytes: 1 << 20, rotates_at_once: false, directory: 0 };
+    for steps in 0..30 {
+        runtime().block_on(async {
+            let world = World::new(&[5, 5, 5, 5], 3);
+            // The first work is delivered in peace, so that the file is known to be ours.
+            for work in 1..4 {
+                world.ledger.forget(work);
+            }
+            world.finish(&settings).await;
+            for work in 1..4 {
+                world.ledger.remember(work);
+            }
+            world.platter.lock().unwrap().tailer = None;
+            let life =
+                Life { steps, power: 0, settings: settings.clone(), failing_syncs: 0, room: None };
+            world.live(&life).await;
+            let settled: BTreeSet<_> = world.ledger.settlements().iter().map(|s| s.work.0).collect();
+            if !settled.contains(&1) {
+                world.ledger.forget(1);
+            }
+            world.finish(&settings).await;
+            let lines = world.lines();
+            let distinct: BTreeSet<_> = lines.iter().copied().collect();
+            assert_eq!(distinct.len(), lines.len());
+            let expected = |work: i64| (0..5).all(|position| distinct.contains(&(work, position)));
+            assert!(expected(0) && expected(2) && expected(3), "{lines:?}");
+            assert_eq!(distinct.iter().any(|(work, _)| *work == 1), settled.contains(&1));
+        });
+    }
+}
