@@ -204,8 +204,19 @@ impl Budget {
                 self.set_rate(&mut state, NonZeroU32::new(lowered).unwrap_or(NonZeroU32::MIN));
             }
         }
-        let pause = retry_after.unwrap_or_else(|| UNTOLD_PAUSE.after(state.strikes)).min(LONGEST_PAUSE);
-        let until = state.paused_until.map_or(now + pause, |earlier| earlier.max(now + pause));
+        let wait = retry_after.unwrap_or_else(|| UNTOLD_PAUSE.after(state.strikes));
+        Self::pause_until(&mut state, wait)
+    }
+
+    /// Pauses the tenant without blaming its rate: an outage said when it would be over.
+    pub fn pause(&self, wait: Duration) {
+        Self::pause_until(&mut self.lock(), wait);
+    }
+
+    fn pause_until(state: &mut State, wait: Duration) -> Duration {
+        let now = Instant::now();
+        let until = now + wait.min(LONGEST_PAUSE);
+        let until = state.paused_until.map_or(until, |earlier| earlier.max(until));
         state.paused_until = Some(until);
         until - now
     }
@@ -362,6 +373,9 @@ mod tests {
         assert!(begun.elapsed() >= Duration::from_secs(40));
         assert_eq!(budget.paused_for(), None);
         assert_eq!(budget.throttled(Instant::now(), Some(Duration::from_secs(999_999))), LONGEST_PAUSE);
+        let rate = budget.rate();
+        budget.pause(Duration::from_secs(5));
+        assert_eq!((budget.rate(), budget.paused_for()), (rate, Some(LONGEST_PAUSE)));
     }
 
     #[tokio::test(start_paused = true)]

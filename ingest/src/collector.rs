@@ -315,7 +315,8 @@ impl Tenant {
                     feed.listing.set(Condition::Failing(Trouble::new(error)));
                 }
             }
-            if pause(self.config.pacing.retry_listing.longest, stop).await {
+            let panics = u32::try_from(feed.panics.get()).unwrap_or(u32::MAX);
+            if pause(self.config.pacing.retry_listing.after(panics), stop).await {
                 return Ok(());
             }
         }

@@ -14,6 +14,9 @@ use tokio::time::Instant;
 /// A local clock that is further off than this is worth a warning.
 const WORTH_A_WARNING: TimeDelta = TimeDelta::minutes(5);
 
+/// A server that is further off than this does not tell its own time: something on the way makes it up.
+const BELIEVABLE: TimeDelta = TimeDelta::days(366);
+
 /// One tenant's view of the API's clock.
 #[derive(Debug, Default)]
 pub struct ServerClock {
@@ -40,13 +43,18 @@ impl ServerClock {
         Self::default()
     }
 
-    /// Reads the clock from an answer's headers. An answer that was stored on the way (it has an `Age`) says nothing.
+    /// Reads the clock from an answer's headers. An answer that was stored on the way (it has an `Age`) says
+    /// nothing, nor does one that is off by years.
     pub(crate) fn observe(&self, headers: &HeaderMap) -> Option<DateTime<Utc>> {
         if headers.contains_key(AGE) {
             return None;
         }
         let server = parse_http_date(headers.get(DATE)?.to_str().ok()?)?;
-        self.set(server, Utc::now());
+        let local = Utc::now();
+        if (server - local).abs() > BELIEVABLE {
+            return None;
+        }
+        self.set(server, local);
         Some(server)
     }
 
@@ -136,6 +144,9 @@ mod tests {
         headers.insert(DATE, "yesterday".parse().unwrap());
         assert_eq!(clock.observe(&headers), None);
         headers.insert(DATE, "Sun, 06 Nov 1994 08:49:37 GMT".parse().unwrap());
+        assert_eq!(clock.observe(&headers), None, "years ago");
+        let now = Utc::now().format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        headers.insert(DATE, now.parse().unwrap());
         headers.insert(AGE, "5".parse().unwrap());
         assert_eq!(clock.observe(&headers), None);
         assert_eq!(clock.known_now(), None);

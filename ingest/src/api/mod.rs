@@ -219,16 +219,10 @@ impl ActivityApi {
             // Only the API's own answers tell its time: a proxy's could tell another.
             self.clock.observe(&headers);
         }
-        match refusal.action {
-            Action::Throttle => {
-                let pause = self.budget.throttled(sent_at, refusal.retry_after);
-                self.requests.throttled(pause);
-            }
-            // An outage may say, too, when it will be over.
-            _ if refusal.retry_after.is_some() && status.is_server_error() => {
-                self.budget.throttled(sent_at, refusal.retry_after);
-            }
-            _ => {}
+        if refusal.action == Action::Throttle {
+            self.requests.throttled(self.budget.throttled(sent_at, refusal.retry_after));
+        } else if let Some(wait) = refusal.retry_after.filter(|_| status.is_server_error()) {
+            self.budget.pause(wait);
         }
         Err(refusal.into())
     }

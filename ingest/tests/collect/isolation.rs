@@ -23,7 +23,7 @@ fn two_feeds(blobs: u64, faults: &str) -> SimulatorConfig {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_feed_without_permission_halts_alone_and_recovers_when_it_is_given() {
+async fn l11_a_feed_without_permission_halts_alone_and_recovers_when_it_is_given() {
     let simulator = start(two_feeds(20, "permission_denied=Audit.General")).await;
     let config = tenant(&simulator, &[ContentType::Exchange, ContentType::General]);
     let collecting = collect_with(simulator, config, &HttpSettings::default());

@@ -143,6 +143,31 @@ async fn a_disabled_subscription_is_started_once_and_its_time_is_a_hole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_that_is_disabled_while_it_runs_is_started_again() {
+    let mut config = simulation(20, "");
+    config.subscribed = true;
+    let simulator = start(config).await;
+    let mut config = tenant(&simulator, &[ContentType::Exchange]);
+    // Long enough for some whole seconds to pass that nobody listed.
+    config.poll_interval = Duration::from_secs(4);
+    let collecting = collect_with(simulator, config, &HttpSettings::default());
+    collecting.until_settled().await;
+    collecting.simulator.change_faults(|faults| faults.set("subscription_disabled=Audit.Exchange")).unwrap();
+    until("a hole", || !collecting.ledger.lock().holes.is_empty()).await;
+    let late = Blob::from_records(ContentType::Exchange, Utc::now() - hours(3), &["{}"]).called("late$1");
+    collecting.simulator.add_blob(late).unwrap();
+    let fresh = Blob::from_records(ContentType::Exchange, Utc::now(), &["{}"]).called("fresh$1");
+    collecting.simulator.add_blob(fresh).unwrap();
+    until("the fresh blob", || collecting.ledger.row(ContentType::Exchange, "fresh$1").is_some()).await;
+    let holes = collecting.ledger.lock().holes.clone();
+    assert_eq!(holes.len(), 1, "{holes:?}");
+    assert_eq!(holes[0].2, HoleReason::SubscriptionDisabled);
+    let stats = collecting.simulator.stats();
+    assert_eq!(stats.requests_of(RequestKind::StartSubscription), 1);
+    assert_eq!(stats.violations, Default::default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn l1_a_pass_that_is_cut_off_anywhere_is_made_up_for() {
     let mut config = simulation(120, "slow_first_byte=1/1x1@2ms");
     config.backlog_span = Duration::from_secs(5 * 24 * 3600);

@@ -13,3 +13,4 @@ mod memory_ledger;
 mod proxy;
 mod scripted;
 mod secrecy;
+mod tls;

@@ -87,6 +87,33 @@ async fn exceptions_are_reached_without_the_proxy() {
     assert_eq!(seen.lock().unwrap().len(), 0);
 }
 
+/// Runs the next test in a process of its own, whose environment names a proxy.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_environment_names_the_proxy() {
+    let (proxy, seen) = proxy().await;
+    let simulator = start(simulation(1, "")).await;
+    for (no_proxy, expected) in [("example.com", 1), ("127.0.0.1", 0)] {
+        seen.lock().unwrap().clear();
+        let child = tokio::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "proxy::asks_by_the_environment"])
+            .env("HTTP_PROXY", &proxy)
+            .env("NO_PROXY", no_proxy)
+            .env("ASKED", simulator.base_url())
+            .output()
+            .await
+            .unwrap();
+        assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+        assert_eq!(seen.lock().unwrap().len(), expected, "NO_PROXY={no_proxy}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "run by the_environment_names_the_proxy"]
+async fn asks_by_the_environment() {
+    let asked = std::env::var("ASKED").unwrap();
+    HttpSettings::default().client().unwrap().get(asked).send().await.unwrap();
+}
+
 /// What is encrypted is tunnelled: the proxy learns the host's name and not the token.
 #[tokio::test(flavor = "multi_thread")]
 async fn https_is_tunnelled() {
