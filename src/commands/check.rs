@@ -1,0 +1,202 @@
+//! `mailtrail check`: the configuration, then each credential, permission, subscription and sink, each tried by itself.
+
+use std::{fmt::Write, process::ExitCode};
+
+use chrono::{TimeDelta, Utc};
+use entra::TokenSource;
+use ingest::{Listing, api::subscriptions::Subscription};
+use ledger::{Inspector, OpenError};
+use reqwest::Client;
+use schemas::ContentType;
+
+use super::{Failure, found, load, print, runtime};
+use crate::{
+    cli::CheckArgs,
+    config::{Config, Credentials, NetworkConfig, TenantConfig},
+    pipeline,
+};
+
+/// What was found, a line each.
+#[derive(Default)]
+struct Findings {
+    text: String,
+    problems: u32,
+}
+
+impl Findings {
+    fn good(&mut self, what: &str, how: &str) {
+        self.line("ok", what, how);
+    }
+
+    fn note(&mut self, what: &str, how: &str) {
+        self.line("note", what, how);
+    }
+
+    fn problem(&mut self, what: &str, how: &str) {
+        self.problems += 1;
+        self.line("FAIL", what, how);
+    }
+
+    fn line(&mut self, verdict: &str, what: &str, how: &str) {
+        // What a server said may hold anything; a line stays a line.
+        let how: String = how.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let _ = writeln!(self.text, "{verdict:<5} {what}: {how}");
+    }
+}
+
+/// Runs the command.
+pub(super) fn run(args: CheckArgs) -> Result<ExitCode, Failure> {
+    let config = load(&args.config)?;
+    let mut findings = Findings::default();
+    findings.good("configuration", &config.path.display().to_string());
+    check_state(&config, &mut findings);
+    runtime()?.block_on(async {
+        match http(&config.network).await {
+            Ok(http) => {
+                for tenant in &config.tenants {
+                    let what = format!("tenant {}", tenant.name);
+                    if args.offline {
+                        check_secret(tenant, &what, &mut findings).await;
+                    } else {
+                        check_tenant(tenant, &what, &http, &mut findings).await;
+                    }
+                }
+            }
+            Err(error) => findings.problem("network", &error),
+        }
+        if !args.offline {
+            for sink in &config.sinks {
+                let what = format!("sink {}", sink.name);
+                match pipeline::probe(sink).await {
+                    Ok(()) => findings.good(&what, "can be delivered to"),
+                    Err(error) => findings.problem(&what, &error),
+                }
+            }
+        }
+    });
+    let ending = match findings.problems {
+        0 => "everything works".to_owned(),
+        1 => "1 problem".to_owned(),
+        problems => format!("{problems} problems"),
+    };
+    print(&format!("{}\n{ending}\n", findings.text))?;
+    Ok(found(findings.problems > 0))
+}
+
+fn check_state(config: &Config, findings: &mut Findings) {
+    let directory = config.state.directory.display().to_string();
+    match Inspector::open(&config.state.directory) {
+        Ok(_) => findings.good("state", &directory),
+        Err(OpenError::Missing { .. }) => {
+            findings.note("state", &format!("{directory} holds no ledger yet; `mailtrail run` makes it"));
+        }
+        Err(error) => findings.problem("state", &error.to_string()),
+    }
+}
+
+async fn http(network: &NetworkConfig) -> Result<Client, String> {
+    let settings = network.http_settings().await.map_err(|error| error.to_string())?;
+    settings.client().map_err(|error| error.to_string())
+}
+
+/// Whether the secret can be read, without using it.
+async fn check_secret(tenant: &TenantConfig, what: &str, findings: &mut Findings) {
+    let secret = match &tenant.credentials {
+        Credentials::ClientSecret { secret, .. } => secret,
+        Credentials::Certificate { pem, .. } => pem,
+        Credentials::ManagedIdentity { .. } | Credentials::WorkloadIdentity { .. } => {
+            findings.note(what, "the identity of the platform was not tried");
+            return;
+        }
+    };
+    match secret.read().await {
+        Ok(_) => findings.good(what, "the secret can be read; it was not tried"),
+        Err(error) => findings.problem(what, &error.to_string()),
+    }
+}
+
+async fn check_tenant(tenant: &TenantConfig, what: &str, http: &Client, findings: &mut Findings) {
+    let tokens = match tenant.token_source(http.clone()) {
+        Ok(tokens) => tokens,
+        Err(error) => return findings.problem(what, &error.to_string()),
+    };
+    if !check_login(tenant, what, &tokens, findings).await {
+        return;
+    }
+    let api = match tenant.collector_config(Utc::now(), Listing::Once).api(tokens, http.clone()) {
+        Ok(api) => api,
+        Err(error) => return findings.problem(what, &error.to_string()),
+    };
+    match api.subscriptions().await {
+        Ok(subscriptions) => {
+            for content_type in &tenant.content_types {
+                let what = format!("{what} {content_type}");
+                match subscriptions.of(*content_type) {
+                    Subscription::Enabled => findings.good(&what, "the subscription is enabled"),
+                    Subscription::Absent => findings.note(
+                        &what,
+                        "there is no subscription yet; `mailtrail run` starts it, and the first content comes within 12 \
+                         hours",
+                    ),
+                    Subscription::Disabled => findings.problem(
+                        &what,
+                        "the subscription is disabled: an administrator or the service has stopped it, and what happens \
+                         meanwhile is lost; `mailtrail run` starts it again",
+                    ),
+                }
+            }
+        }
+        Err(error) => findings.problem(what, &with_advice(&error.to_string(), &error.advice())),
+    }
+}
+
+/// Logs in and looks at what the token allows; whether there is a token.
+async fn check_login(
+    tenant: &TenantConfig,
+    what: &str,
+    tokens: &TokenSource,
+    findings: &mut Findings,
+) -> bool {
+    let token = match tokens.token().await {
+        Ok(token) => token,
+        Err(error) => {
+            findings.problem(what, &with_advice(&error.to_string(), error.advice()));
+            return false;
+        }
+    };
+    if let Ok(Some(end)) = tokens.certificate_ends().await {
+        let how = format!("the certificate is good until {}", end.format("%Y-%m-%d"));
+        let soon = end - Utc::now() < TimeDelta::days(30);
+        if soon { findings.note(what, &format!("{how}: renew it soon")) } else { findings.good(what, &how) }
+    }
+    let Some(claims) = token.claims() else {
+        findings.note(what, "logged in; the token cannot be read, so its roles were not checked");
+        return true;
+    };
+    let id = tenant.tenant_id.to_string();
+    if let Some(other) = claims.tenant_id.as_deref().filter(|other| !other.eq_ignore_ascii_case(&id)) {
+        findings.problem(what, &format!("the token is for tenant {other}: `tenant_id` says {id}"));
+    }
+    let has = |role: &str| claims.roles.iter().any(|known| known == role);
+    let grant = |role: &str| {
+        format!(
+            "the application lacks the permission {role}: Entra admin center > App registrations > the app > API \
+             permissions > Add a permission > Office 365 Management APIs > Application permissions > {role}, then \
+             Grant admin consent"
+        )
+    };
+    let dlp = tenant.content_types.contains(&ContentType::DlpAll);
+    for role in ["ActivityFeed.Read", "ActivityFeed.ReadDlp"] {
+        match (has(role), role) {
+            (true, "ActivityFeed.Read") => findings.good(what, "logged in, with the role ActivityFeed.Read"),
+            (false, "ActivityFeed.Read") => findings.problem(what, &grant(role)),
+            (false, _) if dlp => findings.problem(what, &grant(role)),
+            _ => {}
+        }
+    }
+    true
+}
+
+fn with_advice(error: &str, advice: &str) -> String {
+    if advice.is_empty() { error.to_owned() } else { format!("{error}; {advice}") }
+}

@@ -1,0 +1,214 @@
+//! `mailtrail status`: how far each feed and each sink is, from the ledger; and how a running process is doing.
+
+use std::{collections::HashMap, fmt::Write, process::ExitCode};
+
+use chrono::{DateTime, Utc};
+use ledger::{FeedStatus, SinkStatus, Status};
+use serde::Serialize;
+
+use super::{Failure, found, inspect, load, print, print_json};
+use crate::{
+    cli::StatusArgs,
+    config::Config,
+    control,
+    live::{LiveReport, LiveState},
+    table::{Align, Table},
+    units::{format_bytes, format_count, format_duration},
+};
+
+#[derive(Debug, Serialize)]
+struct Report {
+    ledger: String,
+    running: Option<LiveReport>,
+    feeds: Vec<Feed>,
+    sinks: Vec<Sink>,
+    spool_bytes: u64,
+    spool_max_bytes: u64,
+    spool_live_bytes: u64,
+    dead_letter_bytes: u64,
+    open_dead_letters: u64,
+    quarantined: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Feed {
+    tenant: String,
+    content_type: String,
+    watermark: Option<DateTime<Utc>>,
+    swept_at: Option<DateTime<Utc>>,
+    to_fetch: u64,
+    first_expiry: Option<DateTime<Utc>>,
+    gaps: u64,
+    holes: u64,
+    last_error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Sink {
+    name: String,
+    configured: bool,
+    required: bool,
+    pending: u64,
+    pending_records: u64,
+    waiting: u64,
+    oldest_pending: Option<DateTime<Utc>>,
+    last_error: Option<String>,
+}
+
+/// Runs the command.
+pub(super) fn run(args: StatusArgs) -> Result<ExitCode, Failure> {
+    let config = load(&args.config)?;
+    let status = inspect(&config)?.status().map_err(Failure::problem)?;
+    let running = control::ask_live(&config.state.directory).map_err(Failure::problem)?;
+    let bad = running
+        .as_ref()
+        .is_some_and(|live| live.spool_full || live.sources.iter().chain(&live.sinks).any(|state| state.bad));
+    let report = report(&config, status, running);
+    if args.json {
+        print_json(&report)?;
+    } else {
+        print(&text(&report, Utc::now()))?;
+    }
+    Ok(found(bad))
+}
+
+fn report(config: &Config, status: Status, running: Option<LiveReport>) -> Report {
+    let names: HashMap<_, _> =
+        config.tenants.iter().map(|tenant| (tenant.tenant_id, tenant.name.clone())).collect();
+    let feed = |feed: FeedStatus| Feed {
+        tenant: names.get(&feed.feed.tenant).cloned().unwrap_or_else(|| feed.feed.tenant.to_string()),
+        content_type: feed.feed.content_type.to_string(),
+        watermark: feed.watermark,
+        swept_at: feed.swept_at,
+        to_fetch: feed.to_fetch,
+        first_expiry: feed.first_expiry,
+        gaps: feed.gaps,
+        holes: feed.holes,
+        last_error: feed.last_error,
+    };
+    let sink = |sink: SinkStatus| Sink {
+        name: sink.name.to_string(),
+        configured: sink.configured,
+        required: sink.required,
+        pending: sink.pending,
+        pending_records: sink.pending_records,
+        waiting: sink.waiting,
+        oldest_pending: sink.oldest_pending,
+        last_error: sink.last_error,
+    };
+    Report {
+        ledger: status.ledger.to_string(),
+        running,
+        feeds: status.feeds.into_iter().map(feed).collect(),
+        sinks: status.sinks.into_iter().map(sink).collect(),
+        spool_bytes: status.spool_bytes,
+        spool_max_bytes: config.state.spool_max_bytes,
+        spool_live_bytes: status.spool_live_bytes,
+        dead_letter_bytes: status.dead_letter_bytes,
+        open_dead_letters: status.open_dead_letters,
+        quarantined: status.quarantined,
+    }
+}
+
+fn text(report: &Report, now: DateTime<Utc>) -> String {
+    use Align::{Left, Right};
+    let mut text = match &report.running {
+        Some(live) => format!("mailtrail {} runs as process {}\n\n", live.version, live.pid),
+        None => "mailtrail does not run\n\n".to_owned(),
+    };
+    let ago = |time: Option<DateTime<Utc>>| {
+        let passed = time.and_then(|time| (now - time).to_std().ok());
+        passed.map_or("-".to_owned(), |passed| {
+            format!("{} ago", format_duration(std::time::Duration::from_secs(passed.as_secs())))
+        })
+    };
+    let live = |states: Option<&Vec<LiveState>>, name: &str, part: &str| {
+        let found =
+            states.and_then(|states| states.iter().find(|state| state.name == name && state.part == part));
+        found.map_or(("-".to_owned(), String::new()), |state| (state.state.clone(), state.error.clone()))
+    };
+    let mut table = Table::new([
+        ("tenant", Left),
+        ("content type", Left),
+        ("state", Left),
+        ("listed until", Left),
+        ("last sweep", Left),
+        ("to fetch", Right),
+        ("gaps", Right),
+        ("holes", Right),
+        ("error", Left),
+    ]);
+    let sources = report.running.as_ref().map(|live| &live.sources);
+    for feed in &report.feeds {
+        let (state, error) = live(sources, &feed.tenant, &feed.content_type);
+        table.row([
+            feed.tenant.clone(),
+            feed.content_type.clone(),
+            state,
+            ago(feed.watermark),
+            ago(feed.swept_at),
+            format_count(feed.to_fetch),
+            format_count(feed.gaps),
+            format_count(feed.holes),
+            if error.is_empty() { feed.last_error.clone().unwrap_or_default() } else { error },
+        ]);
+    }
+    // What the ledger has no line for yet: a tenant whose login fails, say.
+    for state in sources.into_iter().flatten() {
+        let known =
+            report.feeds.iter().any(|feed| feed.tenant == state.name && feed.content_type == state.part);
+        if !known {
+            let mut cells = vec![state.name.clone(), state.part.clone(), state.state.clone()];
+            cells.extend(std::iter::repeat_n(String::new(), 5));
+            cells.push(state.error.clone());
+            table.row(cells);
+        }
+    }
+    let _ = write!(text, "{table}");
+    let mut table = Table::new([
+        ("sink", Left),
+        ("state", Left),
+        ("pending blobs", Right),
+        ("records", Right),
+        ("oldest", Left),
+        ("waiting", Right),
+        ("error", Left),
+    ]);
+    for sink in &report.sinks {
+        let (state, error) = live(report.running.as_ref().map(|live| &live.sinks), &sink.name, "");
+        let state = if sink.configured { state } else { "not configured".to_owned() };
+        table.row([
+            sink.name.clone(),
+            state,
+            format_count(sink.pending),
+            format_count(sink.pending_records),
+            ago(sink.oldest_pending),
+            format_count(sink.waiting),
+            if error.is_empty() { sink.last_error.clone().unwrap_or_default() } else { error },
+        ]);
+    }
+    let _ = write!(text, "\n{table}");
+    let _ = writeln!(
+        text,
+        "\nspool: {} of {}, {} of it still wanted{}",
+        format_bytes(report.spool_bytes),
+        format_bytes(report.spool_max_bytes),
+        format_bytes(report.spool_live_bytes),
+        if report.running.as_ref().is_some_and(|live| live.spool_full) {
+            "; it is full, so fetching pauses until the sinks have caught up"
+        } else {
+            ""
+        }
+    );
+    if report.open_dead_letters > 0 {
+        let _ = writeln!(
+            text,
+            "dead letters: {}; `mailtrail dead-letters list` shows them",
+            format_count(report.open_dead_letters)
+        );
+    }
+    if report.quarantined > 0 {
+        let _ = writeln!(text, "quarantined blobs: {}; `mailtrail reconcile` names them", report.quarantined);
+    }
+    text
+}

@@ -1,0 +1,171 @@
+//! How a command changes the ledger of a process that runs: over a socket in the state directory.
+//!
+//! Only one process may hold a ledger. A command that writes therefore asks the running one, over
+//! `control.sock` (mode 0600, so that only the same user can ask); when none runs, it takes the ledger's lock and
+//! does the same itself. One request is one line of JSON, and so is its answer.
+
+use std::{
+    fs::{self, File, Permissions},
+    io::{self, BufRead, BufReader, Read, Write},
+    os::{
+        fd::AsRawFd,
+        unix::{fs::PermissionsExt, net::UnixStream},
+    },
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    live::{Live, LiveReport},
+    operate::{self, Change},
+};
+
+const SOCKET: &str = "control.sock";
+/// No request is longer; a client that sends more is cut off.
+const MAX_REQUEST_BYTES: u64 = 1 << 20;
+/// A change is one commit. A minute without an answer means a process that hangs.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What can be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Request {
+    /// To change the ledger.
+    Change(Change),
+    /// How the process is doing.
+    Live,
+}
+
+/// What the running process answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Answer {
+    /// It is done; the text says what changed.
+    Done(String),
+    /// It is not done; the text says why and what to do.
+    Refused(String),
+    /// How the process is doing.
+    Live(LiveReport),
+}
+
+/// The running process could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ControlError {
+    /// The socket is there but cannot be used.
+    #[error("cannot use the control socket {path}: {source}", path = .path.display())]
+    Socket {
+        /// Which socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// What came back is no answer.
+    #[error("the running mailtrail gave no usable answer ({found}); is it another version?")]
+    Answer {
+        /// What came back.
+        found: String,
+    },
+}
+
+/// Asks the process that holds the ledger in `state` for a change; `None` when none listens.
+pub(crate) fn ask(state: &Path, change: &Change) -> Result<Option<Answer>, ControlError> {
+    request(state, &Request::Change(change.clone()))
+}
+
+/// Asks the process that holds the ledger in `state` how it is doing; `None` when none listens.
+pub(crate) fn ask_live(state: &Path) -> Result<Option<LiveReport>, ControlError> {
+    match request(state, &Request::Live)? {
+        None => Ok(None),
+        Some(Answer::Live(report)) => Ok(Some(report)),
+        Some(other) => Err(ControlError::Answer { found: format!("{other:?}") }),
+    }
+}
+
+fn request(state: &Path, request: &Request) -> Result<Option<Answer>, ControlError> {
+    let socket_error = |source| ControlError::Socket { path: state.join(SOCKET), source };
+    let Ok(directory) = File::open(state) else { return Ok(None) };
+    let mut stream = match UnixStream::connect(short_path(&directory)) {
+        Ok(stream) => stream,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(socket_error(error)),
+    };
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(socket_error)?;
+    let mut line = serde_json::to_vec(request).expect("a request is plain data");
+    line.push(b'\n');
+    stream.write_all(&line).map_err(socket_error)?;
+    let mut answer = String::new();
+    BufReader::new(stream.take(MAX_REQUEST_BYTES)).read_line(&mut answer).map_err(socket_error)?;
+    serde_json::from_str(&answer)
+        .map(Some)
+        .map_err(|_| ControlError::Answer { found: answer.trim().to_owned() })
+}
+
+/// Answers requests until cancelled.
+pub(crate) async fn serve(
+    state: PathBuf,
+    ledger: ledger::Ledger,
+    live: Live,
+    cancel: CancellationToken,
+) -> Result<(), ControlError> {
+    let path = state.join(SOCKET);
+    let socket_error = |source| ControlError::Socket { path: path.clone(), source };
+    // The lock on the ledger is held, so a socket that is there is a dead process's.
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(socket_error(error)),
+        _ => {}
+    }
+    let directory = File::open(&state).map_err(socket_error)?;
+    let listener = tokio::net::UnixListener::bind(short_path(&directory)).map_err(socket_error)?;
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(socket_error)?;
+    loop {
+        let stream = tokio::select! {
+            () = cancel.cancelled() => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept on the control socket");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    continue;
+                }
+            },
+        };
+        tokio::select! {
+            () = cancel.cancelled() => break,
+            served = tokio::time::timeout(ANSWER_TIMEOUT, answer(stream, &ledger, &live)) => match served {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "a request on the control socket failed"),
+                Err(_) => tracing::warn!("a client of the control socket was silent for too long"),
+            },
+        }
+    }
+    let _ = fs::remove_file(&path);
+    Ok(())
+}
+
+async fn answer(mut stream: tokio::net::UnixStream, ledger: &ledger::Ledger, live: &Live) -> io::Result<()> {
+    let (read, mut write) = stream.split();
+    let mut line = String::new();
+    tokio::io::BufReader::new(read.take(MAX_REQUEST_BYTES)).read_line(&mut line).await?;
+    let answer = match serde_json::from_str::<Request>(&line) {
+        Ok(Request::Live) => Answer::Live(live.report()),
+        Ok(Request::Change(change)) => match operate::apply(ledger, change).await {
+            Ok(done) => Answer::Done(done),
+            Err(error) => Answer::Refused(error.to_string()),
+        },
+        Err(error) => Answer::Refused(format!("not a request that this version knows: {error}")),
+    };
+    let mut bytes = serde_json::to_vec(&answer).expect("an answer is plain data");
+    bytes.push(b'\n');
+    write.write_all(&bytes).await
+}
+
+/// A socket's path may have 107 bytes only; a state directory's may have more. Through the open directory it is short.
+fn short_path(directory: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd()))
+}

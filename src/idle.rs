@@ -1,0 +1,149 @@
+//! When `run --until-idle` is done, and when it has to give up.
+//!
+//! It is done when every feed was listed once and everything that is listed is settled for every sink. It gives up
+//! when, for [`PATIENCE`], nothing is left but retries that fail and sinks that are halted. A wait that a service
+//! asked for (`Retry-After`, a quota) is no failure and is waited out.
+
+use std::time::Duration;
+
+use ingest::{Passes, TenantHealth, health::Condition};
+use ledger::{IdleState, LedgerError};
+use sinks::health::State;
+use tokio::time::Instant;
+
+use crate::pipeline::{Pipeline, RunningTenant};
+
+/// How long failures may be all that is left.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often it is looked.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How a run until idle ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Everything that is listed is settled for every sink.
+    Idle,
+    /// Only this is left, and it keeps failing.
+    Stuck(Vec<String>),
+}
+
+/// What is left of one tenant or sink.
+enum Left {
+    /// Nothing.
+    Nothing,
+    /// Something that goes on.
+    Going,
+    /// Something that only fails: what to tell about it.
+    Failing(String),
+}
+
+/// Waits until nothing is left to do, or only what keeps failing.
+pub(crate) async fn until_idle(pipeline: &Pipeline) -> Result<Ending, LedgerError> {
+    let mut failing_since: Option<Instant> = None;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let state = pipeline.ledger().idle_state().await?;
+        let sinks_fail =
+            pipeline.sinks().iter().any(|sink| sink.health.report().only_failing_since.is_some());
+        let blocked = *pipeline.ledger().spool_paused().borrow() && sinks_fail;
+        let left: Vec<_> = pipeline
+            .tenants()
+            .iter()
+            .map(|tenant| tenant_left(tenant, &state, blocked))
+            .chain(pipeline.sinks().iter().map(|sink| {
+                let deliveries = state.deliveries.iter().find(|left| left.sink == sink.name);
+                let report = sink.health.report();
+                match deliveries {
+                    None if report.ledger_error.is_none() => Left::Nothing,
+                    _ if report.only_failing_since.is_some() => {
+                        let error = match report.state {
+                            State::Halted { error, .. }
+                            | State::Retrying { error, .. }
+                            | State::Deferred { error, .. } => error,
+                            _ => report.last_error.unwrap_or_default(),
+                        };
+                        Left::Failing(format!("sink {}: {error}", sink.name))
+                    }
+                    _ => match report.ledger_error {
+                        Some(error) => Left::Failing(format!("sink {}: {error}", sink.name)),
+                        None => Left::Going,
+                    },
+                }
+            }))
+            .collect();
+        if left.iter().all(|left| matches!(left, Left::Nothing)) {
+            return Ok(Ending::Idle);
+        }
+        let failing: Vec<_> = left
+            .iter()
+            .filter_map(|left| if let Left::Failing(what) = left { Some(what.clone()) } else { None })
+            .collect();
+        if left.iter().any(|left| matches!(left, Left::Going)) {
+            failing_since = None;
+        } else if failing_since.get_or_insert_with(Instant::now).elapsed() >= PATIENCE {
+            return Ok(Ending::Stuck(failing));
+        }
+    }
+}
+
+fn tenant_left(tenant: &RunningTenant, state: &IdleState, blocked: bool) -> Left {
+    let (health, passes) = match tenant {
+        RunningTenant::Unstarted { name, why } => return Left::Failing(format!("tenant {name}: {why}")),
+        RunningTenant::Collected { health, passes } => (health, passes.borrow().clone()),
+    };
+    let fetches = state.fetches.iter().find(|left| left.tenant == health.tenant);
+    let listed = passes.each_passed();
+    if listed && fetches.is_none() {
+        return Left::Nothing;
+    }
+    if health.paused_for().is_some() {
+        return Left::Going;
+    }
+    let troubles = troubles(health);
+    let listing_fails = !listed && unlisted_all_fail(health, &passes);
+    let fetching_fails = fetches.is_some_and(|left| {
+        left.due == 0
+            || blocked
+            || failing(&health.fetcher.status.get().condition).is_some()
+            || !troubles.is_empty()
+    });
+    let going = (!listed && !listing_fails) || (fetches.is_some() && !fetching_fails);
+    if going {
+        return Left::Going;
+    }
+    let mut told = troubles;
+    if let Some(left) = fetches.filter(|_| told.is_empty()) {
+        told.push(format!("{} blobs cannot be fetched yet", left.due + left.waiting));
+    }
+    Left::Failing(format!("tenant {}: {}", health.name, told.join("; ")))
+}
+
+/// Whether each feed that was not listed yet fails.
+fn unlisted_all_fail(health: &TenantHealth, passes: &Passes) -> bool {
+    health
+        .feeds
+        .iter()
+        .filter(|feed| passes.of(feed.feed.content_type) == 0)
+        .all(|feed| failing(&feed.listing.get().condition).is_some())
+}
+
+fn troubles(health: &TenantHealth) -> Vec<String> {
+    let told = |(what, status): (String, ingest::health::Status)| {
+        failing(&status.condition).map(|error| format!("{what}: {error}"))
+    };
+    health.troubles().into_iter().filter_map(told).collect()
+}
+
+/// What a condition says is wrong, with what to do about it.
+pub(crate) fn failing(condition: &Condition) -> Option<String> {
+    match condition {
+        Condition::Failing(trouble) | Condition::Halted(trouble) if trouble.advice.is_empty() => {
+            Some(trouble.error.clone())
+        }
+        Condition::Failing(trouble) | Condition::Halted(trouble) => {
+            Some(format!("{}; {}", trouble.error, trouble.advice))
+        }
+        Condition::Starting | Condition::Ok | Condition::WaitingForFirstContent => None,
+    }
+}

@@ -1,0 +1,127 @@
+//! Changes to the ledger that an operator asks for. The same code serves the control socket of a running process and
+//! a command that has taken the ledger itself.
+
+use ledger::{Ledger, LedgerError, LetterFilter};
+use schemas::SinkName;
+use serde::{Deserialize, Serialize};
+
+/// A change that an operator asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Change {
+    /// Gives up what a sink that is no longer configured has not got yet.
+    ForgetSink {
+        /// Which sink.
+        name: SinkName,
+    },
+    /// Takes note of losses, so that they no longer make `reconcile` fail.
+    Acknowledge {
+        /// As `reconcile` names them.
+        findings: Vec<String>,
+        /// Why they are all right.
+        reason: String,
+        /// Who says so.
+        name: String,
+    },
+    /// Delivers dead letters again.
+    RetryDeadLetters {
+        /// Which of them.
+        which: WhichDeadLetters,
+    },
+}
+
+/// Which dead letters are meant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum WhichDeadLetters {
+    /// These.
+    Ids(Vec<u64>),
+    /// All of a sink.
+    Sink(SinkName),
+    /// All.
+    All,
+}
+
+/// A change was not made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OperateError {
+    /// The ledger refused.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The text names nothing that can be acknowledged.
+    #[error("`{text}` names no finding; `mailtrail reconcile` lists them, such as gap-17 or hole-3")]
+    NoFinding {
+        /// What was given.
+        text: String,
+    },
+    /// The machinery failed.
+    #[error("the change could not be made: {0}")]
+    Failed(String),
+}
+
+/// Dead letters that are retried in one commit.
+const RETRIED_AT_ONCE: usize = 500;
+
+/// Makes a change; gives what to tell about it.
+pub(crate) async fn apply(ledger: &Ledger, change: Change) -> Result<String, OperateError> {
+    match change {
+        Change::ForgetSink { name } => forget(ledger, name).await,
+        Change::Acknowledge { findings, reason, name } => {
+            let ids = findings
+                .iter()
+                .map(|text| text.parse().map_err(|_| OperateError::NoFinding { text: text.clone() }))
+                .collect::<Result<Vec<_>, _>>()?;
+            ledger.acknowledge(ids, reason, name.clone()).await?;
+            Ok(format!("acknowledged by {name}: {}", findings.join(", ")))
+        }
+        Change::RetryDeadLetters { which } => retry(ledger, which).await,
+    }
+}
+
+async fn forget(ledger: &Ledger, name: SinkName) -> Result<String, OperateError> {
+    let (ledger, sink) = (ledger.clone(), name.clone());
+    let forgotten = tokio::task::spawn_blocking(move || ledger.forget_sink(&sink)).await;
+    let count = forgotten.map_err(|error| OperateError::Failed(error.to_string()))??;
+    Ok(format!(
+        "forgot sink {name}: {count} pending deliveries were given up; `mailtrail reconcile` shows them"
+    ))
+}
+
+async fn retry(ledger: &Ledger, which: WhichDeadLetters) -> Result<String, OperateError> {
+    let ids = match which {
+        WhichDeadLetters::Ids(ids) => {
+            ids.into_iter().map(|id| i64::try_from(id).unwrap_or(i64::MAX)).collect()
+        }
+        WhichDeadLetters::Sink(sink) => unsent(ledger, Some(sink)).await?,
+        WhichDeadLetters::All => unsent(ledger, None).await?,
+    };
+    let (mut records, mut refused) = (0, Vec::new());
+    for some in ids.chunks(RETRIED_AT_ONCE) {
+        let retried = ledger.retry_dead_letters(some.to_vec()).await?;
+        records += retried.records;
+        refused.extend(retried.refused);
+    }
+    let mut text = format!("{records} records are due again");
+    for (id, why) in &refused {
+        text.push_str(&format!("\ndead letter {id} is not retried: {why}"));
+    }
+    if records == 0 && !refused.is_empty() { Err(OperateError::Failed(text)) } else { Ok(text) }
+}
+
+/// The numbers of those dead letters that nobody has dealt with.
+async fn unsent(ledger: &Ledger, sink: Option<SinkName>) -> Result<Vec<i64>, OperateError> {
+    let ledger = ledger.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        let mut ids = Vec::new();
+        loop {
+            let after = ids.last().copied().unwrap_or(0);
+            let filter = LetterFilter { sink: sink.clone(), open: true, after, ..LetterFilter::default() };
+            let letters = ledger.inspector().dead_letters(&filter)?;
+            if letters.is_empty() {
+                return Ok::<_, LedgerError>(ids);
+            }
+            ids.extend(letters.iter().map(|letter| letter.id));
+        }
+    });
+    Ok(read.await.map_err(|error| OperateError::Failed(error.to_string()))??)
+}

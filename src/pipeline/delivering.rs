@@ -1,0 +1,247 @@
+//! Joins the ledger and the normaliser to what the delivery loops and the sinks need of them.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use ledger::{Ledger, LedgerError};
+use schemas::{Rendered, SinkName, TenantId};
+use sinks::{
+    delivery_ledger::{
+        Deferral, DeliveryLedger, Lease, LedgerFailure, RenderedPiece, Settlement, Work, WorkId,
+    },
+    sink::BoxFuture,
+};
+use transform::{Filter, Origin, Renderer};
+
+use super::pieces::Pieces;
+use crate::config::{SinkConfig, TenantConfig};
+
+/// How one sink wants its records.
+struct SinkView {
+    filter: Filter,
+    /// By tenant, because a tenant's own domains decide what is external.
+    renderers: HashMap<TenantId, Renderer>,
+    /// For tenants whose records are still in the spool but that are no longer configured.
+    otherwise: Renderer,
+}
+
+/// The ledger and the normaliser as `sinks` sees them.
+pub(crate) struct Delivering {
+    ledger: Ledger,
+    names: HashMap<TenantId, Arc<str>>,
+    views: RwLock<HashMap<SinkName, Arc<SinkView>>>,
+    pieces: Arc<Pieces>,
+}
+
+impl Delivering {
+    pub(crate) fn new(ledger: Ledger, tenants: &[TenantConfig], sinks: &[SinkConfig]) -> Self {
+        let names =
+            tenants.iter().map(|tenant| (tenant.tenant_id, Arc::from(tenant.name.as_str()))).collect();
+        let views =
+            sinks.iter().map(|sink| (sink.name.clone(), Arc::new(SinkView::new(sink, tenants)))).collect();
+        Self { ledger, names, views: RwLock::new(views), pieces: Arc::default() }
+    }
+
+    fn work(&self, work: &ledger::Work) -> Arc<Work> {
+        let tenant = work.feed.tenant;
+        let name = self.names.get(&tenant).cloned().unwrap_or_else(|| tenant.to_string().into());
+        Arc::new(Work {
+            id: WorkId(work.id.0),
+            seq: work.seq,
+            feed: work.feed,
+            tenant_name: name,
+            content_id: work.content_id.clone(),
+            records: work.records,
+            duplicates: work.duplicates,
+            bytes: work.bytes,
+        })
+    }
+
+    fn lease(&self, lease: ledger::Lease) -> Lease {
+        Lease {
+            work: self.work(&lease.work),
+            attempts: lease.attempts,
+            begun: lease.begun,
+            claim: Box::new(lease.claim),
+        }
+    }
+
+    fn view(&self, sink: &SinkName) -> Result<Arc<SinkView>, LedgerFailure> {
+        let views = self.views.read().unwrap_or_else(PoisonError::into_inner);
+        views.get(sink).cloned().ok_or_else(|| LedgerFailure {
+            message: format!("sink {sink} is not configured"),
+            passing: false,
+        })
+    }
+}
+
+impl SinkView {
+    fn new(sink: &SinkConfig, tenants: &[TenantConfig]) -> Self {
+        let renderer = |tenant: &TenantConfig| (tenant.tenant_id, Renderer::new(sink.render_options(tenant)));
+        Self {
+            filter: sink.filter.clone(),
+            renderers: tenants.iter().map(renderer).collect(),
+            otherwise: Renderer::new(sink.render.clone()),
+        }
+    }
+
+    fn render(
+        &self,
+        piece: &ledger::Piece,
+        work: &Work,
+        from: u32,
+        only: Option<&BTreeSet<u32>>,
+    ) -> Rendered {
+        let renderer = self.renderers.get(&work.feed.tenant).unwrap_or(&self.otherwise);
+        let everything = Filter::default();
+        let filter = if only.is_some() { &everything } else { &self.filter };
+        let origin = Origin {
+            tenant: work.feed.tenant,
+            tenant_name: &work.tenant_name,
+            content_type: work.feed.content_type,
+            content_id: work.content_id.as_str(),
+        };
+        let mut out = Rendered::with_capacity(piece.bytes());
+        for (position, record) in piece.records() {
+            if position >= from && only.is_none_or(|only| only.contains(&position)) {
+                renderer.render(record, position, &origin, filter, &mut out);
+            }
+        }
+        out
+    }
+}
+
+fn failure(error: LedgerError) -> LedgerFailure {
+    LedgerFailure { passing: error.passing(), message: error.to_string() }
+}
+
+impl DeliveryLedger for Delivering {
+    fn lease<'a>(
+        &'a self,
+        sink: &'a SinkName,
+        want: usize,
+    ) -> BoxFuture<'a, Result<Vec<Lease>, LedgerFailure>> {
+        Box::pin(async move {
+            let leases = self.ledger.lease(sink, want).await.map_err(failure)?;
+            Ok(leases.into_iter().map(|lease| self.lease(lease)).collect())
+        })
+    }
+
+    fn lease_these<'a>(
+        &'a self,
+        sink: &'a SinkName,
+        work: &'a [WorkId],
+    ) -> BoxFuture<'a, Result<Vec<Lease>, LedgerFailure>> {
+        Box::pin(async move {
+            let work: Vec<_> = work.iter().map(|work| ledger::WorkId(work.0)).collect();
+            let leases = self.ledger.lease_these(sink, &work).await.map_err(failure)?;
+            Ok(leases.into_iter().map(|lease| self.lease(lease)).collect())
+        })
+    }
+
+    fn work_may_be_due<'a>(&'a self, sink: &'a SinkName, at_most: Duration) -> BoxFuture<'a, ()> {
+        Box::pin(self.ledger.work_may_be_due(sink, at_most))
+    }
+
+    fn read<'a>(
+        &'a self,
+        sink: &'a SinkName,
+        work: &'a Arc<Work>,
+        from: u32,
+        only: Option<&'a BTreeSet<u32>>,
+    ) -> BoxFuture<'a, Result<RenderedPiece, LedgerFailure>> {
+        Box::pin(async move {
+            let view = self.view(sink)?;
+            let (ledger, pieces, work, only) =
+                (self.ledger.clone(), Arc::clone(&self.pieces), Arc::clone(work), only.cloned());
+            let read = move || {
+                let id = ledger::WorkId(work.id.0);
+                let piece = match pieces.get(id, from) {
+                    Some(piece) => piece,
+                    None => {
+                        let piece = Arc::new(ledger.read_piece(id, from).map_err(failure)?);
+                        pieces.put(id, from, &piece);
+                        piece
+                    }
+                };
+                let rendered = Arc::new(view.render(&piece, &work, from, only.as_ref()));
+                Ok(RenderedPiece { rendered, next: piece.next })
+            };
+            match tokio::task::spawn_blocking(read).await {
+                Ok(read) => read,
+                // The delivery loop catches it and counts it against the work.
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                Err(error) => Err(LedgerFailure { message: error.to_string(), passing: true }),
+            }
+        })
+    }
+
+    fn begin<'a>(
+        &'a self,
+        sink: &'a SinkName,
+        work: Vec<WorkId>,
+    ) -> BoxFuture<'a, Result<(), LedgerFailure>> {
+        Box::pin(async move {
+            let work = work.into_iter().map(|work| ledger::WorkId(work.0)).collect();
+            self.ledger.begin(sink, work).await.map_err(failure)
+        })
+    }
+
+    fn settle<'a>(
+        &'a self,
+        sink: &'a SinkName,
+        settlements: Vec<Settlement>,
+        state: Option<Vec<u8>>,
+    ) -> BoxFuture<'a, Result<(), LedgerFailure>> {
+        Box::pin(async move {
+            let settlement = |settlement: Settlement| ledger::Settlement {
+                work: ledger::WorkId(settlement.work.0),
+                delivered: settlement.delivered,
+                filtered: settlement.filtered,
+                dead: settlement
+                    .dead
+                    .into_iter()
+                    .map(|dead| ledger::DeadRecord { position: dead.position, reason: dead.reason })
+                    .collect(),
+                resent: settlement.resent,
+            };
+            let settlements = settlements.into_iter().map(settlement).collect();
+            self.ledger.settle(sink, settlements, state).await.map_err(failure)
+        })
+    }
+
+    fn defer<'a>(
+        &'a self,
+        sink: &'a SinkName,
+        deferrals: Vec<Deferral>,
+    ) -> BoxFuture<'a, Result<(), LedgerFailure>> {
+        Box::pin(async move {
+            let deferral = |deferral: Deferral| ledger::Deferral {
+                work: ledger::WorkId(deferral.work.0),
+                not_before: deferral.not_before,
+                error: deferral.error,
+                begun: deferral.begun,
+            };
+            self.ledger.defer(sink, deferrals.into_iter().map(deferral).collect()).await.map_err(failure)
+        })
+    }
+
+    fn panicked<'a>(&'a self, work: WorkId, message: String) -> BoxFuture<'a, Result<bool, LedgerFailure>> {
+        Box::pin(async move { self.ledger.panicked(ledger::WorkId(work.0), message).await.map_err(failure) })
+    }
+
+    fn sink_state<'a>(&'a self, sink: &'a SinkName) -> BoxFuture<'a, Result<Option<Vec<u8>>, LedgerFailure>> {
+        Box::pin(async move { self.ledger.sink_state(sink).await.map_err(failure) })
+    }
+
+    fn set_sink_state<'a>(
+        &'a self,
+        sink: &'a SinkName,
+        state: Vec<u8>,
+    ) -> BoxFuture<'a, Result<(), LedgerFailure>> {
+        Box::pin(async move { self.ledger.set_sink_state(sink, state).await.map_err(failure) })
+    }
+}
