@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, OpenFlags, config::DbConfig, params};
 
 use crate::error::OpenError;
 
@@ -56,6 +56,8 @@ fn open_with(path: &Path, steps: &[&str]) -> Result<Connection, OpenError> {
     )
     .map_err(failed)?;
     db.set_prepared_statement_cache_capacity(256);
+    // Otherwise statements are planned anew for each new parameter that might make another index better.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(failed)?;
     if found < known {
         let transaction = db.transaction().map_err(failed)?;
         let from = usize::try_from(found).unwrap_or(0);

@@ -85,10 +85,13 @@ impl Bench {
 
     /// A ledger that knows the required sinks `a` and `b`.
     pub(crate) fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::in_directory(tempfile::tempdir().unwrap(), change)
+    }
+
+    pub(crate) fn in_directory(dir: tempfile::TempDir, change: impl FnOnce(&mut Settings)) -> Self {
         let clock = TestClock(Arc::new(AtomicI64::new(start().timestamp_micros())));
         let mut settings = Settings { clock: clock.clock(), ..Settings::default() };
         change(&mut settings);
-        let dir = tempfile::tempdir().unwrap();
         let faults = Faults::none();
         let (ledger, recovery) = Ledger::open_with(dir.path(), settings.clone(), faults.clone()).unwrap();
         let bench = Self { dir, clock, settings, faults, ledger, recovery };

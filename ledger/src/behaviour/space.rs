@@ -198,3 +198,59 @@ fn a_full_database_ends_the_group_and_nothing_else() {
     assert_eq!(bench.list(feed(1), &ids), 2000);
     assert!(bench.reconcile().agrees());
 }
+
+/// A file system of a few megabytes.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// Mounts it; `None` when that is not permitted.
+    fn mount() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let mount = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])
+            .arg(dir.path())
+            .stderr(std::process::Stdio::null())
+            .status();
+        mount.is_ok_and(|status| status.success()).then(|| Self(dir))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_disk_that_is_really_full_harms_nothing() {
+    let Some(disk) = SmallDisk::mount() else {
+        println!("skipped: mounting a small file system is not permitted here");
+        return;
+    };
+    let mut bench = Bench::in_directory(tempfile::tempdir_in(disk.0.path()).unwrap(), |_| {});
+    let ballast = disk.0.path().join("ballast");
+    std::fs::write(&ballast, vec![0; 1 << 20]).unwrap();
+    let mut taken = 0;
+    let error = loop {
+        assert!(taken < 500, "the disk never was full");
+        bench.list(feed(1), &[&format!("{taken}")]);
+        let lease = bench.claim(tenant(1)).unwrap();
+        match bench.take(lease.work, bulky(taken, 50_000).as_bytes()) {
+            Ok(_) => taken += 1,
+            Err(error) => break error,
+        }
+    };
+    let BodyError::Ledger(error) = error else { panic!("{error}") };
+    assert!(matches!(error, LedgerError::DiskFull { .. }) && error.passing(), "{error}");
+    std::fs::remove_file(ballast).unwrap();
+    let lease = bench.claim(tenant(1)).unwrap();
+    bench.take(lease.work, bulky(taken, 50_000).as_bytes()).unwrap();
+    drop(lease);
+    bench.reopen();
+    assert_eq!(bench.recovery.spool, crate::SpoolRecovery::default());
+    assert_eq!(bench.deliver("a"), taken as usize + 1);
+    for lease in bench.lease("b", 1000) {
+        assert_eq!(bench.read(lease.work.id).len(), 1);
+    }
+    assert!(bench.reconcile().agrees());
+}

@@ -52,6 +52,7 @@ pub(crate) struct Spool {
     /// The segments that the open group wrote to; the last one is the current one.
     tails: Vec<Tail>,
     next_number: u64,
+    buffer: Vec<u8>,
     faults: Faults,
 }
 
@@ -137,6 +138,7 @@ impl Spool {
             segment_bytes,
             tails: current.into_iter().collect(),
             next_number,
+            buffer: Vec::new(),
             faults,
         };
         Ok((spool, report))
@@ -149,7 +151,8 @@ impl Spool {
         }
         let Some(tail) = self.tails.last_mut() else { return Err(LedgerError::Closed) };
         let place = Place { segment: tail.number, offset: tail.length, stored };
-        let mut buffer = vec![0; 128 << 10];
+        let buffer = &mut self.buffer;
+        buffer.resize(128 << 10, 0);
         let mut left = stored;
         while left > 0 {
             let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
