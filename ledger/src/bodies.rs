@@ -256,6 +256,9 @@ impl Writer {
         self.make_deliveries(work, &row, seq, records - duplicates)?;
         if place.is_none() || records == duplicates {
             self.settle_empty(work)?;
+        } else if row.kind == "retry" {
+            // Its sinks may have been forgotten while it was fetched.
+            self.settle_when_done(work)?;
         }
         if dedupe {
             self.stage_ids(row.feed, owner, &body.keys, today);

@@ -45,8 +45,8 @@ impl Ledger {
     }
 
     /// Resolves when [`Ledger::claim_fetches`] may have something, at the latest after `at_most`.
-    pub async fn fetches_may_be_due(&self, _tenant: TenantId, at_most: Duration) {
-        self.shared.fetches.wait(&self.shared.clock, at_most).await;
+    pub async fn fetches_may_be_due(&self, tenant: TenantId, at_most: Duration) {
+        self.shared.fetches(tenant).wait(&self.shared.clock, at_most).await;
     }
 
     /// Records a failed attempt: the blob is due again at `not_before`.
@@ -92,11 +92,11 @@ impl Writer {
         let now = self.now_micros();
         let sql = "SELECT id FROM tenant WHERE guid = ?1";
         let Some(tenant_row) = self.first(sql, [tenant.to_string()], |row| row.get::<_, i64>(0))? else {
-            self.shared.fetches.drained(None);
+            self.shared.fetches(tenant).drained(None);
             return Ok(Vec::new());
         };
         if self.number("SELECT EXISTS (SELECT 1 FROM sink WHERE configured = 1)", [])? == 0 {
-            self.shared.fetches.drained(None);
+            self.shared.fetches(tenant).drained(None);
             return Ok(Vec::new());
         }
         // Blobs that are claimed are still in the lists: that many more have to be looked at.
@@ -149,7 +149,7 @@ impl Writer {
             let sql =
                 "SELECT min(not_before) FROM blob WHERE tenant = ?1 AND state = 'listed' AND not_before > ?2";
             let next = self.first(sql, (tenant_row, now), |row| row.get::<_, Option<i64>>(0))?.flatten();
-            self.shared.fetches.drained(next.map(time));
+            self.shared.fetches(tenant).drained(next.map(time));
         }
         Ok(leases)
     }

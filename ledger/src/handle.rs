@@ -39,7 +39,7 @@ pub(crate) struct Shared {
     pub(crate) codecs: Arc<Codecs>,
     /// A connection of the readers of bodies.
     pub(crate) bodies: Mutex<Connection>,
-    pub(crate) fetches: Waker,
+    fetches: Mutex<HashMap<TenantId, Arc<Waker>>>,
     sinks: Mutex<HashMap<SinkName, Arc<Waker>>>,
     sink_numbers: Mutex<HashMap<i64, SinkName>>,
     pub(crate) paused: watch::Sender<bool>,
@@ -57,7 +57,7 @@ impl Shared {
             spool: SpoolReader::new(&dir.join("spool"), id, Arc::clone(&codecs)),
             codecs,
             bodies: Mutex::new(bodies),
-            fetches: Waker::default(),
+            fetches: Mutex::default(),
             sinks: Mutex::default(),
             sink_numbers: Mutex::default(),
             paused: watch::Sender::new(false),
@@ -65,6 +65,17 @@ impl Shared {
             corrupt_pieces: AtomicU64::new(0),
             dir,
             settings,
+        }
+    }
+
+    /// The waker of a tenant's fetches.
+    pub(crate) fn fetches(&self, tenant: TenantId) -> Arc<Waker> {
+        Arc::clone(lock(&self.fetches).entry(tenant).or_default())
+    }
+
+    pub(crate) fn wake_fetches(&self) {
+        for waker in lock(&self.fetches).values() {
+            waker.wake();
         }
     }
 
@@ -97,13 +108,26 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An open ledger. Clones are the same ledger.
+/// An open ledger. Clones are the same ledger. When the last one is dropped the ledger closes, after a while; to know
+/// when it has, call [`Ledger::close`].
 #[derive(Clone)]
 pub struct Ledger {
     pub(crate) shared: Arc<Shared>,
-    writer: Sender<Message>,
-    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    writer: Arc<WriterHandle>,
     inspector: Arc<Inspector>,
+}
+
+/// The way to the writer, and its end.
+struct WriterHandle {
+    sender: Sender<Message>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Drop for WriterHandle {
+    fn drop(&mut self) {
+        // Live claims hold the channel open, so that its end alone would not tell the writer.
+        let _ = self.sender.send(Message::Close);
+    }
 }
 
 impl fmt::Debug for Ledger {
@@ -149,8 +173,7 @@ impl Ledger {
             std::thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(&messages))?;
         Ok(Self {
             shared,
-            writer: sender,
-            thread: Arc::new(Mutex::new(Some(thread))),
+            writer: Arc::new(WriterHandle { sender, thread: Mutex::new(Some(thread)) }),
             inspector: Arc::new(inspector),
         })
     }
@@ -170,8 +193,8 @@ impl Ledger {
     /// Finishes what was asked for and closes the files. Leases that are still held are worth nothing afterwards, and
     /// every later call fails with [`LedgerError::Closed`]. Blocks.
     pub fn close(&self) {
-        let _ = self.writer.send(Message::Close);
-        let thread = lock(&self.thread).take();
+        let _ = self.writer.sender.send(Message::Close);
+        let thread = lock(&self.writer.thread).take();
         if let Some(thread) = thread
             && thread.join().is_err()
         {
@@ -200,7 +223,7 @@ impl Ledger {
         &self,
         job: impl FnOnce(&mut Writer) -> Result<T> + Send + 'static,
     ) -> Answer<T> {
-        send(&self.writer, true, job)
+        send(&self.writer.sender, true, job)
     }
 
     /// Asks for something that changes nothing durable.
@@ -208,12 +231,12 @@ impl Ledger {
         &self,
         job: impl FnOnce(&mut Writer) -> Result<T> + Send + 'static,
     ) -> Answer<T> {
-        send(&self.writer, false, job)
+        send(&self.writer.sender, false, job)
     }
 
     /// A way to the writer for those that outlive a borrow of the handle.
     pub(crate) fn writer(&self) -> Sender<Message> {
-        self.writer.clone()
+        self.writer.sender.clone()
     }
 }
 

@@ -68,6 +68,7 @@ impl Writer {
         self.exec("DELETE FROM hour_sink WHERE hour < ?1", [hour(micros(now - SUMS_KEPT))])?;
         self.forget_letters(now)?;
         self.give_space_back(&mut done)?;
+        self.review_pauses()?;
         if let Err(error) = self.ids.maintain(Day::of(now)) {
             tracing::warn!(%error, "old ids were not removed; it is tried again");
         }

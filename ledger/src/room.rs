@@ -63,6 +63,16 @@ impl Writer {
         }
     }
 
+    /// Looks again whether those who pause still have to, among them tenants that do not ask any more.
+    pub(crate) fn review_pauses(&mut self) -> Result<()> {
+        for tenant in self.paused.clone() {
+            if self.room_for(tenant)? > 0 {
+                self.note_room(tenant, true);
+            }
+        }
+        Ok(())
+    }
+
     /// Makes room after a claim found none.
     pub(crate) fn make_room(&mut self) -> Result<()> {
         let given_up = self.give_up_optional()?;

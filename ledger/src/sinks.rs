@@ -233,6 +233,9 @@ impl Writer {
             self.exec("UPDATE sink SET forgotten_at = ?2, state = NULL WHERE id = ?1", (number, now))?;
             // A retry that has yet to be fetched for this sink has nobody to go to.
             self.exec("DELETE FROM retry_sink WHERE sink = ?1", [number])?;
+            let sql = "UPDATE blob SET state = 'settled', ended_at = ?1 WHERE kind = 'retry' AND state = 'listed' \
+                       AND NOT EXISTS (SELECT 1 FROM retry_sink WHERE retry_sink.work = blob.work)";
+            self.exec(sql, [now])?;
         }
         Ok((given_up as u64, done))
     }

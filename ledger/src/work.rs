@@ -65,6 +65,7 @@ impl Writer {
             Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
         })?;
         let Some((segment, stored, tenant)) = body else { return Ok(()) };
+        self.after.wake_fetches |= !self.paused.is_empty();
         self.exec("UPDATE blob SET segment = NULL, offset = NULL WHERE work = ?1", [work.0])?;
         let sql = "UPDATE tenant SET spooled_bytes = spooled_bytes - ?2 WHERE id = ?1";
         self.exec(sql, (tenant, stored))?;

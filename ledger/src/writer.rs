@@ -100,7 +100,7 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Works until the ledger is closed or everybody who could ask has gone.
+    /// Works until the ledger is closed.
     pub(crate) fn run(mut self, messages: &Receiver<Message>) {
         while let Ok(first) = messages.recv() {
             if self.turn(first, messages).is_break() || self.faults.crashed() {
@@ -325,7 +325,7 @@ impl Writer {
             }
         }
         if after.wake_fetches || !after.remove.is_empty() {
-            self.shared.fetches.wake();
+            self.shared.wake_fetches();
         }
         if after.wake_sinks.contains(&None) {
             self.shared.wake_all_sinks();
@@ -344,7 +344,7 @@ impl Writer {
     fn release(&mut self, what: Leased, token: u64) {
         self.leases.release(what, token);
         match what {
-            Leased::Fetch(_) => self.shared.fetches.wake(),
+            Leased::Fetch(_) => self.shared.wake_fetches(),
             Leased::Delivery(sink, _) => self.shared.wake_sink(sink),
         }
     }

@@ -39,6 +39,32 @@ fn a_closed_ledger_answers_that_it_is_closed() {
 }
 
 #[test]
+fn a_ledger_that_is_dropped_closes_though_a_lease_is_held() {
+    let Bench { dir, settings, ledger, .. } = {
+        let bench = Bench::new();
+        bench.spool(feed(1), "x", &body([1]));
+        bench
+    };
+    let lease = ledger.lease(&sink("a"), 1).wait().unwrap();
+    let answer = ledger.idle_state();
+    drop(ledger);
+    answer.wait().unwrap();
+    // The writer is on its way out; the lock tells when it is gone.
+    let again = loop {
+        match Ledger::open(dir.path(), settings.clone()) {
+            Ok((again, recovery)) => {
+                assert!(!recovery.unclean);
+                break again;
+            }
+            Err(OpenError::Locked { .. }) => std::thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(again.lease(&sink("a"), 1).wait().unwrap().len(), 1);
+    drop(lease);
+}
+
+#[test]
 fn the_spool_is_cleaned_of_what_was_never_committed() {
     let mut bench = Bench::new();
     let (work, _) = bench.spool(feed(1), "x", &body(0..3));

@@ -130,6 +130,16 @@ fn an_optional_sink_makes_room_and_is_fetched_for_again() {
     assert_eq!(spooled.unwrap().duplicates, 0);
     assert!(bench.lease("a", 1).is_empty());
     assert_eq!(bench.deliver("b"), 1);
+    // When the sink is forgotten, what it was to be fetched again for is not fetched.
+    let retried = bench.ledger.retry_dead_letters(vec![letters[2].id]).wait().unwrap();
+    assert_eq!(retried.works.len(), 1);
+    drop(leases);
+    bench.ledger.remove_sink(&sink("b")).wait().unwrap();
+    bench.ledger.forget_sink(&sink("b")).unwrap();
+    assert_eq!(bench.number("SELECT count(*) FROM blob WHERE kind = 'retry' AND state = 'listed'"), 0);
+    bench.ledger.add_sink(optional("b")).wait().unwrap();
+    let gone = bench.ledger.retry_dead_letters(vec![letters[1].id]).wait().unwrap();
+    assert_eq!(gone.refused, [(letters[1].id, crate::RetryRefused::NoSink)]);
     // Later the service has forgotten it.
     bench.clock.advance(chrono::TimeDelta::days(8));
     let late = bench.ledger.retry_dead_letters(vec![letters[1].id]).wait().unwrap();
