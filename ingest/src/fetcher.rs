@@ -395,8 +395,10 @@ impl Fetcher {
         }
     }
 
+    /// The ledger failed in passing: each further try may fetch a body in vain, so the pauses grow.
     fn breathe(&self, trouble: Trouble) {
-        self.pause_all(self.pacing.breath.after(1), Condition::Failing(trouble));
+        let wait = self.pacing.breath.after(self.gates.ledger_failed());
+        self.pause_all(wait, Condition::Failing(trouble));
     }
 
     fn pause_all(&self, wait: Duration, condition: Condition) {

@@ -29,6 +29,8 @@ struct State {
     resume_at: Option<Instant>,
     /// The ledger gave out nothing when it was last asked.
     claims_failed: bool,
+    /// How often the ledger failed since it last took a body.
+    ledger_failures: u32,
     feeds: BTreeMap<ContentType, Gate>,
 }
 
@@ -68,9 +70,18 @@ impl Gates {
         self.lock().feeds.entry(content_type).or_default().probe_at = Some(Instant::now() + probe);
     }
 
-    /// Opens a content type's gate: one of its blobs came.
+    /// Opens a content type's gate: one of its blobs came, and the ledger took it.
     pub(crate) fn open(&self, content_type: ContentType) {
-        self.lock().feeds.remove(&content_type);
+        let mut state = self.lock();
+        state.feeds.remove(&content_type);
+        state.ledger_failures = 0;
+    }
+
+    /// Counts a failure of the ledger. Returns how often it failed since it last took a body.
+    pub(crate) fn ledger_failed(&self) -> u32 {
+        let mut state = self.lock();
+        state.ledger_failures = state.ledger_failures.saturating_add(1);
+        state.ledger_failures
     }
 
     /// Counts a failure that may be anybody's fault. Returns how often in a row there were too many of them, if there

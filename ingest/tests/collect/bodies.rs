@@ -99,6 +99,19 @@ async fn a_full_spool_pauses_fetching_and_not_listing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_that_fails_in_passing_costs_no_blob_an_attempt() {
+    let simulator = start(simulation(20, "")).await;
+    let config = tenant(&simulator, &[ContentType::Exchange]);
+    let collecting = collect_with(simulator, config, &HttpSettings::default());
+    collecting.ledger.refusals.store(12, SeqCst);
+    collecting.until_settled().await;
+    let (_, trouble) = collecting.handle.health().fetcher.status.get().last_error.unwrap();
+    assert_eq!(trouble.error, "the disk is full");
+    assert!(collecting.ledger.lock().blobs.values().all(|row| row.attempts == 0));
+    collecting.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_broken_body_is_fetched_again_and_others_go_on() {
     let mut config = simulation(5, "");
     let broken = Blob::from_body(ContentType::Exchange, Utc::now() - hours(1), "[{}}]").called("broken");

@@ -55,6 +55,8 @@ pub(crate) struct MemoryLedger {
     pub panics: AtomicU32,
     /// The spool is full: nothing is claimed.
     pub full: AtomicBool,
+    /// So many of the next bodies cannot be kept, in passing.
+    pub(crate) refusals: AtomicU32,
     /// The ledger cannot go on at all.
     pub broken: AtomicBool,
     /// The largest piece that a writer was given.
@@ -145,6 +147,9 @@ impl BodyWriter for Writer {
         }
         self.splitter.finish()?;
         self.ledger.check()?;
+        if self.ledger.refusals.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok() {
+            return Err(LedgerFailure { message: "the disk is full".to_owned(), passing: true }.into());
+        }
         let mut inner = self.ledger.lock();
         inner.seq += 1;
         let seq = Seq(inner.seq);
