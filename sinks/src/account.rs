@@ -116,11 +116,6 @@ impl Account {
         self.resent
     }
 
-    /// Whether the body was read to its end.
-    pub(crate) fn is_read(&self) -> bool {
-        self.read
-    }
-
     /// Whether nothing of it is ready or under way.
     pub(crate) fn is_quiet(&self) -> bool {
         self.open == 0

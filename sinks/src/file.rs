@@ -235,7 +235,7 @@ impl Sink for FileSink {
             let state = self.stored().await?;
             let (opened, state) =
                 self.blocking(move |writer| Ok((writer.open(state.as_ref())?, state))).await?;
-            let plan = Plan::new(self.config.clone(), state, Some(opened.identity), opened.missing);
+            let plan = Plan::new(self.config.clone(), state, Some(opened.identity), opened.anew);
             let unfinished = plan.unfinished();
             *self.plan() = plan;
             self.tidy_in_background();

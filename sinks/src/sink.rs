@@ -25,14 +25,15 @@ pub trait Sink: Send + Sync + 'static {
     fn limits(&self) -> Limits;
 
     /// Prepares the sink before its first batch, and again after a halt or when its order was broken off: looks at
-    /// what an earlier run left behind. Returns the work that must be delivered before any other, in this order
-    /// (empty for most sinks).
+    /// what an earlier run left behind. Returns what must be delivered before anything else, in this order (nothing
+    /// for most sinks). These works are settled together, when all of each is accounted for.
     fn open(&self) -> BoxFuture<'_, Result<Vec<Unfinished>, DeliverError>> {
         Box::pin(async { Ok(Vec::new()) })
     }
 
     /// The state that has to be durable before `next` is given to [`Sink::deliver`]. It is kept in the commit that
-    /// settles `finished`, so that a steady stream costs one commit per batch. `None` keeps nothing.
+    /// settles `finished`, so that a steady stream costs one commit per batch. (Works that somebody else settled while
+    /// they were unfinished are among these.) `None` keeps nothing.
     ///
     /// Asked only of sinks whose [`Limits::exactly_once`] is set, once per batch and while none is under way. What
     /// is left of a batch after a split or after refused records is covered by the state of the whole.
@@ -83,13 +84,13 @@ pub struct Limits {
     pub whole_works: bool,
 }
 
-/// What an earlier run had begun to send.
+/// What an earlier run had begun to send. The same work may come more than once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfinished {
     /// The work.
     pub work: WorkId,
     /// The positions that were chosen to be sent, in the order of sending. They are rendered again whatever the
-    /// filter says now, and given to the sink before the rest of the work.
+    /// filter says now, and given to the sink before the rest of any work.
     pub sent: Positions,
 }
 

@@ -46,23 +46,26 @@ pub(super) enum GiveUp {
 
 /// Where to read on.
 struct Cursor {
-    /// What an earlier run chose, in the order of its sending.
-    passes: VecDeque<Arc<BTreeSet<u32>>>,
+    /// What an earlier run chose, in the order of its sending: parts that others came between, each of passes over
+    /// the body.
+    parts: VecDeque<VecDeque<Arc<BTreeSet<u32>>>>,
     from: u32,
     /// What is not to be sent again when the passes are over.
     except: BTreeSet<u32>,
 }
 
 impl Leased {
-    /// `partial` is what an earlier turn did; `sent` was chosen to be sent by an earlier run.
-    pub(super) fn new(lease: Lease, partial: Option<&Partial>, sent: &Positions) -> Self {
+    /// `partial` is what an earlier turn did; `sent` was chosen to be sent by an earlier run, in several parts that
+    /// others came between.
+    pub(super) fn new(lease: Lease, partial: Option<&Partial>, sent: &[Positions]) -> Self {
         let none = Partial::default();
         let partial = partial.unwrap_or(&none);
         let already = &partial.delivered;
+        let passes = sent.iter().map(|part| part.passes().into_iter().map(Arc::new).collect());
         let cursor = Cursor {
-            passes: sent.passes().into_iter().map(Arc::new).collect(),
+            parts: passes.filter(|passes: &VecDeque<_>| !passes.is_empty()).collect(),
             from: 0,
-            except: sent.iter().chain(already.iter()).collect(),
+            except: sent.iter().flat_map(Positions::iter).chain(already.iter()).collect(),
         };
         let account = Account::new(&lease.work, partial, cursor.except.len());
         Self {
@@ -81,7 +84,7 @@ impl Leased {
         let work = &self.lease.work;
         let largest = PIECE.min(work.bytes).max(work.bytes / u64::from(work.records.max(1)));
         let memory = usize::try_from(largest * GROWTH).unwrap_or(usize::MAX).max(1);
-        match self.cursor.passes.front() {
+        match self.cursor.pass() {
             Some(only) => {
                 let from = only.range(self.cursor.from..).next().copied().unwrap_or(self.cursor.from);
                 (from, Some(Arc::clone(only)), memory)
@@ -90,8 +93,9 @@ impl Leased {
         }
     }
 
-    /// Takes what was read; returns what is ready to be sent, or `None` when reading did not get on.
-    pub(super) fn take(&mut self, read: RenderedPiece, mut room: Reservation) -> Option<Vec<Ready>> {
+    /// Takes what was read; returns what is ready to be sent, and whether it is the next work's turn to be read.
+    /// `None` when reading did not get on.
+    pub(super) fn take(&mut self, read: RenderedPiece, mut room: Reservation) -> Option<(Vec<Ready>, bool)> {
         let (from, only, _) = self.next_read();
         if read.next.is_some_and(|next| next <= from) {
             return None;
@@ -108,7 +112,7 @@ impl Leased {
         }
         room.correct(rendered.memory());
         let piece = Arc::new(Piece::new(rendered, Arc::new(room)));
-        let done = self.cursor.advance(read.next);
+        let over = self.cursor.advance(read.next);
         let ranges = if only.is_some() || self.cursor.except.is_empty() {
             Vec::from_iter((!piece.is_empty()).then_some(0..piece.len()))
         } else {
@@ -133,13 +137,13 @@ impl Leased {
             };
             ready.push(Ready { slice, piece: Arc::clone(&piece) });
         }
-        if done {
+        if over && only.is_none() {
             self.account.read();
             if let Some(last) = ready.last_mut() {
                 last.slice.last = true;
             }
         }
-        Some(ready)
+        Some((ready, over))
     }
 
     /// What is to be remembered of it when it goes back into the ledger.
@@ -155,15 +159,30 @@ impl Leased {
 }
 
 impl Cursor {
-    /// Reading came as far as `next`; whether nothing is left to be read.
+    fn pass(&self) -> Option<&Arc<BTreeSet<u32>>> {
+        self.parts.front().and_then(VecDeque::front)
+    }
+
+    /// Whether a part ended with the pass that did.
+    fn next_pass(&mut self) -> bool {
+        let Some(part) = self.parts.front_mut() else { return false };
+        part.pop_front();
+        let ended = part.is_empty();
+        if ended {
+            self.parts.pop_front();
+        }
+        ended
+    }
+
+    /// Reading came as far as `next`; whether the turn is over: a part of what an earlier run chose, or the body.
     fn advance(&mut self, next: Option<u32>) -> bool {
-        match self.passes.front() {
+        match self.pass() {
             Some(only) => {
                 match next.filter(|&next| only.range(next..).next().is_some()) {
                     Some(next) => self.from = next,
                     None => {
-                        self.passes.pop_front();
                         self.from = 0;
+                        return self.next_pass();
                     }
                 }
                 false

@@ -60,18 +60,23 @@ pub(super) struct Serve<'a> {
     /// Works that were in a batch which panicked: each travels alone until it is known which one it was.
     suspects: &'a mut HashSet<WorkId>,
     leased: HashMap<WorkId, Leased>,
-    /// Leased works that are not read to their end, in order.
+    /// Whose turn it is to be read. A work that an earlier run began comes once for each part that it had sent, and
+    /// once more for the rest.
     unread: VecDeque<WorkId>,
+    /// Works that an earlier run began and that are not complete. Their lines may lie between each other, so they are
+    /// settled together, and nothing is settled before.
+    resumed: HashSet<WorkId>,
+    /// Works that an earlier run began and that somebody else settled.
+    vanished: Vec<WorkId>,
     ready: Queue,
     /// Since when something is ready that was not taken.
     ready_since: Option<Instant>,
     /// A batch that waits for the commit of its state.
     prepared: Option<Outgoing>,
     partials: Partials,
-    to_settle: Vec<Settlement>,
-    to_give_back: Vec<GivenBack>,
-    /// Leases whose end is in the next commit.
-    ended: Vec<Lease>,
+    /// What is complete, with its lease, which is let go when that is durable.
+    to_settle: Vec<(Settlement, Lease)>,
+    to_give_back: Vec<(GivenBack, Lease)>,
 
     under_way: FuturesUnordered<BoxFuture<'static, Outcome>>,
     leasing: Option<BoxFuture<'static, Result<Vec<Lease>, LedgerFailure>>>,
@@ -136,13 +141,14 @@ impl<'a> Serve<'a> {
             suspects,
             leased: HashMap::new(),
             unread: VecDeque::new(),
+            resumed: HashSet::new(),
+            vanished: Vec::new(),
             ready: Queue::default(),
             ready_since: None,
             prepared: None,
             partials: Partials::default(),
             to_settle: Vec::new(),
             to_give_back: Vec::new(),
-            ended: Vec::new(),
             under_way: FuturesUnordered::new(),
             leasing: None,
             reading: None,
@@ -167,17 +173,43 @@ impl<'a> Serve<'a> {
             }
         }
         if !unfinished.is_empty() {
-            let works: Vec<_> = unfinished.iter().map(|unfinished| unfinished.work).collect();
-            let leases = insist(shared, || shared.ledger.lease_these(&shared.name, &works)).await?;
-            let mut sent: HashMap<_, _> =
-                unfinished.into_iter().map(|unfinished| (unfinished.work, unfinished.sent)).collect();
-            for lease in leases {
-                let sent = sent.remove(&lease.work.id).unwrap_or_default();
-                serve.add(lease, &sent);
-            }
-            info!(sink = %shared.name, "goes on with {} works that were begun", serve.leased.len());
+            serve.resume(unfinished).await?;
         }
         Ok(serve)
+    }
+
+    async fn resume(&mut self, unfinished: Vec<Unfinished>) -> Result<(), LedgerFailure> {
+        let shared = Arc::clone(&self.shared);
+        let mut works: Vec<WorkId> = Vec::new();
+        let mut sent: HashMap<WorkId, Vec<Positions>> = HashMap::new();
+        let mut turns = VecDeque::new();
+        for Unfinished { work, sent: part } in unfinished {
+            if !works.contains(&work) {
+                works.push(work);
+            }
+            if !part.is_empty() {
+                turns.push_back(work);
+                sent.entry(work).or_default().push(part);
+            }
+        }
+        let leases = insist(&shared, || shared.ledger.lease_these(&shared.name, &works)).await?;
+        for lease in leases {
+            let id = lease.work.id;
+            self.resumed.insert(id);
+            self.add(lease, &sent.remove(&id).unwrap_or_default());
+        }
+        self.vanished = works.into_iter().filter(|work| !self.resumed.contains(work)).collect();
+        // First everything that was sent, in the order in which it was, then the rests.
+        turns.retain(|work| self.resumed.contains(work));
+        turns.append(&mut self.unread);
+        self.unread = turns;
+        info!(
+            sink = %shared.name,
+            "goes on with {} works that were begun; {} were settled meanwhile",
+            self.resumed.len(),
+            self.vanished.len()
+        );
+        Ok(())
     }
 
     /// Serves until something ends it. What is under way then is waited for.
@@ -213,7 +245,7 @@ impl<'a> Serve<'a> {
                     let leases = leases?;
                     self.drained = leases.is_empty();
                     for lease in leases {
-                        self.add(lease, &Positions::default());
+                        self.add(lease, &[]);
                     }
                 }
                 Event::Read(work, read) => self.read(work, read)?,
@@ -268,7 +300,7 @@ impl<'a> Serve<'a> {
         [linger, upkeep].into_iter().flatten().min()
     }
 
-    fn add(&mut self, lease: Lease, sent: &Positions) {
+    fn add(&mut self, lease: Lease, sent: &[Positions]) {
         let id = lease.work.id;
         let leased = Leased::new(lease, self.partials.get(id), sent);
         let twice = self.leased.insert(id, leased);
@@ -295,7 +327,7 @@ impl<'a> Serve<'a> {
         }
         if !std::mem::replace(&mut self.released, true) {
             self.release();
-            self.start_committing(None);
+            self.start_committing(Vec::new(), None);
         }
         if self.committing.is_some() { None } else { self.ending.take() }
     }
@@ -308,10 +340,9 @@ impl<'a> Serve<'a> {
                 self.partials.keep(id, leased.partial());
                 if leased.begin_committed {
                     let deferral = leased.deferral(None, "stopped before it was complete".to_owned());
-                    self.to_give_back.push(GivenBack::Deferred(deferral));
+                    self.to_give_back.push((GivenBack::Deferred(deferral), leased.lease));
                 }
             }
-            self.ended.push(leased.lease);
         }
     }
 
@@ -341,8 +372,9 @@ impl<'a> Serve<'a> {
             // What was taken made room.
             self.start_reading();
         }
-        if !self.shared.limits.exactly_once {
-            self.start_committing(None);
+        if !self.shared.limits.exactly_once && self.committing.is_none() {
+            let settlements = std::mem::take(&mut self.to_settle);
+            self.start_committing(settlements, None);
         }
         if self.ending.is_none() && self.is_idle() && self.upkeep_at.is_some_and(|at| at <= Instant::now()) {
             let shared = Arc::clone(&self.shared);
@@ -414,12 +446,13 @@ impl<'a> Serve<'a> {
         };
         let Some(leased) = self.leased.get_mut(&id) else { return Ok(()) };
         debug_assert!(leased.giving_up.is_none(), "the reading of what is given up is dropped");
-        let Some(ready) = leased.take(piece, room) else {
+        let Some((ready, over)) = leased.take(piece, room) else {
             self.panicked(vec![id], "reading it did not get on".to_owned());
             return Ok(());
         };
-        if leased.account.is_read() {
-            self.unread.retain(|other| *other != id);
+        if over {
+            debug_assert_eq!(self.unread.front(), Some(&id), "what is read is first");
+            self.unread.pop_front();
         }
         for ready in ready {
             self.ready.push(ready);
@@ -470,14 +503,14 @@ impl<'a> Serve<'a> {
             return;
         }
         let may_send = self.ending.is_none() && self.has_free_place();
-        let next = if may_send && (!self.to_settle.is_empty() || self.batch_is_due()) {
-            self.take_batch()
-        } else {
-            None
-        };
-        let finished: Vec<_> = self.to_settle.iter().map(|settlement| settlement.work).collect();
+        let may_settle = self.resumed.is_empty();
+        let combines = may_settle && !self.to_settle.is_empty();
+        let next = if may_send && (combines || self.batch_is_due()) { self.take_batch() } else { None };
+        let settlements = if may_settle { std::mem::take(&mut self.to_settle) } else { Vec::new() };
+        let mut finished = std::mem::take(&mut self.vanished);
+        finished.extend(settlements.iter().map(|(settlement, _)| settlement.work));
         if next.is_none() && finished.is_empty() {
-            self.start_committing(None);
+            self.start_committing(settlements, None);
             return;
         }
         let batch = next.as_ref().map(|outgoing| &outgoing.batch);
@@ -485,12 +518,11 @@ impl<'a> Serve<'a> {
         let Ok(state) = state.inspect_err(|panic| {
             self.shared.panicked(&panic_text(panic.as_ref()));
         }) else {
-            // Nothing was settled: the work is leased again after opening, and so is what was just delivered.
-            self.to_settle.clear();
+            // Nothing is settled: what was just delivered is leased again after opening, and recognised.
             self.end(Exit::Reopen { after: None, at_once: false });
             return;
         };
-        self.start_committing(state);
+        self.start_committing(settlements, state);
         match next {
             Some(outgoing) if self.committing.is_some() => self.prepared = Some(outgoing),
             Some(outgoing) => self.dispatch(outgoing),
@@ -499,26 +531,25 @@ impl<'a> Serve<'a> {
     }
 
     /// Commits what is to be committed, one commit at a time.
-    fn start_committing(&mut self, state: Option<Vec<u8>>) {
-        if self.committing.is_some() {
-            return;
-        }
+    fn start_committing(&mut self, settlements: Vec<(Settlement, Lease)>, state: Option<Vec<u8>>) {
         let state = state.or_else(|| self.partials.changed_state());
-        let settlements = std::mem::take(&mut self.to_settle);
         let given_back = std::mem::take(&mut self.to_give_back);
-        let leases = std::mem::take(&mut self.ended);
         if settlements.is_empty() && given_back.is_empty() && state.is_none() {
             return;
         }
+        let (settlements, settled): (Vec<_>, Vec<_>) = settlements.into_iter().unzip();
         let shared = Arc::clone(&self.shared);
         self.committing = Some(Box::pin(async move {
             let (ledger, name) = (&shared.ledger, &shared.name);
             if !settlements.is_empty() || state.is_some() {
                 insist(&shared, || ledger.settle(name, settlements.clone(), state.clone())).await?;
             }
+            drop(settled);
             let mut deferrals = Vec::new();
-            for lease in given_back {
-                match lease {
+            let mut leases = Vec::new();
+            for (given_back, lease) in given_back {
+                leases.push(lease);
+                match given_back {
                     GivenBack::Deferred(deferral) => deferrals.push(deferral),
                     GivenBack::Panicked { message, otherwise } => {
                         let count = || ledger.panicked(otherwise.work, message.clone());
@@ -667,6 +698,7 @@ impl<'a> Serve<'a> {
             return;
         }
         let Some(mut leased) = self.leased.remove(&id) else { return };
+        self.resumed.remove(&id);
         leased.account.resent(self.shared.take_resent(id));
         if leased.account.is_complete() && leased.giving_up.is_none() {
             self.settle(leased);
@@ -685,8 +717,7 @@ impl<'a> Serve<'a> {
             }
             None => return,
         };
-        self.to_give_back.push(given_back);
-        self.ended.push(leased.lease);
+        self.to_give_back.push((given_back, leased.lease));
     }
 
     fn settle(&mut self, leased: Leased) {
@@ -708,16 +739,15 @@ impl<'a> Serve<'a> {
                 });
                 self.suspects.remove(&id);
                 self.partials.forget(id);
-                self.to_settle.push(settlement);
+                self.to_settle.push((settlement, lease));
             }
             Err(imbalance) => {
                 let message = imbalance.to_string();
                 error!(sink = %self.shared.name, "{id:?} is not settled: {message}");
                 let otherwise = Deferral { error: message.clone(), ..otherwise };
-                self.to_give_back.push(GivenBack::Panicked { message, otherwise });
+                self.to_give_back.push((GivenBack::Panicked { message, otherwise }, lease));
             }
         }
-        self.ended.push(lease);
     }
 
     fn upkept(&mut self, result: Result<Option<Duration>, DeliverError>) {

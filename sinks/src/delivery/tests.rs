@@ -52,6 +52,9 @@ struct Scripted {
     most_under_way: AtomicUsize,
     probes: Mutex<Vec<Result<(), DeliverError>>>,
     opened: AtomicUsize,
+    /// What it announced last, for one with a state, and the ledger that has to have it.
+    announced: Mutex<Vec<u8>>,
+    ledger: Option<Arc<MemoryLedger>>,
     /// Whether it gives up the bytes and waits before it answers, as one with late acknowledgements does.
     gives_up_bytes: bool,
 }
@@ -80,6 +83,8 @@ impl Scripted {
             most_under_way: AtomicUsize::new(0),
             probes: Mutex::default(),
             opened: AtomicUsize::new(0),
+            announced: Mutex::default(),
+            ledger: None,
             gives_up_bytes: false,
         }
     }
@@ -107,7 +112,17 @@ impl Sink for Scripted {
         Box::pin(async { Ok(Vec::new()) })
     }
 
+    fn state(&self, finished: &[WorkId], next: Option<&Batch>) -> Option<Vec<u8>> {
+        let next = next.map(|batch| batch.records().map(|(work, _)| work.id.0).collect::<BTreeSet<_>>());
+        let state = format!("{finished:?} {next:?}").into_bytes();
+        *self.announced.lock().unwrap() = state.clone();
+        Some(state)
+    }
+
     fn deliver(&self, batch: Batch) -> BoxFuture<'_, Result<Receipt, DeliverError>> {
+        if let Some(ledger) = &self.ledger {
+            assert_eq!(ledger.state().as_deref(), Some(self.announced.lock().unwrap().as_slice()));
+        }
         Box::pin(async move {
             struct Leave<'a>(&'a AtomicUsize);
             impl Drop for Leave<'_> {
@@ -642,6 +657,26 @@ async fn a_piece_that_changed_between_two_readings_is_not_sent_in_its_place() {
     assert_eq!(report.counters.panics, 1);
     assert_eq!(sink.arrived(), [(0, 3), (0, 4), (0, 5)], "the work began anew");
     assert_eq!(ledger.settlements()[0].filtered, 3);
+}
+
+/// The state of a sink that is exactly once is durable before each batch leaves, and a steady stream costs one commit
+/// per batch.
+#[tokio::test(start_paused = true)]
+async fn the_state_travels_with_the_settlements() {
+    let mut ledger = MemoryLedger::plain([30; 40]);
+    ledger.piece_records = 30;
+    let ledger = Arc::new(ledger);
+    let limits = Limits { exactly_once: true, whole_works: true, ..limits(100, 1) };
+    let mut sink = Scripted::new(limits, |_| Reply::TakeAfter(Duration::from_millis(200)));
+    sink.ledger = Some(Arc::clone(&ledger));
+    let sink = Arc::new(sink);
+    let report = deliver_all(&sink, &ledger).await;
+    assert_eq!(sink.arrived(), all(&[30; 40]));
+    assert_eq!(report.counters.batches, 14, "three works of 30 go into 100");
+    assert_eq!(report.counters.panics, 0);
+    let log = ledger.log();
+    assert_eq!(log.len() as u64, report.counters.batches + 1, "{log:?}");
+    assert_eq!((log[0].as_str(), log[1].as_str()), ("settle 0", "settle 3"), "{log:?}");
 }
 
 #[derive(Debug, Clone)]

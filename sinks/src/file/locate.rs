@@ -1,6 +1,9 @@
 //! What is on disk against what the ledger says: decides, and changes nothing.
 
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use tracing::error;
 
@@ -17,8 +20,10 @@ use crate::sink::DeliverError;
 pub(super) struct Found {
     /// A rotation that was decided and has not happened.
     pub(super) rename: Option<Closing>,
-    /// The live file; `None` when it is to be made.
-    pub(super) live: Option<Look>,
+    /// The live file; `None` when it is to be made where the configuration says.
+    pub(super) live: Option<PathBuf>,
+    /// Whether it is not the one that the ledger knows.
+    pub(super) anew: bool,
 }
 
 /// Looks for the file that the ledger knows, under both names if it was being rotated. `live` is the path of the
@@ -28,33 +33,35 @@ pub(super) fn locate(disk: &dyn Disk, live: &Path, state: Option<&State>) -> Res
     let Some(state) = state else {
         let found = look(live)?;
         refuse_unknown(live, found)?;
-        return Ok(Found { rename: None, live: found });
+        return Ok(Found { rename: None, live: found.map(|_| live.to_owned()), anew: true });
     };
-    if state.path != live {
-        refuse_unknown(live, look(live)?)?;
-    }
     let rename = match &state.closing {
         Some(closing) => must_rename(disk, state, closing)?,
         None => None,
     };
-    if rename.as_ref().is_some_and(|closing| closing.from == state.path) {
-        return Ok(Found { rename, live: None });
+    let leaves = |path: &Path| rename.as_ref().is_some_and(|closing: &Closing| closing.from == path);
+    if state.path != live && !leaves(live) {
+        refuse_unknown(live, look(live)?)?;
     }
     let path = &state.path;
-    let found = look(path)?;
+    let found = if leaves(path) { None } else { look(path)? };
     match found {
-        None if state.synced > 0 => error!(
-            "{} is missing; the {} bytes that were in it are gone for whoever had not read them. A new file is \
-             started",
-            path.display(),
-            state.synced
-        ),
-        None => {}
-        Some(found) if !found.regular => return Err(not_regular(path)),
-        Some(found) if found.length < state.synced => return Err(shorter(path, found.length, state.synced)),
-        Some(_) => {}
+        None => {
+            if state.synced > 0 {
+                error!(
+                    "{} is missing; the {} bytes that were in it are gone for whoever had not read them. A new file \
+                     is started",
+                    path.display(),
+                    state.synced
+                );
+            }
+            let there = if leaves(live) { None } else { look(live)? };
+            Ok(Found { rename, live: there.map(|_| live.to_owned()), anew: true })
+        }
+        Some(found) if !found.regular => Err(not_regular(path)),
+        Some(found) if found.length < state.synced => Err(shorter(path, found.length, state.synced)),
+        Some(_) => Ok(Found { rename, live: Some(path.clone()), anew: false }),
     }
-    Ok(Found { rename, live: found })
 }
 
 /// Whether a decided rotation has still to be done.

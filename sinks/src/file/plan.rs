@@ -1,7 +1,7 @@
 //! What comes next in the file, and what of it has to be in the ledger before. Pure: no clock, no I/O.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     path::{Path, PathBuf},
 };
 
@@ -31,18 +31,19 @@ pub(super) struct Plan {
     opened: Option<DateTime<Utc>>,
     closed: u64,
     closing: Option<Closing>,
-    due: Vec<DueWork>,
+    /// In the order of lines.
+    due: Vec<DueLines>,
+    /// What an earlier run sent: it comes again, and is not to be noted twice.
+    before: HashMap<WorkId, BTreeSet<u32>>,
 }
 
-/// A work whose lines are due, or that goes on.
+/// Lines of a work that are due, or that stand in the file while the work goes on.
 #[derive(Debug, Clone)]
-struct DueWork {
+struct DueLines {
     work: WorkId,
-    /// Where its lines begin, once that is known.
+    /// Where they begin, once that is known.
     start: Option<u64>,
     sent: Positions,
-    /// What an earlier run sent: it comes again, and is not to be noted twice.
-    before: BTreeSet<u32>,
 }
 
 /// Where a batch is to be written.
@@ -79,20 +80,25 @@ impl Plan {
     ) -> Self {
         let path = live_path(&config);
         let Some(state) = state else {
-            let due = Vec::new();
-            return Self { config, path, identity, at: 0, opened: None, closed: 0, closing: None, due };
+            return Self {
+                config,
+                path,
+                identity,
+                at: 0,
+                opened: None,
+                closed: 0,
+                closing: None,
+                due: Vec::new(),
+                before: HashMap::new(),
+            };
         };
         let start = if anew { 0 } else { state.start };
-        let mut due: Vec<_> = state
-            .due
-            .into_iter()
-            .map(|due| DueWork {
-                work: due.work,
-                start: None,
-                before: due.sent.iter().collect(),
-                sent: due.sent,
-            })
-            .collect();
+        let mut before: HashMap<WorkId, BTreeSet<u32>> = HashMap::new();
+        let mut due = Vec::with_capacity(state.due.len());
+        for Due { work, sent } in state.due {
+            before.entry(work).or_default().extend(sent.iter());
+            due.push(DueLines { work, start: None, sent });
+        }
         if let Some(first) = due.first_mut() {
             first.start = Some(start);
         }
@@ -106,6 +112,7 @@ impl Plan {
             closed: state.closed,
             closing: None,
             due,
+            before,
         }
     }
 
@@ -123,28 +130,25 @@ impl Plan {
         now: DateTime<Utc>,
     ) -> State {
         self.due.retain(|due| !finished.contains(&due.work));
+        finished.iter().for_each(|work| {
+            self.before.remove(work);
+        });
         if let Some(batch) = next {
-            // Works come in the order of `due`. What stands before the first of them was settled by somebody else.
-            let first = batch.parts.first().map(|part| part.work.id);
-            let known = self.due.iter().position(|due| Some(due.work) == first).unwrap_or(self.due.len());
-            self.due.drain(..known);
             if self.due.is_empty() && self.wants_rotation(now) {
                 self.rotate(taken, now);
             }
             self.opened.get_or_insert(now);
             for part in &batch.parts {
-                let index = self.due.iter().position(|due| due.work == part.work.id).unwrap_or_else(|| {
-                    self.due.push(DueWork {
-                        work: part.work.id,
-                        start: None,
-                        sent: Positions::default(),
-                        before: BTreeSet::new(),
-                    });
-                    self.due.len() - 1
-                });
-                let due = &mut self.due[index];
-                let positions = part.records().map(|record| record.position);
-                due.sent.extend(positions.filter(|position| !due.before.contains(position)));
+                let work = part.work.id;
+                let before = self.before.get(&work);
+                let new = part.records().map(|record| record.position);
+                let new: Positions =
+                    new.filter(|position| before.is_none_or(|before| !before.contains(position))).collect();
+                match self.due.last_mut() {
+                    _ if new.is_empty() => {}
+                    Some(due) if due.work == work => due.sent.extend(new.iter()),
+                    _ => self.due.push(DueLines { work, start: None, sent: new }),
+                }
             }
         }
         self.state()
@@ -162,31 +166,29 @@ impl Plan {
         self.at = written.end;
         if written.anew {
             // Only what was written now stands in the file that is there now.
-            self.due.retain(|due| batch.iter().any(|(work, _)| *work == due.work));
-            for due in &mut self.due {
-                due.start = None;
-                due.before.clear();
-                due.sent = batch
-                    .iter()
-                    .filter(|(work, _)| *work == due.work)
-                    .flat_map(|(_, positions)| positions.iter())
-                    .collect();
-            }
+            self.before.clear();
+            self.due = batch
+                .iter()
+                .map(|(work, sent)| DueLines { work: *work, start: None, sent: sent.clone() })
+                .collect();
         }
-        for ((work, _), start) in batch.iter().zip(&written.starts) {
-            if let Some(due) = self.due.iter_mut().find(|due| due.work == *work) {
+        for ((work, positions), start) in batch.iter().zip(&written.starts) {
+            let first = positions.iter().next();
+            let begun = |due: &&mut DueLines| due.work == *work && due.sent.iter().next() == first;
+            if let Some(due) = self.due.iter_mut().find(begun) {
                 due.start.get_or_insert(*start);
             }
         }
     }
 
-    /// Decides a rotation when it is time for one and no work is open; for a sink that is idle.
+    /// Decides a rotation when the file is old enough and no work is open; for a sink that is idle.
     pub(super) fn rotate_when_idle(
         &mut self,
         taken: &dyn Fn(&Path) -> bool,
         now: DateTime<Utc>,
     ) -> Option<State> {
-        if !self.due.is_empty() || self.closing.is_some() || !self.wants_rotation(now) {
+        let is_old = self.until_rotation(now).is_some_and(|left| left.is_zero());
+        if !self.due.is_empty() || self.closing.is_some() || !is_old {
             return None;
         }
         self.rotate(taken, now);

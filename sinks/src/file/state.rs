@@ -13,12 +13,12 @@
 //! | key | meaning |
 //! |---|---|
 //! | `path` | the live file |
-//! | `start` | where in it the lines of the first work of `due` begin |
+//! | `start` | where in it the lines of `due` begin |
 //! | `synced` | so long it was when it was last fsynced: it can never be shorter |
 //! | `opened` | when its first record was due |
 //! | `closed` | how many files were closed; the number in the next closed name is one more |
 //! | `closing` | a rotation that was decided; it may have happened or not. Absent otherwise |
-//! | `due` | works whose lines stand behind `start`, or will: `sent` are their positions in the order of lines, as runs of first position and count |
+//! | `due` | the lines that stand behind `start`, or will, in order: positions of works, as runs of first position and count. A work may come more than once |
 
 use std::path::PathBuf;
 
@@ -54,7 +54,7 @@ pub(super) struct Closing {
     pub(super) identity: Identity,
 }
 
-/// A work whose lines are due.
+/// Lines of a work that are due.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Due {
     pub(super) work: WorkId,

@@ -46,10 +46,9 @@ struct Running {
 fn start(disk: Arc<dyn Disk>, config: FileConfig, ledger: &Arc<MemoryLedger>) -> Running {
     let ledger = Arc::clone(ledger) as Arc<dyn DeliveryLedger>;
     let rate = Arc::new(Rate::new(None, None));
-    let context =
-        SinkContext { name: sink_name(), ledger: Arc::clone(&ledger), rate: Arc::clone(&rate) };
+    let context = SinkContext { name: sink_name(), ledger: Arc::clone(&ledger), rate: Arc::clone(&rate) };
     let sink = FileSink::on(disk, config, context).unwrap();
-    let delivery = DeliveryLoop::new(Arc::new(sink), ledger, rate, &MemoryBudget::new(1 << 20));
+    let delivery = DeliveryLoop::new(Arc::new(sink), ledger, rate, &MemoryBudget::new(64 << 20));
     let (health, stop) = (delivery.health(), CancellationToken::new());
     let task = tokio::spawn(delivery.run(stop.clone()));
     Running { stop, health, task }

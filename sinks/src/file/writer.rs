@@ -48,8 +48,8 @@ struct OpenFile {
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) identity: Identity,
-    /// Whether the file that the ledger knows was not there.
-    pub(super) missing: bool,
+    /// Whether it is not the file that the ledger knows.
+    pub(super) anew: bool,
 }
 
 /// An error of the file system as the delivery loop is to see it.
@@ -80,26 +80,31 @@ impl Writer {
     /// Makes ready what the ledger knows.
     pub(super) fn open(&mut self, state: Option<&State>) -> Result<Opened, DeliverError> {
         self.open = None;
-        let found = locate(self.disk(), &self.live, state)?;
+        let Found { rename, live, anew } = locate(self.disk(), &self.live, state)?;
         self.make_directory()?;
-        let Found { rename, live } = found;
         if let Some(closing) = &rename {
             self.rename(closing)?;
         } else if let Some(closing) = state.and_then(|state| state.closing.as_ref()) {
             // It happened in an earlier run, which may not have come to this.
             self.sync_directory_of(&closing.to)?;
         }
-        if live.is_none() {
-            let identity = self.create(&self.live.clone())?;
-            self.sync_dirty()?;
-            return Ok(Opened { identity, missing: true });
-        }
-        let path = state.map_or(&self.live, |state| &state.path).clone();
-        let identity = self.reopen(&path)?;
-        if let Some(state) = state {
-            self.look_at_tail(&path, state)?;
-        }
-        Ok(Opened { identity, missing: false })
+        let identity = match live {
+            Some(path) => {
+                let identity = self.reopen(&path)?;
+                // An earlier run may have made it and not come to this.
+                self.sync_directory_of(&path)?;
+                if let Some(state) = state.filter(|_| !anew) {
+                    self.look_at_tail(&path, state)?;
+                }
+                identity
+            }
+            None => {
+                let identity = self.create(&self.live.clone())?;
+                self.sync_dirty()?;
+                identity
+            }
+        };
+        Ok(Opened { identity, anew })
     }
 
     /// What stands behind the last fsync may only be in memory, where a failed write left it: it is written again, so

@@ -69,7 +69,8 @@ impl Platter {
 
     /// Some number under `below`.
     fn draw(&mut self, below: u64) -> u64 {
-        self.chance = self.chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.chance =
+            self.chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.chance >> 33) % below.max(1)
     }
 
@@ -321,7 +322,8 @@ impl DiskFile for SimFile {
             let file = platter.files.get_mut(&self.inode).unwrap();
             if fails {
                 // As Linux does: the pages count as clean, whatever became of them.
-                let same = file.data.iter().zip(&file.durable).take_while(|(one, other)| one == other).count();
+                let same =
+                    file.data.iter().zip(&file.durable).take_while(|(one, other)| one == other).count();
                 file.lost_from = Some(file.lost_from.map_or(same, |lost| lost.min(same)));
                 return Err(io::Error::from_raw_os_error(5));
             }

@@ -9,11 +9,7 @@ use std::{
 };
 
 use super::{
-    super::{
-        Compression, FileConfig,
-        closed::tidy,
-        disk::Access,
-    },
+    super::{Compression, FileConfig, closed::tidy, disk::Access},
     config,
     sim::{Platter, SimDisk},
 };
