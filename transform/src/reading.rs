@@ -217,9 +217,11 @@ fn administered_mailbox<'a>(
     let cmdlet = cmdlet.filter(|_| source == Source::ExchangeAdmin)?;
     let about_mailbox = cmdlet.noun_has("Mailbox") || cmdlet.noun_is(&["RecipientPermission", "InboxRule"]);
     let of = |name| {
-        let text = parameters.text(name)?.plain_start()?;
         // A folder is named behind its mailbox: `cfo@contoso.com:\Calendar`.
-        Some(text.split(':').next().unwrap_or(text)).filter(|owner| is_email(owner))
+        let text = parameters.text(name)?.raw();
+        let domain = memchr::memchr(b'@', text.as_bytes())?;
+        let end = text.bytes().skip(domain).position(|byte| byte == b':');
+        text.get(..end.map_or(text.len(), |end| domain + end)).filter(|owner| is_email(owner))
     };
     if about_mailbox { of("Mailbox").or_else(|| of("Identity")) } else { None }
 }

@@ -95,8 +95,9 @@ fn has_controls(bytes: &[u8]) -> bool {
 /// The first quote or backslash at or after `at`; the length when there is none.
 #[inline]
 pub(crate) fn find_quote(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(chunk) = bytes.get(at..at + 8).and_then(|chunk| <[u8; 8]>::try_from(chunk).ok()) {
-        let word = u64::from_le_bytes(chunk);
+    let (words, end) = bytes.get(at..).unwrap_or_default().as_chunks::<8>();
+    for word in words {
+        let word = u64::from_le_bytes(*word);
         let quote = word ^ (ONES * b'"' as u64);
         let backslash = word ^ (ONES * b'\\' as u64);
         let hits = ((quote.wrapping_sub(ONES) & !quote) | (backslash.wrapping_sub(ONES) & !backslash)) & HIGH;
@@ -105,10 +106,7 @@ pub(crate) fn find_quote(bytes: &[u8], mut at: usize) -> usize {
         }
         at += 8;
     }
-    while at < bytes.len() && !matches!(bytes[at], b'"' | b'\\') {
-        at += 1;
-    }
-    at
+    at + end.iter().position(|byte| matches!(byte, b'"' | b'\\')).unwrap_or(end.len())
 }
 
 /// The first quote, backslash or control character at or after `at`; the length when there is none.
@@ -384,7 +382,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// The rest of a string whose opening quote is passed; whether it has escapes.
-    #[inline]
+    #[inline(always)]
     fn string(&mut self) -> Option<bool> {
         if !self.controls {
             self.at = find_quote(self.bytes, self.at);
@@ -396,10 +394,12 @@ impl<'a> Scanner<'a> {
         self.any_string()
     }
 
+    #[inline(never)]
     fn any_string(&mut self) -> Option<bool> {
         let mut escaped = false;
         loop {
-            self.at = find_special(self.bytes, self.at);
+            let find = if self.controls { find_special } else { find_quote };
+            self.at = find(self.bytes, self.at);
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;

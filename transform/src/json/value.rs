@@ -150,11 +150,6 @@ impl<'a> Text<'a> {
         memchr::memchr(b'\\', raw.as_bytes()).is_none().then_some(raw)
     }
 
-    /// What stands before the first escape.
-    pub(crate) fn plain_start(self) -> Option<&'a str> {
-        self.raw().split('\\').next()
-    }
-
     /// The text with its escapes resolved.
     pub(crate) fn unescape(self) -> Cow<'a, str> {
         match self.plain() {
