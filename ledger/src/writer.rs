@@ -165,7 +165,15 @@ impl Writer {
             return None;
         }
         if !job.writes && !*open {
-            let done = (job.run)(Ok(self));
+            // One transaction for its statements: they see the same state, and the file is locked once.
+            let result = self.exec("BEGIN", []).map(|_| ());
+            let done = (job.run)(result.map(|()| &mut *self));
+            if !self.db.is_autocommit()
+                && let Err(error) = self.exec("COMMIT", [])
+            {
+                tracing::warn!(%error, "a reading transaction did not end well");
+                self.roll_back(false);
+            }
             (done.answer)(None);
             self.run_after();
             return None;
