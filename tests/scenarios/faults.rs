@@ -1,0 +1,190 @@
+//! Whatever the service does wrong, every record arrives exactly once.
+
+use std::time::Duration;
+
+use simulator::{FaultKind, Faults, SimulatorConfig};
+
+use crate::support::World;
+
+fn config(faults: &[&str]) -> SimulatorConfig {
+    let mut set = Faults::default();
+    for fault in faults {
+        set.set(fault).expect("a fault");
+    }
+    SimulatorConfig {
+        blobs: 12,
+        records_per_blob: 15,
+        page_size: 5,
+        backlog_span: Duration::from_secs(20 * 3600),
+        faults: set,
+        ..SimulatorConfig::default()
+    }
+}
+
+/// Collects under these faults and judges; gives back how often each of them was suffered.
+fn complete_under(faults: &[&str]) -> World {
+    let world = World::new(config(faults));
+    world.configure().collect();
+    world.is_complete();
+    let stats = world.simulator().stats();
+    for fault in faults {
+        let name = fault.split('=').next().expect("a name");
+        // What is built into the blobs does not happen at one moment.
+        let built_in = ["same_created", "duplicate_records"].contains(&name);
+        let counted = !built_in && FaultKind::ALL.iter().any(|kind| kind.name() == name);
+        assert!(
+            !counted || stats.faults.get(name).is_some_and(|times| *times > 0),
+            "{name} never happened: {stats:?}"
+        );
+    }
+    assert_eq!(stats.tokens_leaked, 0, "no other host ever sees a token");
+    assert_eq!(stats.without_publisher_identifier, 0);
+    assert!(stats.violations.is_empty(), "{:?}", stats.violations);
+    world
+}
+
+#[test]
+fn nothing_wrong() {
+    complete_under(&[]);
+}
+
+#[test]
+fn throttling_in_both_forms() {
+    complete_under(&["throttle403=1/4"]);
+    complete_under(&["throttle429=1/4@1s"]);
+}
+
+#[test]
+fn errors_of_the_service() {
+    complete_under(&["server_error=1/3"]);
+    complete_under(&["unavailable=1/3"]);
+    complete_under(&["token_error=1"]);
+}
+
+#[test]
+fn bodies_that_are_cut() {
+    complete_under(&["cut_body=1/3"]);
+    complete_under(&["cut_chunked=1/3"]);
+    complete_under(&["cut200=1/3"]);
+    complete_under(&["cut_gzip=1/3"]);
+}
+
+#[test]
+fn answers_that_are_no_answers() {
+    complete_under(&["error_in_200=1/3"]);
+    complete_under(&["empty_200=1/3"]);
+    complete_under(&["html_200=1/3"]);
+    complete_under(&["bare_404=1/3"]);
+}
+
+#[test]
+fn slow_answers() {
+    complete_under(&["slow_first_byte=1/4@700ms"]);
+}
+
+#[test]
+fn other_hosts() {
+    complete_under(&["redirect=1/4"]);
+    complete_under(&["next_page_other_host=1/2"]);
+    complete_under(&["broken_content_uri=1"]);
+}
+
+#[test]
+fn odd_but_right_bodies() {
+    complete_under(&["bom=1/2"]);
+    complete_under(&["pretty_printed=1/2"]);
+}
+
+#[test]
+fn odd_listings() {
+    complete_under(&["same_created=1"]);
+    complete_under(&["duplicate_listing=1/2"]);
+    complete_under(&["stale_next_page=1/2"]);
+}
+
+#[test]
+fn tokens_that_expire_or_are_refused() {
+    complete_under(&["unauthorized=1/4"]);
+    complete_under(&["token_expiry=2s", "slow_first_byte=1/3@900ms"]);
+}
+
+#[test]
+fn clocks_that_differ() {
+    complete_under(&["clock_skew=10m"]);
+    complete_under(&["clock_skew=-10m"]);
+}
+
+#[test]
+fn repeated_records_are_dropped_once_for_all() {
+    let world = complete_under(&["duplicate_records=1/2"]);
+    let duplicates: u64 = world.simulator().truth().blobs().map(|blob| blob.duplicates).sum();
+    assert!(duplicates > 0);
+    let report = world.mailtrail(&["reconcile", "--json"]).ends_with(0);
+    let report: serde_json::Value = serde_json::from_str(&report.stdout).expect("JSON");
+    assert_eq!(report["total"]["duplicates"].as_u64(), Some(duplicates), "{report}");
+}
+
+#[test]
+fn everything_at_once() {
+    complete_under(&[
+        "throttle429=1/9@1s",
+        "server_error=1/7",
+        "cut_body=1/5",
+        "cut_gzip=1/6",
+        "error_in_200=1/8",
+        "bare_404=1/9",
+        "duplicate_records=1/3",
+        "same_created=1/3",
+        "duplicate_listing=1/4",
+        "pretty_printed=1/4",
+        "broken_content_uri=1/2",
+        "stale_next_page=1/4",
+        "redirect=1/9",
+    ]);
+}
+
+#[test]
+fn blobs_that_are_gone_are_gaps_and_reconcile_says_so() {
+    let world = World::new(config(&["gone=1/4", "expired=1/5"]));
+    world.configure().collect();
+    world.arrived().is_exactly(&world.simulator().truth());
+    let lost = world.simulator().truth().blobs().filter(|blob| blob.records == 0).count();
+    assert!(lost > 0);
+    let report = world.mailtrail(&["reconcile"]).ends_with(1);
+    assert_eq!(report.stdout.matches("gap-").count(), lost, "{}", report.stdout);
+
+    // Each loss has to be acknowledged by somebody, with a reason, and is kept with both.
+    for id in report.stdout.split_whitespace().filter(|word| word.starts_with("gap-")) {
+        world.mailtrail(&["reconcile", "acknowledge", id, "--reason", "outage of the service"]).ends_with(0);
+    }
+    world.mailtrail(&["reconcile"]).ends_with(0);
+    world.mailtrail(&["reconcile", "acknowledge", "gap-99999", "--reason", "typo"]).ends_with(1);
+}
+
+#[test]
+fn blobs_that_are_listed_late_are_found() {
+    let mut simulated = config(&["late=1/3@6s"]);
+    simulated.backlog_span = Duration::from_secs(1800);
+    let world = World::new(simulated);
+    world.configure_with("poll_interval = \"1s\"\n", &[("files", "view = \"raw\"")]);
+    let running = world.start(&["run"]);
+    let blobs = 12;
+    world.until("all blobs are listed", || world.simulator().truth().blobs().count() == blobs);
+    let expected = world.simulator().truth().count() as usize;
+    world.until("they have arrived", || {
+        super::support::files(&world.out("files"))
+            .iter()
+            .filter_map(|file| std::fs::read(file).ok())
+            .map(|bytes| bytes.iter().filter(|byte| **byte == b'\n').count())
+            .sum::<usize>()
+            >= expected
+    });
+    crate::support::terminate(&running);
+    running.wait().ends_with(0);
+    world.is_complete();
+}
+
+#[test]
+fn a_body_that_stalls_is_given_up_and_fetched_again() {
+    complete_under(&["stall=1/12"]);
+}

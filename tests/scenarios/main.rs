@@ -1,0 +1,10 @@
+//! Scenarios: the real binary against the simulated tenant, judged from what arrives.
+//!
+//! One test binary with many modules, because each binary is linked against everything.
+
+mod faults;
+mod house;
+mod kills;
+mod runs;
+mod samples;
+mod support;

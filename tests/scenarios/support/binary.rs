@@ -1,0 +1,130 @@
+//! The real binary, as a user runs it.
+
+use std::{
+    io::Read,
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// No command of a scenario takes longer; one that does is stuck, and its output tells where.
+const LONGEST: Duration = Duration::from_secs(240);
+
+/// What a finished command left behind.
+pub struct Outcome {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it printed.
+    pub stdout: String,
+    /// What it logged.
+    pub stderr: String,
+}
+
+impl Outcome {
+    /// It ended with this exit status; otherwise its output is shown.
+    pub fn ends_with(self, code: i32) -> Self {
+        assert_eq!(
+            self.status.code(),
+            Some(code),
+            "exit status\n--- stdout\n{}\n--- stderr\n{}",
+            self.stdout,
+            self.stderr
+        );
+        self
+    }
+
+    /// Both outputs.
+    pub fn text(&self) -> String {
+        format!("{}\n{}", self.stdout, self.stderr)
+    }
+}
+
+/// A running mailtrail. Dropping it kills it.
+pub struct Binary {
+    child: Child,
+    outputs: [thread::JoinHandle<String>; 2],
+}
+
+impl Binary {
+    /// Starts `mailtrail` with these arguments in a directory.
+    pub fn start(directory: &Path, arguments: &[&str]) -> Binary {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mailtrail"));
+        command
+            .args(arguments)
+            .current_dir(directory)
+            .env_remove("MAILTRAIL_LOG")
+            .env_remove("MAILTRAIL_CONFIG");
+        for proxy in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"] {
+            command.env_remove(proxy);
+        }
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("mailtrail starts");
+        let stdout = collect(child.stdout.take().expect("piped"));
+        let stderr = collect(child.stderr.take().expect("piped"));
+        Binary { child, outputs: [stdout, stderr] }
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).expect("a process id"))
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it can be waited for").is_some()
+    }
+
+    /// Waits for its end.
+    pub fn wait(mut self) -> Outcome {
+        let deadline = Instant::now() + LONGEST;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("it can be waited for") {
+                break status;
+            }
+            if Instant::now() > deadline {
+                self.child.kill().expect("it can be killed");
+                break self.child.wait().expect("it can be waited for");
+            }
+            thread::sleep(Duration::from_millis(10));
+        };
+        let [stdout, stderr] =
+            std::mem::replace(&mut self.outputs, [thread::spawn(String::new), thread::spawn(String::new)]);
+        let read = |output: thread::JoinHandle<String>| output.join().expect("output is text");
+        Outcome { status, stdout: read(stdout), stderr: read(stderr) }
+    }
+}
+
+impl Drop for Binary {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn collect(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = pipe.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+/// `kill -9`.
+pub fn kill_hard(binary: &Binary) {
+    kill(binary.pid(), Signal::SIGKILL).expect("it can be killed");
+}
+
+/// SIGTERM.
+pub fn terminate(binary: &Binary) {
+    kill(binary.pid(), Signal::SIGTERM).expect("it can be signalled");
+}

@@ -1,0 +1,132 @@
+//! A simulated tenant and a directory with a configuration that collects it.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use simulator::{Running, Simulator, SimulatorConfig, TenantConfig};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use super::{Arrived, Binary, Outcome};
+
+/// A simulated tenant and a directory with a configuration that collects it.
+pub struct World {
+    directory: TempDir,
+    runtime: Runtime,
+    simulator: Option<Running>,
+    tenants: Vec<TenantConfig>,
+    content_types: Vec<&'static str>,
+}
+
+impl World {
+    /// Starts the simulation.
+    pub fn new(config: SimulatorConfig) -> World {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let tenants = config.tenants.clone();
+        let content_types = config.content_types.iter().map(|kind| kind.as_str()).collect();
+        let address = ([127, 0, 0, 1], 0).into();
+        let simulator = runtime.block_on(Simulator::start(config, address)).expect("the simulator starts");
+        let directory = tempfile::tempdir().expect("a directory");
+        World { directory, runtime, simulator: Some(simulator), tenants, content_types }
+    }
+
+    /// The simulation.
+    pub fn simulator(&self) -> &Running {
+        self.simulator.as_ref().expect("it runs")
+    }
+
+    /// Where everything is.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Where the sink of this name writes.
+    pub fn out(&self, sink: &str) -> PathBuf {
+        self.path().join("out").join(sink)
+    }
+
+    /// Writes `mailtrail.toml` with one file sink, in the raw view, called `files`.
+    pub fn configure(&self) -> &Self {
+        self.configure_with("", &[("files", "view = \"raw\"")])
+    }
+
+    /// Writes `mailtrail.toml`: `tenant` are further lines of each tenant, `sinks` are file sinks with further lines.
+    pub fn configure_with(&self, tenant: &str, sinks: &[(&str, &str)]) -> &Self {
+        self.configure_all("", tenant, sinks)
+    }
+
+    /// Like [`World::configure_with`], with further lines of `[state]`.
+    pub fn configure_all(&self, state: &str, tenant: &str, sinks: &[(&str, &str)]) -> &Self {
+        let mut text = format!("[state]\ndirectory = {:?}\n{state}\n", self.path().join("state"));
+        let origin = self.simulator().base_url();
+        for (number, simulated) in self.tenants.iter().enumerate() {
+            let secret = self.path().join(format!("secret-{number}"));
+            fs::write(&secret, simulated.client_secret.as_deref().unwrap_or_default()).expect("a secret");
+            writeln!(
+                text,
+                "[tenants.tenant{number}]\ntenant_id = \"{}\"\nclient_id = \"{}\"\nclient_secret = {{ file = {secret:?} }}\n\
+                 cloud = \"custom\"\nauthority = \"{origin}\"\napi = \"{origin}\"\ncontent_types = {:?}\n{tenant}",
+                simulated.tenant_id, simulated.client_id, self.content_types
+            )
+            .expect("text");
+        }
+        for (name, lines) in sinks {
+            let out = self.out(name);
+            writeln!(text, "[sinks.{name}]\ntype = \"file\"\ndirectory = {out:?}\n{lines}").expect("text");
+        }
+        fs::write(self.path().join("mailtrail.toml"), text).expect("a configuration");
+        self
+    }
+
+    /// Starts a command in the directory.
+    pub fn start(&self, arguments: &[&str]) -> Binary {
+        Binary::start(self.path(), arguments)
+    }
+
+    /// Runs a command to its end.
+    pub fn mailtrail(&self, arguments: &[&str]) -> Outcome {
+        self.start(arguments).wait()
+    }
+
+    /// `run --until-idle`, which must succeed.
+    pub fn collect(&self) -> Outcome {
+        self.mailtrail(&["run", "--until-idle"]).ends_with(0)
+    }
+
+    /// What the sink called `files` has written.
+    pub fn arrived(&self) -> Arrived {
+        Arrived::read(&self.out("files"))
+    }
+
+    /// Every record arrived exactly once, and `reconcile` agrees.
+    pub fn is_complete(&self) {
+        self.arrived().is_exactly(&self.simulator().truth());
+        self.mailtrail(&["reconcile"]).ends_with(0);
+    }
+
+    /// Waits until something is so.
+    pub fn until(&self, what: &str, so: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while !so() {
+            assert!(Instant::now() < deadline, "waited in vain until {what}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(simulator) = self.simulator.take() {
+            self.runtime.block_on(simulator.shutdown());
+        }
+    }
+}
