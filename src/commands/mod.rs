@@ -110,9 +110,21 @@ fn change(config: &Config, change: Change) -> Result<String, Failure> {
     Inspector::open(directory).map_err(Failure::problem)?;
     let (ledger, _) = ledger::Ledger::open(directory, crate::pipeline::ledger_settings(config))
         .map_err(Failure::problem)?;
-    let done = runtime()?.block_on(operate::apply(&ledger, change));
+    let done = runtime()?.block_on(async {
+        if let Change::ForgetSink { name } = &change {
+            // The ledger remembers the sinks of the last run; the configuration says which there are now.
+            if config.sinks.iter().any(|sink| sink.name == *name) {
+                return Err(Failure::Problem(format!(
+                    "sink {name} is still configured; take it out of {} before it is forgotten",
+                    config.path.display()
+                )));
+            }
+            ledger.remove_sink(name).await.map_err(Failure::problem)?;
+        }
+        operate::apply(&ledger, change).await.map_err(Failure::problem)
+    });
     ledger.close();
-    done.map_err(Failure::problem)
+    done
 }
 
 /// Prints to stdout. A reader that has seen enough (`| head`) is no error.

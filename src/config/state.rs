@@ -18,8 +18,8 @@ pub(crate) struct StateConfig {
     pub(crate) dedupe_horizon: Duration,
 }
 
-/// Less would pause fetching at the first large blob.
-const SMALLEST_SPOOL: u64 = 64 << 20;
+/// With less, fetching would pause for every few blobs.
+const SMALLEST_SPOOL: u64 = 1 << 20;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -36,7 +36,7 @@ impl StateConfig {
         if spool_max_bytes < SMALLEST_SPOOL {
             section.wrong(
                 "spool_max_bytes",
-                format!("is {}; it must be at least 64 MiB", units::format_bytes(spool_max_bytes)),
+                format!("is {}; it must be at least 1 MiB", units::format_bytes(spool_max_bytes)),
             );
         }
         if !(DAY..=90 * DAY).contains(&dedupe_horizon) {
