@@ -30,8 +30,8 @@ pub fn record_type_name(number: i64) -> Option<&'static str> {
 /// The number of a record type by its name, in any case.
 #[must_use]
 pub fn record_type_number(name: &str) -> Option<i64> {
-    let known = |candidate: &&str| !candidate.is_empty() && candidate.eq_ignore_ascii_case(name);
-    NAMES.iter().position(|candidate| known(&candidate)).and_then(|number| i64::try_from(number).ok())
+    let known = |candidate: &str| !candidate.is_empty() && candidate.eq_ignore_ascii_case(name);
+    NAMES.iter().position(|candidate| known(candidate)).and_then(|number| i64::try_from(number).ok())
 }
 
 #[cfg(test)]

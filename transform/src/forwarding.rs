@@ -89,7 +89,11 @@ impl<'a> Forwarding<'a> {
 
 /// The addresses in a value: a text with `;` between them, or a list of such texts.
 pub(crate) fn addresses(value: Json<'_>) -> Vec<Cow<'_, str>> {
-    split(value).into_iter().map(|address| map(address, clean)).filter(|address| !address.is_empty()).collect()
+    split(value)
+        .into_iter()
+        .map(|address| map(address, clean))
+        .filter(|address| !address.is_empty())
+        .collect()
 }
 
 /// The words in a value, split and trimmed like addresses.
@@ -142,7 +146,10 @@ impl<'d> Domains<'d> {
         }
         let text = |field| reading.record.text(field).map(Text::unescape);
         let owner = reading.administered_mailbox.map(Cow::Borrowed);
-        let own = [text(Field::MailboxOwnerUpn), text(Field::UserId), owner].into_iter().flatten().filter_map(domain);
+        let own = [text(Field::MailboxOwnerUpn), text(Field::UserId), owner]
+            .into_iter()
+            .flatten()
+            .filter_map(domain);
         Self::Seen(text(Field::OrganizationName).into_iter().chain(own).collect())
     }
 
@@ -177,7 +184,10 @@ mod tests {
             (r#""\"Eve [X]\" [SMTP:eve@evil.example]""#, &["eve@evil.example"]),
             (r#""Eve \u003ceve@evil.example\u003e""#, &["eve@evil.example"]),
             (r#""Finance Team""#, &["Finance Team"]),
-            (r#""EURPR04A009.PROD.OUTLOOK.COM/x/contoso/joey""#, &["EURPR04A009.PROD.OUTLOOK.COM/x/contoso/joey"]),
+            (
+                r#""EURPR04A009.PROD.OUTLOOK.COM/x/contoso/joey""#,
+                &["EURPR04A009.PROD.OUTLOOK.COM/x/contoso/joey"],
+            ),
             ("\"\"", &[]),
             ("null", &[]),
             ("5", &[]),
@@ -190,9 +200,12 @@ mod tests {
     fn an_address_is_external_when_its_domain_is_not_ones_own() {
         let configured = ["contoso.com".to_owned()];
         let domains = Domains::Configured(&configured);
-        for (address, external) in
-            [("a@Contoso.com", false), ("a@sub.contoso.com", true), ("a@evil.example", true), ("Finance", false)]
-        {
+        for (address, external) in [
+            ("a@Contoso.com", false),
+            ("a@sub.contoso.com", true),
+            ("a@evil.example", true),
+            ("Finance", false),
+        ] {
             assert_eq!(domains.is_external(address), external, "{address}");
         }
     }

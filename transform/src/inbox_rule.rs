@@ -92,7 +92,9 @@ impl<'a> InboxRule<'a> {
         let receivers = receivers.into_iter().map(|address| Cow::Owned(address.into_owned()));
         if kind.contains("attachment") || kind.contains("forward") && flag("attachment") {
             self.forward_as_attachment_to.extend(receivers);
-        } else if kind.contains("redirect") || kind.contains("forward") && (flag("preserve") || flag("redirect")) {
+        } else if kind.contains("redirect")
+            || kind.contains("forward") && (flag("preserve") || flag("redirect"))
+        {
             self.redirect_to.extend(receivers);
         } else if kind.contains("forward") {
             self.forward_to.extend(receivers);
@@ -163,8 +165,10 @@ mod tests {
             ("SubjectOrBodyContainsWords", "mfa"),
             ("From", "it@contoso.com"),
         ];
-        let parameters: Vec<_> =
-            parameters.iter().map(|(name, value)| serde_json::json!({"Name": name, "Value": value})).collect();
+        let parameters: Vec<_> = parameters
+            .iter()
+            .map(|(name, value)| serde_json::json!({"Name": name, "Value": value}))
+            .collect();
         let text = serde_json::json!({"Operation": "Set-InboxRule", "Parameters": parameters}).to_string();
         rule(&text, |rule| {
             let expected = InboxRule {
@@ -209,7 +213,9 @@ mod tests {
 
     #[test]
     fn other_operations_have_no_rule() {
-        rule(r#"{"Operation":"Set-Mailbox","Parameters":[{"Name":"Name","Value":"x"}]}"#, |rule| assert_eq!(rule, None));
+        rule(r#"{"Operation":"Set-Mailbox","Parameters":[{"Name":"Name","Value":"x"}]}"#, |rule| {
+            assert_eq!(rule, None)
+        });
         rule(r#"{"Operation":"UpdateInboxRules"}"#, |rule| assert_eq!(rule, None));
     }
 }

@@ -253,3 +253,122 @@ pub(crate) fn meaning(operation: Option<Text<'_>>, cmdlet: Option<Cmdlet<'_>>, s
 fn of_api(activity: u8) -> Meaning {
     Meaning { kind: Kind { class: Class::Api, activity }, api: activity }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json::scan::scan_value;
+
+    fn look_up(operation: &str, source: Source) -> (Class, u8, u8) {
+        let quoted = format!("\"{operation}\"");
+        let text = scan_value(&quoted).unwrap().text();
+        let Meaning { kind, api } = meaning(text, Cmdlet::named(operation), source);
+        (kind.class, kind.activity, api)
+    }
+
+    /// The page's table, line by line.
+    #[test]
+    fn operations_on_mailboxes_are_what_the_table_says() {
+        for (operations, class, activity) in [
+            (
+                "MailItemsAccessed AttachmentAccess FolderBind MessageBind SearchQueryInitiatedExchange",
+                Class::Api,
+                api::READ,
+            ),
+            ("Create Copy", Class::Api, api::CREATE),
+            ("Update Move ApplyRecord UpdateInboxRules", Class::Api, api::UPDATE),
+            (
+                "MoveToDeletedItems SoftDelete HardDelete RecordDelete PriorityCleanupDelete",
+                Class::Api,
+                api::DELETE,
+            ),
+            ("Send SendAs SendOnBehalf", Class::Email, 1),
+            (
+                "AddFolderPermissions ModifyFolderPermissions UpdateFolderPermissions UpdateCalendarDelegation \
+                 AddMailboxPermissions",
+                Class::UserAccess,
+                1,
+            ),
+            ("RemoveFolderPermissions", Class::UserAccess, 2),
+            ("MailboxLogin", Class::Authentication, 1),
+            ("SomethingNew", Class::Api, api::OTHER),
+        ] {
+            for operation in operations.split(' ') {
+                let expected = (class, activity);
+                for spelt in [operation.to_owned(), operation.to_lowercase()] {
+                    let (class, activity, _) = look_up(&spelt, Source::ExchangeMailbox);
+                    assert_eq!((class, activity), expected, "{spelt}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn cmdlets_are_what_the_table_says() {
+        for (operations, class, activity) in [
+            (
+                "Add-MailboxPermission Set-MailboxPermission Add-RecipientPermission Set-MailboxFolderPermission \
+                 New-ManagementRoleAssignment",
+                Class::UserAccess,
+                1,
+            ),
+            (
+                "Remove-MailboxPermission Remove-RecipientPermission Remove-MailboxFolderPermission \
+                 Remove-ManagementRoleAssignment",
+                Class::UserAccess,
+                2,
+            ),
+            ("Add-RoleGroupMember Add-DistributionGroupMember Add-UnifiedGroupLinks", Class::Group, 3),
+            (
+                "Remove-RoleGroupMember Remove-DistributionGroupMember Remove-UnifiedGroupLinks",
+                Class::Group,
+                4,
+            ),
+            ("Remove-RoleGroup Remove-DistributionGroup Remove-UnifiedGroup", Class::Group, 5),
+            ("New-RoleGroup New-DistributionGroup New-UnifiedGroup", Class::Group, 6),
+            ("New-Mailbox New-MailUser New-RemoteMailbox New-MailContact New-User", Class::Account, 1),
+            ("Enable-Mailbox Enable-MailUser", Class::Account, 2),
+            ("Disable-Mailbox disable-mailcontact", Class::Account, 5),
+            ("Remove-Mailbox REMOVE-USER", Class::Account, 6),
+            (
+                "Set-Mailbox set-InboxRule Enable-InboxRule Set-CASMailbox Update-RoleGroupMember Start-Something",
+                Class::Api,
+                api::UPDATE,
+            ),
+            (
+                "New-InboxRule New-TransportRule New-ComplianceSearch Install-ResourceConfig Import-X",
+                Class::Api,
+                api::CREATE,
+            ),
+            ("Get-Mailbox Search-Mailbox Test-X Export-X", Class::Api, api::READ),
+            ("Remove-InboxRule Clear-MobileDevice Uninstall-X Purge-X", Class::Api, api::DELETE),
+            ("Create NoCmdlet", Class::Api, api::OTHER),
+        ] {
+            for operation in operations.split(' ') {
+                let (found, found_activity, api) = look_up(operation, Source::ExchangeAdmin);
+                assert_eq!((found, found_activity), (class, activity), "{operation}");
+                assert!(class != Class::Api || api == activity, "{operation}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_workloads_are_told_by_their_verbs() {
+        for (operation, activity) in [
+            ("SearchCreated", api::CREATE),
+            ("SearchExported", api::READ),
+            ("AdminMailAccess", api::READ),
+            ("Get-DlpSiDetectionsReport", api::READ),
+            ("Set-DlpPolicy", api::UPDATE),
+            ("Send", api::OTHER),
+            ("MailboxLogin", api::OTHER),
+            ("FileDownloaded", api::OTHER),
+            ("Sign-in", api::OTHER),
+            ("Update service principal.", api::OTHER),
+        ] {
+            let expected = (Class::Api, activity, activity);
+            assert_eq!(look_up(operation, Source::Elsewhere), expected, "{operation}");
+        }
+        assert_eq!(meaning(None, None, Source::ExchangeAdmin), of_api(api::UNKNOWN));
+    }
+}

@@ -119,7 +119,11 @@ impl<'a> Parameters<'a> {
     /// Adds the pairs of a value that is no list on the record's top level; whether they hold all of it.
     fn add_value(&mut self, value: Json<'a>) -> bool {
         if value.kind() == Kind::Array {
-            return value.items().fold(true, |exact, item| self.add_value(item) && exact);
+            let mut exact = true;
+            for item in value.items() {
+                exact &= self.add_value(item);
+            }
+            return exact;
         }
         let (name, pair) = (value.get("Name").and_then(Json::text), value.get("Value"));
         let fields = value.entries().count();
@@ -147,7 +151,11 @@ impl<'a> Parameters<'a> {
         }
         let of_name = |pair: &&(Text<'a>, Option<Json<'a>>)| {
             let raw = pair.0.raw();
-            if raw.len() == name.len() { raw.eq_ignore_ascii_case(name) } else { self.escaped && pair.0.is(name) }
+            if raw.len() == name.len() {
+                raw.eq_ignore_ascii_case(name)
+            } else {
+                self.escaped && pair.0.is(name)
+            }
         };
         self.pairs.iter().find(of_name).and_then(|pair| pair.1)
     }

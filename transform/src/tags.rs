@@ -33,14 +33,20 @@ pub struct Tag {
     applies: fn(&Reading<'_>, &RenderOptions) -> bool,
 }
 
-const fn technique(uid: &'static str, name: &'static str, sub: &'static str, sub_name: &'static str) -> Technique {
+const fn technique(
+    uid: &'static str,
+    name: &'static str,
+    sub: &'static str,
+    sub_name: &'static str,
+) -> Technique {
     Technique { uid, name, sub: if sub.is_empty() { None } else { Some((sub, sub_name)) } }
 }
 
 const COLLECTION: Technique = technique("T1114", "Email Collection", "", "");
 const REMOTE_COLLECTION: Technique =
     technique("T1114", "Email Collection", "T1114.002", "Remote Email Collection");
-const FORWARDING_RULE: Technique = technique("T1114", "Email Collection", "T1114.003", "Email Forwarding Rule");
+const FORWARDING_RULE: Technique =
+    technique("T1114", "Email Collection", "T1114.003", "Email Forwarding Rule");
 const HIDING_RULE: Technique = technique("T1564", "Hide Artifacts", "T1564.008", "Email Hiding Rules");
 const ACCOUNT_MANIPULATION: Technique = technique("T1098", "Account Manipulation", "", "");
 const DELEGATE: Technique =
@@ -78,7 +84,9 @@ pub static ALL: [Tag; 16] = [
     tag("exo.connector.changed", &[FORWARDING_RULE], |reading, _| {
         changes(reading, &["InboundConnector", "OutboundConnector"])
     }),
-    tag("exo.domain.changed", &[TRUST], |reading, _| changes(reading, &["AcceptedDomain", "FederatedDomain"])),
+    tag("exo.domain.changed", &[TRUST], |reading, _| {
+        changes(reading, &["AcceptedDomain", "FederatedDomain"])
+    }),
     tag("exo.delete.cover_tracks", &[MAILBOX_DATA], covers_tracks),
     tag("exo.mailbox_login.powershell", &[VALID_ACCOUNTS, INTERPRETER], logs_on_by_script),
     tag("exo.export", &[COLLECTION], exports),
@@ -106,7 +114,8 @@ pub(crate) fn of_record(reading: &Reading<'_>, options: &RenderOptions) -> u32 {
         return u32::from(options.tags && exports(reading, options)) << (ALL.len() - 1);
     }
     let wanted = |bit: usize| options.tags || bit == AUDIT_DISABLED;
-    let applies = |(bit, tag): (usize, &Tag)| u32::from(wanted(bit) && (tag.applies)(reading, options)) << bit;
+    let applies =
+        |(bit, tag): (usize, &Tag)| u32::from(wanted(bit) && (tag.applies)(reading, options)) << bit;
     ALL.iter().enumerate().map(applies).sum()
 }
 
@@ -119,8 +128,20 @@ const HIDING_PLACES: [&str; 6] = ["rss", "deleted", "junk", "archive", "conversa
 
 /// Words in the conditions of rules that keep an intruder's mail, or warnings about it, from its reader.
 const TELLING_WORDS: [&str; 14] = [
-    "invoice", "payment", "payroll", "wire", "bank", "password", "hack", "phish", "fraud", "scam", "security",
-    "suspicious", "mfa", "docusign",
+    "invoice",
+    "payment",
+    "payroll",
+    "wire",
+    "bank",
+    "password",
+    "hack",
+    "phish",
+    "fraud",
+    "scam",
+    "security",
+    "suspicious",
+    "mfa",
+    "docusign",
 ];
 
 fn hides_mail(reading: &Reading<'_>, _: &RenderOptions) -> bool {
@@ -137,12 +158,14 @@ fn hides_mail(reading: &Reading<'_>, _: &RenderOptions) -> bool {
 }
 
 fn is_read(reading: &Reading<'_>) -> bool {
-    reading.source == Source::ExchangeMailbox && reading.operation.is_some_and(|operation| operation.is("MailItemsAccessed"))
+    reading.source == Source::ExchangeMailbox
+        && reading.operation.is_some_and(|operation| operation.is("MailItemsAccessed"))
 }
 
 fn reads_in_bulk(reading: &Reading<'_>, _: &RenderOptions) -> bool {
     let count = || reading.record.get(Field::OperationCount).and_then(Json::int);
-    is_read(reading) && (reading.parameters.is_true("IsThrottled") || count().is_some_and(|count| count >= 100))
+    is_read(reading)
+        && (reading.parameters.is_true("IsThrottled") || count().is_some_and(|count| count >= 100))
 }
 
 /// Microsoft Graph, the resource that such access goes through.
@@ -165,11 +188,14 @@ fn reads_by_app(reading: &Reading<'_>, options: &RenderOptions) -> bool {
     }
     let through_api = reading.record.text(Field::AppId).is_some_and(|app| app.is(GRAPH))
         || reading.client_protocol().is_some_and(|protocol| {
-            ["REST", "RESTSystem", "WebServices", "EWS", "Graph"].iter().any(|api| protocol.eq_ignore_ascii_case(api))
+            ["REST", "RESTSystem", "WebServices", "EWS", "Graph"]
+                .iter()
+                .any(|api| protocol.eq_ignore_ascii_case(api))
         });
     let Some(app) = reading.app_id().filter(|_| through_api).map(Text::unescape) else { return false };
     let is_app = |id: &str| id.eq_ignore_ascii_case(&app);
-    let own = app.get(8..).is_some_and(|end| MICROSOFT_ENDINGS.iter().any(|own| own.eq_ignore_ascii_case(end)));
+    let own =
+        app.get(8..).is_some_and(|end| MICROSOFT_ENDINGS.iter().any(|own| own.eq_ignore_ascii_case(end)));
     let client = MICROSOFT_CLIENTS.into_iter().any(is_app);
     !own && !client && !options.first_party_apps.iter().any(|id| is_app(id))
 }
@@ -177,7 +203,8 @@ fn reads_by_app(reading: &Reading<'_>, options: &RenderOptions) -> bool {
 fn reads_for_another(reading: &Reading<'_>, _: &RenderOptions) -> bool {
     let logon = || reading.record.get(Field::LogonType).and_then(Json::int);
     let external = || reading.record.get(Field::ExternalAccess).and_then(Json::bool);
-    let read = reading.meaning.api == crate::operation::api::READ && reading.source == Source::ExchangeMailbox;
+    let read =
+        reading.meaning.api == crate::operation::api::READ && reading.source == Source::ExchangeMailbox;
     read && (reading.is_owner() == Some(false)
         || matches!(logon(), Some(1 | 2 | 6))
         || external() == Some(true))
@@ -219,8 +246,16 @@ fn grants_mailbox(reading: &Reading<'_>, _: &RenderOptions) -> bool {
 
 /// Rights and roles that let their holder read.
 const READING_RIGHTS: [&str; 10] = [
-    "ReadAny", "ReadItems", "Reviewer", "Author", "NonEditingAuthor", "PublishingAuthor", "Editor", "PublishingEditor",
-    "Owner", "FullAccess",
+    "ReadAny",
+    "ReadItems",
+    "Reviewer",
+    "Author",
+    "NonEditingAuthor",
+    "PublishingAuthor",
+    "Editor",
+    "PublishingEditor",
+    "Owner",
+    "FullAccess",
 ];
 const EVERYONE: [&str; 3] = ["Everyone", "Anonymous", "Default"];
 
@@ -235,7 +270,9 @@ fn grants_folder_to_everyone(reading: &Reading<'_>, _: &RenderOptions) -> bool {
     let everyone = member.get_text("MemberUpn").is_some_and(|upn| upn.is_one_of(&EVERYONE))
         || member.get_text("MemberSid").is_some_and(|sid| sid.is_one_of(&["S-1-1-0", "S-1-5-7"]));
     let grants = reading.operation.is_some_and(|operation| !operation.is("RemoveFolderPermissions"));
-    grants && everyone && member.get("MemberRights").is_some_and(|rights| text_has_word(rights, &READING_RIGHTS))
+    grants
+        && everyone
+        && member.get("MemberRights").is_some_and(|rights| text_has_word(rights, &READING_RIGHTS))
 }
 
 fn gives_role(reading: &Reading<'_>, _: &RenderOptions) -> bool {
@@ -316,8 +353,15 @@ fn changes(reading: &Reading<'_>, nouns: &[&str]) -> bool {
 const TRACK_FOLDERS: [&str; 5] = ["sent items", "recoverable items", "deletions", "purges", "versions"];
 /// What mails about the security of an account say in their subject.
 const WARNING_SUBJECTS: [&str; 9] = [
-    "verification code", "security alert", "security info", "password", "mfa", "multi-factor", "unusual sign-in",
-    "suspicious", "authenticator",
+    "verification code",
+    "security alert",
+    "security info",
+    "password",
+    "mfa",
+    "multi-factor",
+    "unusual sign-in",
+    "suspicious",
+    "authenticator",
 ];
 
 fn covers_tracks(reading: &Reading<'_>, _: &RenderOptions) -> bool {
@@ -329,7 +373,8 @@ fn covers_tracks(reading: &Reading<'_>, _: &RenderOptions) -> bool {
         return false;
     }
     let has = |text: Option<Text<'_>>, words: &[&str]| {
-        text.map(|text| text.unescape().to_lowercase()).is_some_and(|text| words.iter().any(|word| text.contains(word)))
+        text.map(|text| text.unescape().to_lowercase())
+            .is_some_and(|text| words.iter().any(|word| text.contains(word)))
     };
     let folder = reading.record.get(Field::Folder).and_then(|folder| folder.get_text("Path"));
     (hard && has(folder, &TRACK_FOLDERS))
@@ -351,3 +396,6 @@ fn exports(reading: &Reading<'_>, _: &RenderOptions) -> bool {
     reading.cmdlet.is_some_and(|cmdlet| cmdlet.verb_is(&["New"]) && cmdlet.noun_is(&nouns))
         || reading.operation.is_some_and(|operation| operation.is("SearchExported"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -553,7 +553,9 @@ mod tests {
             ]
         );
         assert_eq!(found.top.len(), 3);
-        for broken in [r#"{"pairs":[{"a":1]}"#, r#"{"pairs":[{"a"}]}"#, r#"{"pairs":[1 2]}"#, r#"{"pairs":[{}"#] {
+        for broken in
+            [r#"{"pairs":[{"a":1]}"#, r#"{"pairs":[{"a"}]}"#, r#"{"pairs":[1 2]}"#, r#"{"pairs":[{}"#]
+        {
             assert!(scan_object(broken, &mut Found::default()).is_err(), "{broken}");
         }
         let deep = format!("{{\"pairs\":[{{\"a\":{}{}}}]}}", "[".repeat(98), "]".repeat(98));

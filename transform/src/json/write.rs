@@ -80,9 +80,10 @@ impl<'b> Writer<'b> {
         holds
     }
 
-    /// Takes back whatever was written since `opened`.
-    pub(crate) fn undo(&mut self, opened: Opened) {
-        self.out.truncate(opened.start);
+    /// How many bytes were written since `opened`.
+    #[inline]
+    pub(crate) fn written(&self, opened: Opened) -> usize {
+        self.out.len() - opened.start
     }
 
     /// Takes the comma behind the last value back.

@@ -71,7 +71,11 @@ impl<'a> Event<'_, 'a> {
             let account = self.w.object(key!("account"));
             self.w.text(key!("uid"), id);
             self.w.maybe_text(key!("name"), record.text(Field::UserId));
-            self.w.raw(if self.options.captions { r#""type_id":6,"type":"Azure AD Account","# } else { r#""type_id":6,"# });
+            self.w.raw(if self.options.captions {
+                r#""type_id":6,"type":"Azure AD Account","#
+            } else {
+                r#""type_id":6,"#
+            });
             self.w.close(account);
         }
         if let Some(tenant) = record.text(Field::TokenTenantId) {
@@ -96,7 +100,10 @@ impl<'a> Event<'_, 'a> {
             None => {
                 self.w.int(key!("type_id"), 99);
                 let number = itoa::Buffer::new().format(number).to_owned();
-                self.w.fragment(key!("type"), named(&USER_TYPES, number.parse().unwrap_or(-1)).unwrap_or(&number));
+                self.w.fragment(
+                    key!("type"),
+                    named(&USER_TYPES, number.parse().unwrap_or(-1)).unwrap_or(&number),
+                );
             }
         }
     }

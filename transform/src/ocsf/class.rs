@@ -129,7 +129,6 @@ impl<'a> Shape<'a> {
 pub(super) struct ClassNames {
     pub(super) uid: u32,
     pub(super) name: &'static str,
-    pub(super) category_uid: u32,
     /// The four attributes as they are written, with captions and without.
     pub(super) captioned: &'static str,
     pub(super) bare: &'static str,
@@ -140,7 +139,6 @@ macro_rules! class_names {
         ClassNames {
             uid: $uid,
             name: $name,
-            category_uid: $category,
             captioned: concat!(
                 key!("class_uid"),
                 $uid,

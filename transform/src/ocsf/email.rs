@@ -37,7 +37,8 @@ impl<'a> Email<'a> {
             Field::MailboxOwnerUpn,
             Field::UserId,
         ];
-        let from = senders.into_iter().filter_map(|field| record.text(field)).find(|text| is_email(text.raw()));
+        let from =
+            senders.into_iter().filter_map(|field| record.text(field)).find(|text| is_email(text.raw()));
         let lists = [Field::RecipientList, Field::RecipientListUpper];
         let list = lists.into_iter().find_map(|field| Some((field, record.get(field)?)));
         let (mut to, mut whole) = (Vec::new(), true);
@@ -131,11 +132,16 @@ impl<'a> Event<'_, 'a> {
                 self.w.raw(r#""type":"Regular File","#);
             }
             self.w.int(key!("size"), size);
-            if let Some((_, extension)) = name.rsplit_once('.').filter(|(_, extension)| !extension.is_empty()) {
+            if let Some((_, extension)) = name.rsplit_once('.').filter(|(_, extension)| !extension.is_empty())
+            {
                 self.w.fragment(key!("ext"), extension);
             }
             self.w.close(file);
-            self.observables.piece(Path::Indexed("email.files", index, ".name"), super::observables::FILE_NAME, name);
+            self.observables.piece(
+                Path::Indexed("email.files", index, ".name"),
+                super::observables::FILE_NAME,
+                name,
+            );
         }
         self.w.close_or_undo(files);
     }

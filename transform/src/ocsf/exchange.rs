@@ -282,5 +282,7 @@ pub(super) fn ocsf_user_type(number: i64) -> Option<(i64, &'static str)> {
 
 /// Whether the fields of `AppAccessContext` are all ones that `place` finds a place for.
 pub(super) fn context_is_told(context: Json<'_>, mut place: impl FnMut(Text<'_>, Text<'_>) -> bool) -> bool {
-    context.entries().all(|(name, value)| value.text().is_some_and(|text| !text.is_empty() && place(name, text)))
+    context
+        .entries()
+        .all(|(name, value)| value.text().is_some_and(|text| !text.is_empty() && place(name, text)))
 }

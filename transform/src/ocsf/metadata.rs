@@ -83,7 +83,8 @@ impl Event<'_, '_> {
 
     fn product(&mut self) {
         let object = self.w.object(key!("product"));
-        self.w.fragment(key!("name"), if self.reading.exchange { "Exchange Online" } else { "Microsoft 365" });
+        self.w
+            .fragment(key!("name"), if self.reading.exchange { "Exchange Online" } else { "Microsoft 365" });
         self.w.raw(r#""vendor_name":"Microsoft","#);
         match self.reading.source {
             Source::ExchangeAdmin => self.w.raw(r#""feature":{"name":"Admin Audit"},"#),
@@ -151,7 +152,9 @@ impl Event<'_, '_> {
     /// `api.request`, which must have a `uid` to be there at all.
     fn request(&mut self) {
         let (reading, record) = (self.reading, self.reading.record);
-        let own = [Field::ClientRequestId, Field::RequestId].into_iter().find(|field| record.text(*field).is_some());
+        let own = [Field::ClientRequestId, Field::RequestId]
+            .into_iter()
+            .find(|field| record.text(*field).is_some());
         if own.is_none() && reading.parameters.is_empty() {
             return;
         }

@@ -22,7 +22,7 @@ use crate::{
     RenderOptions,
     json::{Writer, write::key},
     ocsf::{class::Shape, observables::Observables},
-    operation::{Class, api},
+    operation::api,
     reading::Reading,
     record::FieldSet,
 };
@@ -141,12 +141,5 @@ impl Event<'_, '_> {
             self.w.int(key!("count"), count);
             self.use_number(field, count);
         }
-    }
-}
-
-impl Class {
-    /// The class's number, as other shapes show it.
-    pub(crate) fn uid(self) -> u32 {
-        self.names().uid
     }
 }
