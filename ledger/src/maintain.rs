@@ -64,8 +64,14 @@ impl Writer {
             }
         }
         done.folded = self.fold(now)?;
-        self.exec("DELETE FROM hour WHERE hour < ?1", [hour(micros(now - SUMS_KEPT))])?;
-        self.exec("DELETE FROM hour_sink WHERE hour < ?1", [hour(micros(now - SUMS_KEPT))])?;
+        self.exec(
+            "DELETE FROM hour WHERE feed IN (SELECT id FROM feed) AND hour < ?1",
+            [hour(micros(now - SUMS_KEPT))],
+        )?;
+        self.exec(
+            "DELETE FROM hour_sink WHERE feed IN (SELECT id FROM feed) AND hour < ?1",
+            [hour(micros(now - SUMS_KEPT))],
+        )?;
         self.forget_letters(now)?;
         self.give_space_back(&mut done)?;
         self.review_pauses()?;
@@ -78,17 +84,7 @@ impl Writer {
     }
 
     fn give_space_back(&mut self, done: &mut Maintained) -> Result<()> {
-        // The current segment, too, when nothing in it is wanted any more.
-        if let Some((number, length)) = self.spool.current()
-            && length > segment::HEADER
-            && !self.spool.has_uncommitted()
-        {
-            let sql = "DELETE FROM segment WHERE number = ?1 AND live_bodies = 0";
-            if self.exec(sql, [number as i64])? == 1 {
-                self.spool.leave_current();
-                self.after.remove.push(number);
-            }
-        }
+        self.give_back_current()?;
         let current = self.spool.current().map_or(-1, |(number, _)| number as i64);
         let empty = self.all(
             "DELETE FROM segment WHERE live_bodies = 0 AND number <> ?1 RETURNING number",
@@ -105,10 +101,25 @@ impl Writer {
         Ok(())
     }
 
+    /// Gives back the current segment, too, when nothing in it is wanted any more. Returns whether it did.
+    pub(crate) fn give_back_current(&mut self) -> Result<bool> {
+        let Some((number, length)) = self.spool.current() else { return Ok(false) };
+        if length <= segment::HEADER || self.spool.has_uncommitted() {
+            return Ok(false);
+        }
+        let sql = "DELETE FROM segment WHERE number = ?1 AND live_bodies = 0";
+        let given_back = self.exec(sql, [number as i64])? == 1;
+        if given_back {
+            self.spool.leave_current();
+            self.after.remove.push(number);
+        }
+        Ok(given_back)
+    }
+
     /// Removes dead letters that were dealt with when the sums of their time were still kept.
     fn forget_letters(&mut self, now: DateTime<Utc>) -> Result<()> {
         let old = self.all(
-            "SELECT id, size FROM (SELECT * FROM dead_letter ORDER BY id LIMIT ?2) WHERE at < ?1 \
+            "SELECT id, size FROM (SELECT id, work, size, at, done_at FROM dead_letter ORDER BY id LIMIT ?2) WHERE at < ?1 \
              AND (done_at IS NOT NULL OR EXISTS (SELECT 1 FROM acknowledgement \
                   WHERE finding = 'dead-' || id OR finding = 'quarantine-' || work))",
             (micros(now - SUMS_KEPT), AT_ONCE),

@@ -33,7 +33,8 @@ impl Writer {
         let free = max.saturating_sub(disk).saturating_sub(claimed);
         let active = self.all(
             "SELECT id, spooled_bytes FROM tenant WHERE spooled_bytes > 0 OR id = ?1 \
-             OR EXISTS (SELECT 1 FROM blob WHERE blob.tenant = tenant.id AND state = 'listed')",
+             OR EXISTS (SELECT 1 FROM blob WHERE blob.tenant = tenant.id AND state = 'listed' AND not_before = 0) \
+             OR EXISTS (SELECT 1 FROM blob WHERE blob.tenant = tenant.id AND state = 'listed' AND not_before > 0)",
             [tenant],
             |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?.max(0) as u64)),
         )?;
@@ -75,9 +76,11 @@ impl Writer {
 
     /// Makes room after a claim found none.
     pub(crate) fn make_room(&mut self) -> Result<()> {
+        // With a small spool the current segment may be all that there is.
+        let given_back = self.give_back_current()?;
         let given_up = self.give_up_optional()?;
         let moved = self.relocate(0.05)?;
-        self.after.wake_fetches |= given_up > 0 || moved > 0;
+        self.after.wake_fetches |= given_back || given_up > 0 || moved > 0;
         Ok(())
     }
 
