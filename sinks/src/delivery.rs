@@ -65,7 +65,7 @@ const WEIGHTS: (usize, usize) = (3, 1);
 
 /// Delivers one sink's work until it is stopped.
 pub struct DeliveryLoop {
-    shared: Arc<Shared>,
+    shared: Shared,
 }
 
 impl DeliveryLoop {
@@ -95,7 +95,7 @@ impl DeliveryLoop {
             stop: CancellationToken::new(),
             resent: Mutex::default(),
         };
-        Self { shared: Arc::new(shared) }
+        Self { shared }
     }
 
     /// What can be seen of it from outside.
@@ -111,21 +111,9 @@ impl DeliveryLoop {
     ///
     /// When the ledger failed in a way that waiting cannot help: the process has to stop.
     pub async fn run(self, stop: CancellationToken) -> Result<(), LedgerFailure> {
-        let shared = self.shared;
-        let follow = {
-            let ours = shared.stop.clone();
-            async move {
-                stop.cancelled().await;
-                ours.cancel();
-            }
-        };
-        let work = deliver_until_stopped(&shared);
-        tokio::pin!(follow, work);
-        let result = tokio::select! {
-            result = &mut work => result,
-            () = &mut follow => work.await,
-        };
-        let close = AssertUnwindSafe(shared.sink.close()).catch_unwind();
+        let shared = Arc::new(Shared { stop, ..self.shared });
+        let result = deliver_until_stopped(&shared).await;
+        let close = AssertUnwindSafe(async { shared.sink.close().await }).catch_unwind();
         if !matches!(tokio::time::timeout(CLOSE, close).await, Ok(Ok(()))) {
             warn!(sink = %shared.name, "the sink did not close in time");
         }
@@ -140,7 +128,11 @@ async fn deliver_until_stopped(shared: &Arc<Shared>) -> Result<(), LedgerFailure
     loop {
         let Some(unfinished) = open(shared).await else { return Ok(()) };
         let before = shared.health.report().counters.batches;
-        let exit = Serve::begin(shared, &mut suspects, unfinished).await?.run().await?;
+        let serve = tokio::select! {
+            serve = Serve::begin(shared, &mut suspects, unfinished) => serve?,
+            () = shared.stop.cancelled() => return Ok(()),
+        };
+        let exit = serve.run().await?;
         if shared.health.report().counters.batches > before {
             reopening.reset();
         }
@@ -171,7 +163,7 @@ async fn open(shared: &Arc<Shared>) -> Option<Vec<Unfinished>> {
             return None;
         }
         let opened = tokio::select! {
-            opened = AssertUnwindSafe(shared.sink.open()).catch_unwind() => opened,
+            opened = AssertUnwindSafe(async { shared.sink.open().await }).catch_unwind() => opened,
             () = shared.stop.cancelled() => return None,
         };
         let error = match opened {
@@ -218,7 +210,7 @@ async fn wait_while_halted(shared: &Arc<Shared>, error: &DeliverError) -> bool {
             return false;
         }
         let probe = tokio::select! {
-            probe = AssertUnwindSafe(shared.sink.probe()).catch_unwind() => probe,
+            probe = AssertUnwindSafe(async { shared.sink.probe().await }).catch_unwind() => probe,
             () = shared.stop.cancelled() => return false,
         };
         match probe {

@@ -70,7 +70,7 @@ impl FromStr for ByteSize {
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = SIZES[..4].iter().rev().find(|(_, size)| self.0 > 0 && self.0 % size == 0);
+        let unit = SIZES[..4].iter().rev().find(|(_, size)| self.0 > 0 && self.0.is_multiple_of(*size));
         match unit {
             Some((name, size)) => write!(f, "{}{name}", self.0 / size),
             None => write!(f, "{}B", self.0),
@@ -113,7 +113,7 @@ impl TryFrom<String> for Span {
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
-        let unit = SPANS.iter().rev().find(|(_, size)| ms > 0 && ms % size == 0);
+        let unit = SPANS.iter().rev().find(|(_, size)| ms > 0 && ms.is_multiple_of(*size));
         match unit {
             Some((name, size)) => write!(f, "{}{name}", ms / size),
             None => write!(f, "{ms}ms"),

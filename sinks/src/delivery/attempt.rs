@@ -119,7 +119,8 @@ async fn carry_jobs(
                 return End::GaveUp { error: "stopped before its turn".to_owned(), after: None };
             }
         }
-        if job.ambiguous {
+        // A sink that is exactly once recognises what is there already.
+        if job.ambiguous && !shared.limits.exactly_once {
             shared.note_resent(&job.slices);
         }
         let error = match send(shared, batch).await {
@@ -200,7 +201,7 @@ fn refuse(shared: &Shared, jobs: &mut VecDeque<Job>, refused: &[(usize, String)]
 async fn send(shared: &Shared, batch: Batch) -> Sent {
     let (records, bytes) = (batch.len(), batch.bytes());
     let start = Instant::now();
-    let delivery = AssertUnwindSafe(shared.sink.deliver(batch)).catch_unwind();
+    let delivery = AssertUnwindSafe(async { shared.sink.deliver(batch).await }).catch_unwind();
     match tokio::time::timeout(shared.limits.timeout, delivery).await {
         Ok(Ok(Ok(receipt))) if receipt.records() == records => {
             shared.rate.eased();

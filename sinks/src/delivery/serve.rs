@@ -380,7 +380,7 @@ impl<'a> Serve<'a> {
             let shared = Arc::clone(&self.shared);
             self.upkeep_at = None;
             self.upkeeping = Some(Box::pin(async move {
-                let upkeep = AssertUnwindSafe(shared.sink.upkeep()).catch_unwind().await;
+                let upkeep = AssertUnwindSafe(async { shared.sink.upkeep().await }).catch_unwind().await;
                 upkeep.unwrap_or_else(|panic| Err(shared.panicked(&panic_text(panic.as_ref()))))
             }));
         }

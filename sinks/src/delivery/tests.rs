@@ -709,8 +709,6 @@ fn fate() -> impl Strategy<Value = Fate> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
-
     /// Whatever fails and however it is cut: every record is delivered or dead or filtered, none of the delivered
     /// ones more often than `resent` says, and with one batch under way the first arrivals are in order.
     #[test]

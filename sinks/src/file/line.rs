@@ -16,6 +16,8 @@ const LONGEST: usize = 256 << 20;
 pub(super) struct Line<'a> {
     /// Without its line break.
     pub(super) bytes: &'a [u8],
+    /// Whether it ends and has no hole in it: blocks that a crash of the machine kept from the disk read as zeros,
+    /// which stand in no text.
     pub(super) whole: bool,
 }
 
@@ -44,7 +46,8 @@ impl<'a> Lines<'a> {
             if let Some(end) = self.buffer[searched..].iter().position(|&b| b == b'\n') {
                 let end = searched + end;
                 self.used = end + 1;
-                return Ok(Some(Line { bytes: &self.buffer[..end], whole: true }));
+                let bytes = &self.buffer[..end];
+                return Ok(Some(Line { bytes, whole: !bytes.contains(&0) }));
             }
             searched = self.buffer.len();
             if self.ended || searched > LONGEST {
@@ -118,12 +121,14 @@ mod tests {
     fn lines_of_any_length_are_read() {
         let mut file = tempfile::tempfile().unwrap();
         let long = "x".repeat(200_000);
-        std::io::Write::write_all(&mut file, format!("skip\na\n\n{long}\nto").as_bytes()).unwrap();
+        let text = format!("skip\na\n\n{long}\nho\0le\nto");
+        std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
         let mut lines = Lines::new(&file, 5);
         let mut seen = Vec::new();
         while let Some(line) = lines.next().unwrap() {
             seen.push((String::from_utf8(line.bytes.to_vec()).unwrap(), line.whole));
         }
-        assert_eq!(seen, [("a".into(), true), (String::new(), true), (long, true), ("to".into(), false)]);
+        let expected = [("a", true), ("", true), (long.as_str(), true), ("ho\0le", false), ("to", false)];
+        assert_eq!(seen, expected.map(|(text, whole)| (text.to_owned(), whole)));
     }
 }

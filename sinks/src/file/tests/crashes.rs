@@ -221,8 +221,6 @@ fn run(works: &[usize], lives: &[Life], last: &Settings, chance: u64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
-
     #[test]
     fn a_killed_process_loses_and_doubles_nothing(
         works in proptest::collection::vec(0usize..40, 1..8),
@@ -320,4 +318,36 @@ fn works_that_were_settled_by_somebody_else_leave_no_half_lines() {
             assert_eq!(distinct.iter().any(|(work, _)| *work == 1), settled.contains(&1));
         });
     }
+}
+
+/// The disk is full for a while: it is told, whole lines stay for whoever tails the file, and it goes on.
+#[test]
+fn a_full_disk_is_waited_for() {
+    let settings =
+        Settings { view: 0, filter: 0, rotate_bytes: 1 << 20, rotates_at_once: false, directory: 0 };
+    for room in [0, 1, 100, 1000, 2000] {
+        runtime().block_on(async {
+            let world = World::new(&[9, 30, 2], 1);
+            world.platter.lock().unwrap().room = Some(room);
+            let running = world.start(&settings, Fuse::new(None));
+            tokio::time::sleep(Duration::from_secs(1000)).await;
+            let report = running.health.report();
+            let error = report.last_error.expect("it fails");
+            assert!(error.contains("no room"), "{error}");
+            assert!(report.only_failing_since.is_some());
+            assert!(world.ledger.pending() > 0);
+            let whole = records_of_whole_lines(&world);
+            world.platter.lock().unwrap().room = None;
+            running.finish(&world.ledger).await;
+            world.check(&[9, 30, 2], &[&settings]);
+            assert!(world.lines().starts_with(&whole));
+            world.platter.lock().unwrap().cut_power(true);
+            world.check(&[9, 30, 2], &[&settings]);
+        });
+    }
+}
+
+fn records_of_whole_lines(world: &World) -> Vec<(i64, u32)> {
+    let files = world.platter.lock().unwrap().files();
+    files.get(LIVE[0]).map(|data| records_of(data)).unwrap_or_default()
 }

@@ -92,8 +92,9 @@ impl Platter {
                 left = file.data[..left.len() + length % (extra + 1)].to_vec();
                 // A block that was not written reads as zeros.
                 let from = file.durable.len() + torn % (left.len() - file.durable.len() + 1);
+                let to = from + length % (left.len() - from + 1);
                 if torn.is_multiple_of(3) {
-                    left[from..].fill(0);
+                    left[from..to].fill(0);
                 }
             }
             file.data = left.clone();
@@ -157,13 +158,15 @@ impl SimDisk {
     }
 
     fn read<T>(&self, read: impl FnOnce(&Platter) -> io::Result<T>) -> io::Result<T> {
-        if self.fuse.is_blown() { Err(dead()) } else { read(&self.lock()) }
+        let platter = self.lock();
+        if self.fuse.is_blown() { Err(dead()) } else { read(&platter) }
     }
 
     /// A step that the process may die in: then it has happened or not.
     fn change<T>(&self, change: impl FnOnce(&mut Platter) -> io::Result<T>) -> io::Result<T> {
-        let step = self.fuse.step();
         let mut platter = self.lock();
+        // Under the lock, so that nothing happens after the moment of death.
+        let step = self.fuse.step();
         let happens = match step {
             Step::Go => true,
             Step::Now => platter.draw(2) == 0,
@@ -269,8 +272,8 @@ impl DiskFile for SimFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        let step = self.disk.fuse.step();
         let mut platter = self.disk.lock();
+        let step = self.disk.fuse.step();
         let mut count = match step {
             Step::Go => bytes.len(),
             // It dies in the midst of the write, at any byte.
