@@ -42,3 +42,4 @@ mod view;
 pub use filter::{Filter, Match};
 pub use options::{ClassPolicy, OcsfVersion, RawData, RenderOptions, UnknownView, View};
 pub use render::{Origin, Renderer};
+pub use view::{Column, ColumnKind, Table, tables};

@@ -81,9 +81,9 @@ impl Renderer {
                 let repaired = repair(text, Repair::Everything);
                 let record = Record::read(&repaired).map_err(|fault| fault.to_string())?;
                 // The raw view keeps what is wrong with a record, as long as it stays on its line.
-                let line =
-                    if self.options.view == View::Raw { repair(text, Repair::Lines) } else { String::new() };
-                self.write(bytes, &line, &record, position, origin, filter, out);
+                let lines = (self.options.view == View::Raw).then(|| repair(text, Repair::Lines));
+                let line = lines.as_ref().unwrap_or(&repaired);
+                self.write(bytes, line, &record, position, origin, filter, out);
             }
             Err(fault) => return Err(fault.to_string()),
         }
@@ -112,9 +112,14 @@ impl Renderer {
             out.filtered += 1;
             return;
         }
-        match self.options.view {
-            View::Raw => view::raw::write(line, out.buffer()),
-            _ => ocsf::write(&reading, &self.options, tags, bytes, out.buffer()),
+        let (options, buffer) = (&self.options, out.buffer());
+        match options.view {
+            View::Ocsf => ocsf::write(&reading, options, tags, bytes, buffer),
+            View::Raw => view::raw::write(line, buffer),
+            View::Ecs => view::ecs::write(&reading, options, tags, buffer),
+            View::Asim => view::asim::write(&reading, options, tags, buffer),
+            View::Splunk => view::splunk::write(line, &reading, options, tags, buffer),
+            View::OfficeActivity => view::office_activity::write(&reading, tags, buffer),
         }
         out.end_record(position, facts.borrow(tags));
     }

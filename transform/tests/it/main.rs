@@ -1,6 +1,11 @@
 //! Tests of the whole crate from outside: every event is valid, and nothing of a record is lost on the way.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::print_stdout, reason = "a test that is skipped says so")]
+
 mod checks;
 mod events;
 mod lossless;
 mod records;
+mod view_schemas;
+mod views;
