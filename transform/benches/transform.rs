@@ -20,7 +20,8 @@ fn records() -> Vec<Vec<u8>> {
     let folder = std::fs::read_dir(root.join("tests/fixtures")).expect("the fixtures are part of the crate");
     let fixtures: Vec<Vec<u8>> = folder
         .map(|entry| {
-            let text = std::fs::read(entry.expect("a folder can be listed").path()).expect("a fixture can be read");
+            let text =
+                std::fs::read(entry.expect("a folder can be listed").path()).expect("a fixture can be read");
             let value: serde_json::Value = serde_json::from_slice(&text).expect("a fixture is JSON");
             value.to_string().into_bytes()
         })

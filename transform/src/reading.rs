@@ -131,6 +131,12 @@ impl<'a> Reading<'a> {
         reading
     }
 
+    /// Whether this is a record of mailbox audit, by its type or by a field that only those have.
+    pub(crate) fn is_mailbox_audit(&self) -> bool {
+        self.record_type.is_some_and(|number| MAILBOX_TYPES.contains(&number))
+            || self.record.get(Field::LogonType).is_some()
+    }
+
     /// The mail domains that belong to the organisation.
     pub(crate) fn domains(&self, options: &'a RenderOptions) -> Domains<'a> {
         Domains::new(&options.accepted_domains, self)

@@ -30,7 +30,19 @@ pub struct Tag {
     pub name: &'static str,
     /// What it may be a sign of.
     pub techniques: &'static [Technique],
+    scope: Scope,
     applies: fn(&Reading<'_>, &RenderOptions) -> bool,
+}
+
+/// Which records a rule need not be asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// It is about a cmdlet, of Exchange or of the compliance portal.
+    Cmdlet,
+    /// It is about an operation on a mailbox.
+    Mailbox,
+    /// It may be about either.
+    Either,
 }
 
 const fn technique(
@@ -63,33 +75,36 @@ const INTERPRETER: Technique = technique("T1059", "Command and Scripting Interpr
 const fn tag(
     name: &'static str,
     techniques: &'static [Technique],
+    scope: Scope,
     applies: fn(&Reading<'_>, &RenderOptions) -> bool,
 ) -> Tag {
-    Tag { name, techniques, applies }
+    Tag { name, techniques, scope, applies }
 }
 
 /// Every tag, in the order of its bit.
 pub static ALL: [Tag; 16] = [
-    tag("exo.forwarding.external", &[FORWARDING_RULE], forwards_outside),
-    tag("exo.inbox_rule.hide", &[HIDING_RULE], hides_mail),
-    tag("exo.mail_access.bulk", &[REMOTE_COLLECTION], reads_in_bulk),
-    tag("exo.mail_access.app", &[REMOTE_COLLECTION], reads_by_app),
-    tag("exo.mail_access.non_owner", &[REMOTE_COLLECTION], reads_for_another),
-    tag("exo.permission.mailbox", &[DELEGATE], grants_mailbox),
-    tag("exo.permission.folder_everyone", &[DELEGATE], grants_folder_to_everyone),
-    tag("exo.rbac.impersonation", &[ACCOUNT_MANIPULATION], gives_role),
-    tag(AUDIT_DISABLED_NAME, &[CLOUD_LOGS], weakens_audit),
-    tag("exo.protection.weakened", &[TOOLS], weakens_protection),
-    tag("exo.transport_rule.changed", &[FORWARDING_RULE], |reading, _| changes(reading, &["TransportRule"])),
-    tag("exo.connector.changed", &[FORWARDING_RULE], |reading, _| {
+    tag("exo.forwarding.external", &[FORWARDING_RULE], Scope::Either, forwards_outside),
+    tag("exo.inbox_rule.hide", &[HIDING_RULE], Scope::Either, hides_mail),
+    tag("exo.mail_access.bulk", &[REMOTE_COLLECTION], Scope::Mailbox, reads_in_bulk),
+    tag("exo.mail_access.app", &[REMOTE_COLLECTION], Scope::Mailbox, reads_by_app),
+    tag("exo.mail_access.non_owner", &[REMOTE_COLLECTION], Scope::Mailbox, reads_for_another),
+    tag("exo.permission.mailbox", &[DELEGATE], Scope::Cmdlet, grants_mailbox),
+    tag("exo.permission.folder_everyone", &[DELEGATE], Scope::Either, grants_folder_to_everyone),
+    tag("exo.rbac.impersonation", &[ACCOUNT_MANIPULATION], Scope::Cmdlet, gives_role),
+    tag(AUDIT_DISABLED_NAME, &[CLOUD_LOGS], Scope::Cmdlet, weakens_audit),
+    tag("exo.protection.weakened", &[TOOLS], Scope::Cmdlet, weakens_protection),
+    tag("exo.transport_rule.changed", &[FORWARDING_RULE], Scope::Cmdlet, |reading, _| {
+        changes(reading, &["TransportRule"])
+    }),
+    tag("exo.connector.changed", &[FORWARDING_RULE], Scope::Cmdlet, |reading, _| {
         changes(reading, &["InboundConnector", "OutboundConnector"])
     }),
-    tag("exo.domain.changed", &[TRUST], |reading, _| {
+    tag("exo.domain.changed", &[TRUST], Scope::Cmdlet, |reading, _| {
         changes(reading, &["AcceptedDomain", "FederatedDomain"])
     }),
-    tag("exo.delete.cover_tracks", &[MAILBOX_DATA], covers_tracks),
-    tag("exo.mailbox_login.powershell", &[VALID_ACCOUNTS, INTERPRETER], logs_on_by_script),
-    tag("exo.export", &[COLLECTION], exports),
+    tag("exo.delete.cover_tracks", &[MAILBOX_DATA], Scope::Mailbox, covers_tracks),
+    tag("exo.mailbox_login.powershell", &[VALID_ACCOUNTS, INTERPRETER], Scope::Mailbox, logs_on_by_script),
+    tag("exo.export", &[COLLECTION], Scope::Either, exports),
 ];
 
 const AUDIT_DISABLED_NAME: &str = "exo.audit.disabled";
@@ -113,10 +128,19 @@ pub(crate) fn of_record(reading: &Reading<'_>, options: &RenderOptions) -> u32 {
         // Of other workloads, only the portal's exports concern mail.
         return u32::from(options.tags && exports(reading, options)) << (ALL.len() - 1);
     }
-    let wanted = |bit: usize| options.tags || bit == AUDIT_DISABLED;
-    let applies =
-        |(bit, tag): (usize, &Tag)| u32::from(wanted(bit) && (tag.applies)(reading, options)) << bit;
-    ALL.iter().enumerate().map(applies).sum()
+    let pointless = match (reading.cmdlet, reading.source) {
+        (Some(_), Source::ExchangeMailbox) => None,
+        (Some(_), _) => Some(Scope::Mailbox),
+        (None, _) => Some(Scope::Cmdlet),
+    };
+    let mut found = 0;
+    for (bit, tag) in ALL.iter().enumerate() {
+        let asked = (options.tags || bit == AUDIT_DISABLED) && Some(tag.scope) != pointless;
+        if asked && (tag.applies)(reading, options) {
+            found |= 1 << bit;
+        }
+    }
+    found
 }
 
 fn forwards_outside(reading: &Reading<'_>, _: &RenderOptions) -> bool {

@@ -88,8 +88,11 @@ impl Event<'_, '_> {
         self.w.raw(r#""vendor_name":"Microsoft","#);
         match self.reading.source {
             Source::ExchangeAdmin => self.w.raw(r#""feature":{"name":"Admin Audit"},"#),
-            Source::ExchangeMailbox => self.w.raw(r#""feature":{"name":"Mailbox Audit"},"#),
-            Source::Elsewhere => {}
+            // Exchange also tells of its rules for data loss and of encrypted mail, which nobody did to a mailbox.
+            Source::ExchangeMailbox if self.reading.is_mailbox_audit() => {
+                self.w.raw(r#""feature":{"name":"Mailbox Audit"},"#);
+            }
+            Source::ExchangeMailbox | Source::Elsewhere => {}
         }
         self.w.close(object);
     }

@@ -2,5 +2,5 @@
 
 /// Copies the record, whose line breaks were taken out before.
 pub(crate) fn write(line: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(line.trim_matches([' ', '\t']).as_bytes());
+    out.extend_from_slice(line.as_bytes());
 }

@@ -46,8 +46,12 @@ impl Checks {
         let Some((_, file, class)) = CLASSES.iter().find(|(known, ..)| *known == uid) else {
             return vec![format!("class_uid {uid}")];
         };
-        let profiles: Vec<&str> =
-            event["metadata"]["profiles"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let profiles: Vec<&str> = event["metadata"]["profiles"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
         let controlled = profiles.contains(&"security_control");
         let name = if controlled { format!("{file}+security_control") } else { (*file).to_owned() };
         for error in self.schemas[&name].iter_errors(event) {
@@ -73,7 +77,12 @@ impl Checks {
                 faults.push(format!("profile {profile} is used and not listed"));
             }
         }
-        self.captions(event.as_object().unwrap(), &self.compiled["classes"][class]["attributes"], "", &mut faults);
+        self.captions(
+            event.as_object().unwrap(),
+            &self.compiled["classes"][class]["attributes"],
+            "",
+            &mut faults,
+        );
         for observable in event["observables"].as_array().into_iter().flatten() {
             let (name, value) = (observable["name"].as_str().unwrap_or(""), &observable["value"]);
             if at_path(event, name) != Some(value) {
@@ -84,7 +93,13 @@ impl Checks {
     }
 
     /// Numbers of enumerations with their captions, and deprecated attributes, through all objects of an event.
-    fn captions(&self, object: &Map<String, Value>, attributes: &Value, path: &str, faults: &mut Vec<String>) {
+    fn captions(
+        &self,
+        object: &Map<String, Value>,
+        attributes: &Value,
+        path: &str,
+        faults: &mut Vec<String>,
+    ) {
         for (name, value) in object {
             let attribute = &attributes[name];
             let path = format!("{path}.{name}");

@@ -58,10 +58,16 @@ fn older_releases_lack_what_they_did_not_have() {
     for (index, text) in all().into_iter().enumerate() {
         let turn = |n: usize| index < fixtures || n == index % 4;
         for (_, version) in OcsfVersion::ALL.into_iter().enumerate().filter(|(n, _)| turn(*n)) {
-            let options = RenderOptions { ocsf_version: version, raw_data: RawData::Hash, ..RenderOptions::default() };
+            let options =
+                RenderOptions { ocsf_version: version, raw_data: RawData::Hash, ..RenderOptions::default() };
             let event = event(text.as_bytes(), &options);
             assert_eq!(event["metadata"]["version"], version.as_str());
-            let roles = event["resources"].as_array().into_iter().flatten().filter(|r| r.get("role_id").is_some()).count();
+            let roles = event["resources"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter(|r| r.get("role_id").is_some())
+                .count();
             let lacking = [
                 (OcsfVersion::V1_8, event["api"].get("token").is_some()),
                 (OcsfVersion::V1_7, event["metadata"].get("original_event_uid").is_some()),
@@ -98,7 +104,10 @@ fn what_is_no_record_is_a_dead_letter_with_its_reason() {
             assert_eq!(render(bytes, &options).unwrap_err(), reason);
         }
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(200_000), "]".repeat(200_000));
-        assert_eq!(render(deep.as_bytes(), &options).unwrap_err(), "it is nested deeper than 100 levels at byte 104");
+        assert_eq!(
+            render(deep.as_bytes(), &options).unwrap_err(),
+            "it is nested deeper than 100 levels at byte 104"
+        );
     }
 }
 

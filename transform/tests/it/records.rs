@@ -29,7 +29,8 @@ pub(crate) fn render(record: &[u8], options: &RenderOptions) -> Result<Vec<u8>, 
 
 /// One record's view as a value.
 pub(crate) fn event(record: &[u8], options: &RenderOptions) -> Value {
-    let bytes = render(record, options).unwrap_or_else(|reason| panic!("{reason}: {}", String::from_utf8_lossy(record)));
+    let bytes = render(record, options)
+        .unwrap_or_else(|reason| panic!("{reason}: {}", String::from_utf8_lossy(record)));
     serde_json::from_slice(&bytes).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&bytes)))
 }
 
