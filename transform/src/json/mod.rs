@@ -5,6 +5,7 @@
 //! Strings travel with their escapes and are copied as they are; they are resolved only to be compared or taken
 //! apart. [`write`] appends to a buffer and cannot fail. [`repair`] makes a record that is nearly JSON into JSON.
 
+mod bytes;
 pub(crate) mod repair;
 pub(crate) mod scan;
 pub(crate) mod value;

@@ -3,7 +3,7 @@
 //! Blobs can be pretty-printed, and some senders put bare control characters or half of a surrogate pair into a string.
 //! None of that is worth losing a record for. This is the slow way and is taken only by records that need it.
 
-use super::scan::utf16_unit;
+use super::bytes::utf16_unit;
 
 /// What to change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,9 @@
 //! Checks a record and finds the fields of its top level, in one pass, without recursion and without memory.
 
-use super::{Json, Text};
+use super::{
+    Json, Text,
+    bytes::{find_quote, find_special, has_controls, utf16_unit},
+};
 
 /// How deep a record may be nested. The event adds a few levels, and common JSON readers give up at 128.
 pub(crate) const MAX_DEPTH: u32 = 100;
@@ -82,54 +85,6 @@ pub(crate) fn scan_value(text: &str) -> Result<Json<'_>, Fault> {
         Some(value) => Ok(value),
         None => Err(scanner.fault()),
     }
-}
-
-const ONES: u64 = 0x0101_0101_0101_0101;
-const HIGH: u64 = 0x8080_8080_8080_8080;
-
-/// Whether a byte is a control character. Without an early end, so that the compiler can look at many bytes at once.
-fn has_controls(bytes: &[u8]) -> bool {
-    bytes.chunks(128).any(|chunk| chunk.iter().fold(false, |found, byte| found | (*byte < 0x20)))
-}
-
-/// The first quote or backslash at or after `at`; the length when there is none.
-#[inline]
-pub(crate) fn find_quote(bytes: &[u8], mut at: usize) -> usize {
-    let (words, end) = bytes.get(at..).unwrap_or_default().as_chunks::<8>();
-    for word in words {
-        let word = u64::from_le_bytes(*word);
-        let quote = word ^ (ONES * b'"' as u64);
-        let backslash = word ^ (ONES * b'\\' as u64);
-        let hits = ((quote.wrapping_sub(ONES) & !quote) | (backslash.wrapping_sub(ONES) & !backslash)) & HIGH;
-        if hits != 0 {
-            return at + (hits.trailing_zeros() / 8) as usize;
-        }
-        at += 8;
-    }
-    at + end.iter().position(|byte| matches!(byte, b'"' | b'\\')).unwrap_or(end.len())
-}
-
-/// The first quote, backslash or control character at or after `at`; the length when there is none.
-#[inline]
-pub(crate) fn find_special(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(chunk) = bytes.get(at..at + 8).and_then(|chunk| <[u8; 8]>::try_from(chunk).ok()) {
-        let word = u64::from_le_bytes(chunk);
-        let quote = word ^ (ONES * b'"' as u64);
-        let backslash = word ^ (ONES * b'\\' as u64);
-        // A byte's high bit is set when the byte is below the subtrahend; a borrow can only flag bytes after a true hit.
-        let control = word.wrapping_sub(ONES * 0x20) & !word;
-        let hits =
-            (control | (quote.wrapping_sub(ONES) & !quote) | (backslash.wrapping_sub(ONES) & !backslash))
-                & HIGH;
-        if hits != 0 {
-            return at + (hits.trailing_zeros() / 8) as usize;
-        }
-        at += 8;
-    }
-    while at < bytes.len() && !matches!(bytes[at], b'"' | b'\\' | 0..0x20) {
-        at += 1;
-    }
-    at
 }
 
 /// Where the check has come to. Its methods give `None` when there is a fault, which is kept beside, because a fault is
@@ -484,147 +439,5 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// The number in the escape `\uXXXX` at `at`.
-pub(super) fn utf16_unit(bytes: &[u8], at: usize) -> Option<u32> {
-    let digits = bytes.get(at + 2..at + 6)?;
-    digits.iter().try_fold(0, |sum, &digit| Some(sum * 16 + char::from(digit).to_digit(16)?))
-}
-
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// The fields of the top level, and of the elements of a list that is called `pairs`.
-    #[derive(Default)]
-    struct Found<'a> {
-        top: Vec<(&'a str, &'a str)>,
-        elements: Vec<String>,
-    }
-
-    impl<'a> Fields<'a> for Found<'a> {
-        fn field(&mut self, name: Name<'a>, value: Json<'a>, escaped: bool) {
-            assert_eq!(escaped, value.text().is_some_and(|text| text.raw().contains('\\')));
-            self.top.push((name.text.raw(), value.raw()));
-        }
-
-        fn wants_elements(&self, name: Name<'a>) -> bool {
-            name.text.raw() == "pairs"
-        }
-
-        fn list(&mut self) {
-            self.elements.clear();
-        }
-
-        fn element(&mut self, object: bool) {
-            self.elements.push(if object { "object" } else { "other" }.to_owned());
-        }
-
-        fn element_field(&mut self, name: ElementName, value: Json<'a>, escaped: bool) {
-            assert_eq!(escaped, value.text().is_some_and(|text| text.raw().contains('\\')));
-            self.elements.push(format!("{name:?}={}", value.raw()));
-        }
-    }
-
-    fn fields(text: &str) -> Result<Vec<(&str, &str)>, Fault> {
-        let mut found = Found::default();
-        scan_object(text, &mut found)?;
-        Ok(found.top)
-    }
-
-    #[test]
-    fn the_elements_of_a_list_are_found_on_the_way() {
-        let text = r#"{"pairs":[1],"pairs": [ {"Name" : 1,"b":[{}]} ,2,{ }, [{"c":1}],{"Value":"]\u0041", "Name":2} ],"x":[{"y":1}]}"#;
-        let mut found = Found::default();
-        scan_object(text, &mut found).unwrap();
-        assert_eq!(
-            found.elements,
-            [
-                "object",
-                "Name=1",
-                "Other=[{}]",
-                "other",
-                "object",
-                "other",
-                "object",
-                "Value=\"]\\u0041\"",
-                "Name=2"
-            ]
-        );
-        assert_eq!(found.top.len(), 3);
-        for broken in
-            [r#"{"pairs":[{"a":1]}"#, r#"{"pairs":[{"a"}]}"#, r#"{"pairs":[1 2]}"#, r#"{"pairs":[{}"#]
-        {
-            assert!(scan_object(broken, &mut Found::default()).is_err(), "{broken}");
-        }
-        let deep = format!("{{\"pairs\":[{{\"a\":{}{}}}]}}", "[".repeat(98), "]".repeat(98));
-        assert_eq!(fields(&deep), Err(Fault::TooDeep { at: 112 }));
-    }
-
-    #[test]
-    fn the_top_level_is_found_and_nothing_below_it() {
-        let text = "\n { \"a\" : [ {\"b\":1} , \"}\\\"\" ] ,\"c\":\"\\u00e9\\\\\", \"a\":-1.5e+3,\"d\":{}, \"\":null } ";
-        let expected = [
-            ("a", "[ {\"b\":1} , \"}\\\"\" ]"),
-            ("c", "\"\\u00e9\\\\\""),
-            ("a", "-1.5e+3"),
-            ("d", "{}"),
-            ("", "null"),
-        ];
-        assert_eq!(fields(text).unwrap(), expected);
-        assert_eq!(fields("{}").unwrap(), []);
-    }
-
-    #[test]
-    fn faults_are_named() {
-        for (text, fault) in [
-            ("", Fault::NotAnObject { first: None }),
-            ("[]", Fault::NotAnObject { first: Some(b'[') }),
-            ("{", Fault::Syntax { at: 1, expected: "a name" }),
-            ("{\"a\"}", Fault::Syntax { at: 4, expected: "`:`" }),
-            ("{\"a\":1,}", Fault::Syntax { at: 7, expected: "a name" }),
-            ("{\"a\":01}", Fault::Syntax { at: 6, expected: "`,` or `}`" }),
-            ("{\"a\":[1}", Fault::Syntax { at: 7, expected: "`,` or `]`" }),
-            ("{\"a\":nul}", Fault::Syntax { at: 5, expected: "a value" }),
-            ("{\"a\":\"\\x\"}", Fault::Syntax { at: 6, expected: "an escape" }),
-            ("{} x", Fault::Syntax { at: 3, expected: "the end" }),
-            ("{\"a\":\"\n\"}", Fault::ControlCharacter { at: 6 }),
-            ("{\"a\":\"\\ud800x\"}", Fault::LoneSurrogate { at: 6 }),
-            ("{\"a\":\"\\udc00\"}", Fault::LoneSurrogate { at: 6 }),
-        ] {
-            assert_eq!(fields(text), Err(fault), "{text}");
-        }
-    }
-
-    #[test]
-    fn the_depth_is_bounded_and_no_stack_is_used() {
-        let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth - 1), "]".repeat(depth - 1));
-        assert!(fields(&nested(MAX_DEPTH as usize)).is_ok());
-        assert_eq!(
-            fields(&nested(MAX_DEPTH as usize + 1)),
-            Err(Fault::TooDeep { at: MAX_DEPTH as usize + 4 })
-        );
-        assert!(matches!(fields(&nested(1_000_000)), Err(Fault::TooDeep { .. })));
-    }
-
-    proptest! {
-        /// The scanner and serde_json agree on what JSON is.
-        #[test]
-        fn what_serde_json_reads_is_read_and_nothing_else(text in "\\{\"[ab\\\\\"]{0,2}\":[-0-9.eE\\[\\]{}\",: tnu\\\\]{0,12}\\}") {
-            let ours = fields(&text).is_ok();
-            let theirs = serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok();
-            prop_assert_eq!(ours, theirs, "{}", text);
-        }
-
-        #[test]
-        fn special_bytes_are_found_where_they_are(bytes in proptest::collection::vec(any::<u8>(), 0..40), from in 0usize..40) {
-            let from = from.min(bytes.len());
-            let slow = bytes[from..].iter().position(|b| matches!(b, b'"' | b'\\' | 0..0x20));
-            prop_assert_eq!(find_special(&bytes, from), slow.map_or(bytes.len(), |at| from + at));
-            let slow = bytes[from..].iter().position(|b| matches!(b, b'"' | b'\\'));
-            prop_assert_eq!(find_quote(&bytes, from), slow.map_or(bytes.len(), |at| from + at));
-            prop_assert_eq!(has_controls(&bytes), bytes.iter().any(|b| *b < 0x20));
-        }
-    }
-}
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use super::scan::find_quote;
+use super::bytes::find_quote;
 
 /// What a value is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! Every value is written with a comma behind it, and closing a container takes the last comma back. So nobody has to
 //! know whether a field is the first of its object, and an object that stayed empty can be taken back whole.
 
-use super::{Json, Text, scan::find_special};
+use super::{Json, Text, bytes::find_special};
 
 /// A field's name as it is written: `key!("uid")` is `"uid":`.
 macro_rules! key {

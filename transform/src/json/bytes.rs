@@ -1,0 +1,74 @@
+//! Finding single bytes in text, eight at a time.
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGH: u64 = 0x8080_8080_8080_8080;
+
+/// Whether a byte is a control character. Without an early end, so that the compiler can look at many bytes at once.
+pub(super) fn has_controls(bytes: &[u8]) -> bool {
+    bytes.chunks(128).any(|chunk| chunk.iter().fold(false, |found, byte| found | (*byte < 0x20)))
+}
+
+/// The first quote or backslash at or after `at`; the length when there is none.
+#[inline]
+pub(super) fn find_quote(bytes: &[u8], mut at: usize) -> usize {
+    let (words, end) = bytes.get(at..).unwrap_or_default().as_chunks::<8>();
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        let quote = word ^ (ONES * b'"' as u64);
+        let backslash = word ^ (ONES * b'\\' as u64);
+        let hits = ((quote.wrapping_sub(ONES) & !quote) | (backslash.wrapping_sub(ONES) & !backslash)) & HIGH;
+        if hits != 0 {
+            return at + (hits.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    at + end.iter().position(|byte| matches!(byte, b'"' | b'\\')).unwrap_or(end.len())
+}
+
+/// The first quote, backslash or control character at or after `at`; the length when there is none.
+#[inline]
+pub(super) fn find_special(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(chunk) = bytes.get(at..at + 8).and_then(|chunk| <[u8; 8]>::try_from(chunk).ok()) {
+        let word = u64::from_le_bytes(chunk);
+        let quote = word ^ (ONES * b'"' as u64);
+        let backslash = word ^ (ONES * b'\\' as u64);
+        // A byte's high bit is set when the byte is below the subtrahend; a borrow can only flag bytes after a true hit.
+        let control = word.wrapping_sub(ONES * 0x20) & !word;
+        let hits =
+            (control | (quote.wrapping_sub(ONES) & !quote) | (backslash.wrapping_sub(ONES) & !backslash))
+                & HIGH;
+        if hits != 0 {
+            return at + (hits.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    while at < bytes.len() && !matches!(bytes[at], b'"' | b'\\' | 0..0x20) {
+        at += 1;
+    }
+    at
+}
+
+/// The number in the escape `\uXXXX` at `at`.
+pub(super) fn utf16_unit(bytes: &[u8], at: usize) -> Option<u32> {
+    let digits = bytes.get(at + 2..at + 6)?;
+    digits.iter().try_fold(0, |sum, &digit| Some(sum * 16 + char::from(digit).to_digit(16)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn special_bytes_are_found_where_they_are(bytes in proptest::collection::vec(any::<u8>(), 0..40), from in 0usize..40) {
+            let from = from.min(bytes.len());
+            let slow = bytes[from..].iter().position(|b| matches!(b, b'"' | b'\\' | 0..0x20));
+            prop_assert_eq!(find_special(&bytes, from), slow.map_or(bytes.len(), |at| from + at));
+            let slow = bytes[from..].iter().position(|b| matches!(b, b'"' | b'\\'));
+            prop_assert_eq!(find_quote(&bytes, from), slow.map_or(bytes.len(), |at| from + at));
+            prop_assert_eq!(has_controls(&bytes), bytes.iter().any(|b| *b < 0x20));
+        }
+    }
+}
