@@ -1,176 +1,23 @@
 //! The contract of the delivery loop, with sinks that answer by a script.
 
+mod chaos;
+mod scripted;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     num::NonZeroU32,
-    sync::{
-        Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Mutex, atomic::Ordering},
 };
 
-use proptest::prelude::*;
-use schemas::SinkName;
 use tokio::task::JoinHandle;
 
+use self::scripted::{Reply, Scripted, limits};
 use super::*;
 use crate::{
-    delivery_ledger::WorkId,
     health::State,
-    memory::Piece,
-    sink::{Batch, BoxFuture, Durability, Limits, Receipt},
-    test_ledger::{Kind, MemoryLedger, Rendering, sink_name},
+    sink::Limits,
+    test_ledger::{Kind, MemoryLedger, Rendering},
 };
-
-/// What a scripted sink does with a batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Reply {
-    Take,
-    TakeAfter(Duration),
-    Fail(DeliverError),
-    /// The records arrive, but the answer says that nobody knows.
-    TakeAndFail(DeliverError),
-    /// The records arrive, and no answer comes.
-    TakeAndHang,
-    Panic,
-    /// The receipt is for another batch.
-    WrongReceipt,
-}
-
-type Script = dyn FnMut(&[(i64, u32)]) -> Reply + Send;
-
-/// A sink that answers by a script.
-struct Scripted {
-    name: SinkName,
-    limits: Limits,
-    script: Mutex<Box<Script>>,
-    /// What arrived, in order.
-    arrived: Mutex<Vec<(i64, u32)>>,
-    /// The sizes of the batches that were tried.
-    tried: Mutex<Vec<usize>>,
-    under_way: AtomicUsize,
-    most_under_way: AtomicUsize,
-    probes: Mutex<Vec<Result<(), DeliverError>>>,
-    opened: AtomicUsize,
-    /// What it announced last, for one with a state, and the ledger that has to have it.
-    announced: Mutex<Vec<u8>>,
-    ledger: Option<Arc<MemoryLedger>>,
-    /// Whether it gives up the bytes and waits before it answers, as one with late acknowledgements does.
-    gives_up_bytes: bool,
-}
-
-fn limits(max_records: usize, in_flight: usize) -> Limits {
-    Limits {
-        max_records,
-        max_bytes: 1 << 20,
-        linger: Duration::from_millis(50),
-        in_flight,
-        timeout: Duration::from_secs(20),
-        exactly_once: false,
-        whole_works: false,
-    }
-}
-
-impl Scripted {
-    fn new(limits: Limits, script: impl FnMut(&[(i64, u32)]) -> Reply + Send + 'static) -> Self {
-        Self {
-            name: sink_name(),
-            limits,
-            script: Mutex::new(Box::new(script)),
-            arrived: Mutex::default(),
-            tried: Mutex::default(),
-            under_way: AtomicUsize::new(0),
-            most_under_way: AtomicUsize::new(0),
-            probes: Mutex::default(),
-            opened: AtomicUsize::new(0),
-            announced: Mutex::default(),
-            ledger: None,
-            gives_up_bytes: false,
-        }
-    }
-
-    fn arrived(&self) -> Vec<(i64, u32)> {
-        self.arrived.lock().unwrap().clone()
-    }
-
-    fn tried(&self) -> Vec<usize> {
-        self.tried.lock().unwrap().clone()
-    }
-}
-
-impl Sink for Scripted {
-    fn name(&self) -> &SinkName {
-        &self.name
-    }
-
-    fn limits(&self) -> Limits {
-        self.limits
-    }
-
-    fn open(&self) -> BoxFuture<'_, Result<Vec<Unfinished>, DeliverError>> {
-        self.opened.fetch_add(1, Ordering::Relaxed);
-        Box::pin(async { Ok(Vec::new()) })
-    }
-
-    fn state(&self, finished: &[WorkId], next: Option<&Batch>) -> Option<Vec<u8>> {
-        let next = next.map(|batch| batch.records().map(|(work, _)| work.id.0).collect::<BTreeSet<_>>());
-        let state = format!("{finished:?} {next:?}").into_bytes();
-        *self.announced.lock().unwrap() = state.clone();
-        Some(state)
-    }
-
-    fn deliver(&self, batch: Batch) -> BoxFuture<'_, Result<Receipt, DeliverError>> {
-        if let Some(ledger) = &self.ledger {
-            assert_eq!(ledger.state().as_deref(), Some(self.announced.lock().unwrap().as_slice()));
-        }
-        Box::pin(async move {
-            struct Leave<'a>(&'a AtomicUsize);
-            impl Drop for Leave<'_> {
-                fn drop(&mut self) {
-                    self.0.fetch_sub(1, Ordering::Relaxed);
-                }
-            }
-            let now = self.under_way.fetch_add(1, Ordering::Relaxed) + 1;
-            self.most_under_way.fetch_max(now, Ordering::Relaxed);
-            let _leave = Leave(&self.under_way);
-            let coverage = batch.coverage();
-            let records: Vec<_> =
-                batch.records().map(|(work, record)| (work.id.0, record.position)).collect();
-            self.tried.lock().unwrap().push(records.len());
-            let reply = (self.script.lock().unwrap())(&records);
-            let held = (!self.gives_up_bytes).then_some(batch);
-            let take = || self.arrived.lock().unwrap().extend(&records);
-            let receipt = Receipt::confirmed(coverage, Durability::Accepted);
-            match reply {
-                Reply::Take => take(),
-                Reply::TakeAfter(wait) => {
-                    tokio::time::sleep(wait).await;
-                    take();
-                }
-                Reply::Fail(error) => return Err(error),
-                Reply::TakeAndFail(error) => {
-                    take();
-                    return Err(error);
-                }
-                Reply::TakeAndHang => {
-                    take();
-                    std::future::pending::<()>().await;
-                }
-                Reply::Panic => panic!("as the script says"),
-                Reply::WrongReceipt => {
-                    return Ok(Receipt::confirmed(Batch::default().coverage(), Durability::Accepted));
-                }
-            }
-            drop(held);
-            Ok(receipt)
-        })
-    }
-
-    fn probe(&self) -> BoxFuture<'_, Result<(), DeliverError>> {
-        let result = self.probes.lock().unwrap().pop().unwrap_or(Ok(()));
-        Box::pin(async move { result })
-    }
-}
 
 struct Running {
     stop: CancellationToken,
@@ -679,134 +526,6 @@ async fn the_state_travels_with_the_settlements() {
     assert_eq!((log[0].as_str(), log[1].as_str()), ("settle 0", "settle 3"), "{log:?}");
 }
 
-#[derive(Debug, Clone)]
-enum Fate {
-    Take,
-    Slow(u16),
-    Retry,
-    Ambiguous,
-    AmbiguousTaken,
-    Split,
-    Reject(u8),
-    Halt,
-    Hang,
-    Panic,
-}
-
-fn fate() -> impl Strategy<Value = Fate> {
-    prop_oneof![
-        10 => Just(Fate::Take),
-        3 => (1u16..2000).prop_map(Fate::Slow),
-        3 => Just(Fate::Retry),
-        1 => Just(Fate::Ambiguous),
-        1 => Just(Fate::AmbiguousTaken),
-        2 => Just(Fate::Split),
-        2 => any::<u8>().prop_map(Fate::Reject),
-        1 => Just(Fate::Halt),
-        1 => Just(Fate::Hang),
-        1 => Just(Fate::Panic),
-    ]
-}
-
-proptest! {
-    /// Whatever fails and however it is cut: every record is delivered or dead or filtered, none of the delivered
-    /// ones more often than `resent` says, and with one batch under way the first arrivals are in order.
-    #[test]
-    fn nothing_is_lost_and_nothing_silently_doubled(
-        works in proptest::collection::vec(0usize..30, 1..8),
-        fates in proptest::collection::vec(fate(), 0..25),
-        max_records in 1usize..20,
-        in_flight in 1usize..5,
-        whole_works: bool,
-        piece_records in 1usize..12,
-        filter in 0u32..4,
-        budget in 100usize..100_000,
-        stop_after in proptest::option::of(1u64..5_000),
-    ) {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(async move {
-            let kept = move |work: i64, position: u32| filter == 0 || !(work as u32 + position).is_multiple_of(filter + 1);
-            let mut ledger = MemoryLedger::plain(works.clone());
-            ledger.piece_records = piece_records;
-            ledger.render_as(Rendering { view: 0, keep: Arc::new(kept) });
-            let ledger = Arc::new(ledger);
-            let limits = Limits { whole_works, ..limits(max_records, in_flight) };
-            let mut fates = fates.into_iter();
-            let refused = Arc::new(Mutex::new(BTreeSet::new()));
-            let refuses = Arc::clone(&refused);
-            let sink = Arc::new(Scripted::new(limits, move |records| {
-                match fates.next().unwrap_or(Fate::Take) {
-                    Fate::Take => Reply::Take,
-                    Fate::Slow(ms) => Reply::TakeAfter(Duration::from_millis(ms.into())),
-                    Fate::Retry => Reply::Fail(busy(None)),
-                    Fate::Ambiguous => Reply::Fail(DeliverError::ambiguous("who knows")),
-                    Fate::AmbiguousTaken => Reply::TakeAndFail(DeliverError::ambiguous("who knows")),
-                    Fate::Split if records.len() > 1 => Reply::Fail(DeliverError {
-                        disposition: Disposition::Split, context: "large".into() }),
-                    Fate::Split => Reply::Take,
-                    Fate::Reject(which) => {
-                        let index = which as usize % records.len();
-                        refuses.lock().unwrap().insert(records[index]);
-                        let disposition = Disposition::Reject { records: vec![(index, "bad".into())] };
-                        Reply::Fail(DeliverError { disposition, context: "bad".into() })
-                    }
-                    Fate::Halt => Reply::Fail(DeliverError::halt("locked out")),
-                    Fate::Hang => Reply::TakeAndHang,
-                    Fate::Panic => Reply::Panic,
-                }
-            }));
-            let budget = MemoryBudget::new(budget);
-            if let Some(after) = stop_after {
-                let running = start_with(&sink, &ledger, Rate::new(None, None), &budget);
-                tokio::time::sleep(Duration::from_millis(after)).await;
-                running.stop().await.unwrap();
-            }
-            let running = start_with(&sink, &ledger, Rate::new(None, None), &budget);
-            tokio::time::timeout(Duration::from_secs(864_000), ledger.all_settled()).await.expect("all is settled");
-            running.stop().await.unwrap();
-            assert_eq!(ledger.leased(), 0);
-
-            let quarantined: BTreeSet<i64> = ledger.quarantined().into_iter().collect();
-            let due: BTreeSet<_> = all(&works).into_iter().filter(|(work, position)| kept(*work, *position)).collect();
-            let mut times: BTreeMap<(i64, u32), u32> = BTreeMap::new();
-            let arrived = sink.arrived();
-            for record in &arrived {
-                assert!(due.contains(record), "{record:?} was not due");
-                *times.entry(*record).or_default() += 1;
-            }
-            let mut doubled = 0;
-            for settlement in ledger.settlements() {
-                let WorkId(work) = settlement.work;
-                let dead: BTreeSet<u32> = settlement.dead.iter().map(|dead| dead.position).collect();
-                assert_eq!(dead.len(), settlement.dead.len(), "each is dead once");
-                for &(_, position) in due.iter().filter(|record| record.0 == work) {
-                    let count = times.get(&(work, position)).copied().unwrap_or(0);
-                    if dead.contains(&position) {
-                        assert!(refused.lock().unwrap().contains(&(work, position)));
-                    } else {
-                        assert!(count >= 1, "{work} {position} is settled and did not arrive");
-                    }
-                    doubled += count.saturating_sub(1);
-                }
-                let filtered = works[work as usize] as u32 - due.iter().filter(|record| record.0 == work).count() as u32;
-                assert_eq!(settlement.filtered, filtered);
-            }
-            assert_eq!(ledger.settlements().len() + quarantined.len(), works.len());
-            if quarantined.is_empty() {
-                let resent: u32 = ledger.settlements().iter().map(|settlement| settlement.resent).sum();
-                assert!(doubled <= resent, "{doubled} doubled, {resent} counted");
-            }
-            if in_flight == 1 && quarantined.is_empty() && stop_after.is_none() {
-                // A refusal is not remembered over a halt: this sink may take another time what it refused once.
-                let mut seen = refused.lock().unwrap().clone();
-                let first: Vec<_> = arrived.iter().filter(|record| seen.insert(**record)).collect();
-                assert!(first.is_sorted(), "{first:?}");
-            }
-        });
-    }
-}
-
 /// The pieces that a batch is made of are let go with it.
 #[tokio::test(start_paused = true)]
 async fn memory_is_given_back() {
@@ -821,5 +540,4 @@ async fn memory_is_given_back() {
     ledger.all_settled().await;
     running.stop().await.unwrap();
     assert_eq!(budget.share(1).limit(), 50_000, "no share and no reservation is left");
-    let _: fn(Arc<schemas::Rendered>, Arc<crate::memory::Reservation>) -> Piece = Piece::new;
 }

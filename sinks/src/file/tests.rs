@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{Compression, FileConfig, FileName, FileSink, Mode, disk::Disk};
 use crate::{
     delivery::DeliveryLoop,
-    delivery_ledger::DeliveryLedger,
+    delivery_ledger::LedgerFailure,
     health::Health,
     memory::MemoryBudget,
     rate::Rate,
@@ -40,15 +40,14 @@ fn config(directory: impl AsRef<Path>) -> FileConfig {
 struct Running {
     stop: CancellationToken,
     health: Arc<Health>,
-    task: tokio::task::JoinHandle<Result<(), crate::delivery_ledger::LedgerFailure>>,
+    task: tokio::task::JoinHandle<Result<(), LedgerFailure>>,
 }
 
 fn start(disk: Arc<dyn Disk>, config: FileConfig, ledger: &Arc<MemoryLedger>) -> Running {
-    let ledger = Arc::clone(ledger) as Arc<dyn DeliveryLedger>;
     let rate = Arc::new(Rate::new(None, None));
-    let context = SinkContext { name: sink_name(), ledger: Arc::clone(&ledger), rate: Arc::clone(&rate) };
+    let context = SinkContext { name: sink_name(), ledger: ledger.clone(), rate: Arc::clone(&rate) };
     let sink = FileSink::on(disk, config, context).unwrap();
-    let delivery = DeliveryLoop::new(Arc::new(sink), ledger, rate, &MemoryBudget::new(64 << 20));
+    let delivery = DeliveryLoop::new(Arc::new(sink), ledger.clone(), rate, &MemoryBudget::new(64 << 20));
     let (health, stop) = (delivery.health(), CancellationToken::new());
     let task = tokio::spawn(delivery.run(stop.clone()));
     Running { stop, health, task }
@@ -70,8 +69,8 @@ impl Running {
 
 /// A sink outside a loop.
 fn sink(disk: Arc<dyn Disk>, config: FileConfig, ledger: &Arc<MemoryLedger>) -> Arc<dyn Sink> {
-    let ledger = Arc::clone(ledger) as Arc<dyn DeliveryLedger>;
-    let context = SinkContext { name: sink_name(), ledger, rate: Arc::new(Rate::new(None, None)) };
+    let context =
+        SinkContext { name: sink_name(), ledger: ledger.clone(), rate: Arc::new(Rate::new(None, None)) };
     Arc::new(FileSink::on(disk, config, context).unwrap())
 }
 

@@ -1,0 +1,103 @@
+//! What goes into the ledger: settlements with the state before the next batch, and leases that are given back.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use tracing::error;
+
+use super::{
+    super::shared::{insist, panic_text},
+    Exit, Serve,
+};
+use crate::delivery_ledger::{Deferral, Lease, Settlement};
+
+/// A lease on its way back into the ledger.
+pub(super) enum GivenBack {
+    Deferred(Deferral),
+    /// The ledger counts the panic, and defers the work unless it was the last one.
+    Panicked {
+        message: String,
+        otherwise: Deferral,
+    },
+}
+
+impl Serve<'_> {
+    /// For a sink with a state of its own: settles what the last batch completed in the same commit as the state
+    /// that has to be durable before the next one leaves.
+    pub(super) fn start_next_with_state(&mut self) {
+        if self.committing.is_some() || !self.under_way.is_empty() {
+            return;
+        }
+        if let Some(outgoing) = self.prepared.take() {
+            self.dispatch(outgoing);
+            return;
+        }
+        let may_send = self.ending.is_none() && self.has_free_place();
+        let may_settle = self.resumed.is_empty();
+        let combines = may_settle && !self.to_settle.is_empty();
+        let next = if may_send && (combines || self.batch_is_due()) { self.take_batch() } else { None };
+        let settlements = if may_settle { std::mem::take(&mut self.to_settle) } else { Vec::new() };
+        let mut finished = std::mem::take(&mut self.vanished);
+        finished.extend(settlements.iter().map(|(settlement, _)| settlement.work));
+        if next.is_none() && finished.is_empty() {
+            self.start_committing(settlements, None);
+            return;
+        }
+        let batch = next.as_ref().map(|outgoing| &outgoing.batch);
+        let state = catch_unwind(AssertUnwindSafe(|| self.shared.sink.state(&finished, batch)));
+        let Ok(state) = state.inspect_err(|panic| {
+            self.shared.panicked(&panic_text(panic.as_ref()));
+        }) else {
+            // Nothing is settled: what was just delivered is leased again after opening, and recognised.
+            self.end(Exit::Reopen { after: None, at_once: false });
+            return;
+        };
+        self.start_committing(settlements, state);
+        match next {
+            Some(outgoing) if self.committing.is_some() => self.prepared = Some(outgoing),
+            Some(outgoing) => self.dispatch(outgoing),
+            None => {}
+        }
+    }
+
+    /// Commits what is to be committed, one commit at a time.
+    pub(super) fn start_committing(&mut self, settlements: Vec<(Settlement, Lease)>, state: Option<Vec<u8>>) {
+        let state = state.or_else(|| self.partials.changed_state());
+        let given_back = std::mem::take(&mut self.to_give_back);
+        if settlements.is_empty() && given_back.is_empty() && state.is_none() {
+            return;
+        }
+        let (settlements, settled): (Vec<_>, Vec<_>) = settlements.into_iter().unzip();
+        let shared = Arc::clone(&self.shared);
+        self.committing = Some(Box::pin(async move {
+            let (ledger, name) = (&shared.ledger, &shared.name);
+            if !settlements.is_empty() || state.is_some() {
+                insist(&shared, || ledger.settle(name, settlements.clone(), state.clone())).await?;
+            }
+            drop(settled);
+            let mut deferrals = Vec::new();
+            let mut leases = Vec::new();
+            for (given_back, lease) in given_back {
+                leases.push(lease);
+                match given_back {
+                    GivenBack::Deferred(deferral) => deferrals.push(deferral),
+                    GivenBack::Panicked { message, otherwise } => {
+                        let count = || ledger.panicked(otherwise.work, message.clone());
+                        if insist(&shared, count).await? {
+                            error!(sink = %name, "{:?} is quarantined: {message}", otherwise.work);
+                        } else {
+                            deferrals.push(otherwise);
+                        }
+                    }
+                }
+            }
+            if !deferrals.is_empty() {
+                insist(&shared, || ledger.defer(name, deferrals.clone())).await?;
+            }
+            drop(leases);
+            Ok(())
+        }));
+    }
+}

@@ -1,0 +1,152 @@
+//! What comes in: leases, pieces, batches.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use tokio::time::Instant;
+
+use super::{
+    super::{
+        attempt::carry,
+        shared::{insist, panic_text},
+    },
+    Serve,
+};
+use crate::{
+    batching::Outgoing,
+    delivery_ledger::{LedgerFailure, RenderedPiece, WorkId},
+    memory::Reservation,
+    sink::BoxFuture,
+};
+
+/// Under so many leased works that are not read yet, more are leased.
+const FEW_UNREAD: usize = 8;
+/// So many at once.
+const LEASE_AT_ONCE: usize = 32;
+/// So many works are leased at most.
+const MOST_LEASED: usize = 8192;
+/// How long the ledger may be silent about new work before it is asked again.
+const LEASE_AGAIN: Duration = Duration::from_secs(2);
+
+/// A piece that is being read.
+pub(super) struct Reading {
+    pub(super) work: WorkId,
+    /// Whether it waited for memory when it began.
+    pub(super) starved: bool,
+    pub(super) piece: BoxFuture<'static, Read>,
+}
+
+/// What reading a piece came to.
+pub(super) enum Read {
+    Piece(RenderedPiece, Reservation),
+    Failed(LedgerFailure),
+    Panicked(String),
+}
+
+impl Serve<'_> {
+    pub(super) fn start_leasing(&mut self) {
+        if self.leasing.is_some() || self.unread.len() >= FEW_UNREAD || self.leased.len() >= MOST_LEASED {
+            return;
+        }
+        let (shared, wait) = (Arc::clone(&self.shared), self.drained);
+        let want = LEASE_AT_ONCE.min(MOST_LEASED - self.leased.len());
+        self.leasing = Some(Box::pin(async move {
+            if wait {
+                shared.ledger.work_may_be_due(&shared.name, LEASE_AGAIN).await;
+            }
+            insist(&shared, || shared.ledger.lease(&shared.name, want)).await
+        }));
+    }
+
+    pub(super) fn start_reading(&mut self) {
+        while self.reading.is_none() && !self.ready.is_full(&self.shared.limits) {
+            let Some(&id) = self.unread.front() else { return };
+            let Some(leased) = self.leased.get_mut(&id) else {
+                self.unread.pop_front();
+                continue;
+            };
+            let work = Arc::clone(&leased.lease.work);
+            if work.records <= work.duplicates {
+                // Nothing of it is due: an empty blob, or one of duplicates only.
+                leased.account.read();
+                self.unread.pop_front();
+                self.look_at(id);
+                continue;
+            }
+            let (from, only, memory) = leased.next_read();
+            let room = self.shared.ahead.try_reserve(memory);
+            let starved = room.is_none();
+            let shared = Arc::clone(&self.shared);
+            let piece = Box::pin(async move {
+                let room = match room {
+                    Some(room) => room,
+                    None => shared.ahead.reserve(memory).await,
+                };
+                let read = insist(&shared, || shared.ledger.read(&shared.name, &work, from, only.as_deref()));
+                match AssertUnwindSafe(read).catch_unwind().await {
+                    Ok(Ok(piece)) => Read::Piece(piece, room),
+                    Ok(Err(failure)) => Read::Failed(failure),
+                    Err(panic) => Read::Panicked(panic_text(panic.as_ref())),
+                }
+            });
+            self.reading = Some(Reading { work: id, starved, piece });
+        }
+    }
+
+    pub(super) fn read(&mut self, id: WorkId, read: Read) -> Result<(), LedgerFailure> {
+        let (piece, room) = match read {
+            Read::Piece(piece, room) => (piece, room),
+            Read::Failed(failure) => return Err(failure),
+            Read::Panicked(message) => {
+                self.panicked(vec![id], message);
+                return Ok(());
+            }
+        };
+        let Some(leased) = self.leased.get_mut(&id) else { return Ok(()) };
+        debug_assert!(leased.giving_up.is_none(), "the reading of what is given up is dropped");
+        let Some((ready, over)) = leased.take(piece, room) else {
+            self.panicked(vec![id], "reading it did not get on".to_owned());
+            return Ok(());
+        };
+        if over {
+            debug_assert_eq!(self.unread.front(), Some(&id), "what is read is first");
+            self.unread.pop_front();
+        }
+        for ready in ready {
+            self.ready.push(ready);
+        }
+        if !self.ready.is_empty() {
+            self.ready_since.get_or_insert_with(Instant::now);
+        }
+        self.look_at(id);
+        Ok(())
+    }
+
+    pub(super) fn batch_is_due(&self) -> bool {
+        let lingered = self.ready_since.is_some_and(|since| since.elapsed() >= self.shared.limits.linger);
+        let starved = self.reading.as_ref().is_some_and(|reading| reading.starved);
+        !self.ready.is_empty() && (lingered || starved || self.ready.is_full(&self.shared.limits))
+    }
+
+    pub(super) fn take_batch(&mut self) -> Option<Outgoing> {
+        let outgoing = self.ready.take(&self.shared.limits, self.suspects);
+        self.ready_since = (!self.ready.is_empty()).then(Instant::now);
+        outgoing
+    }
+
+    pub(super) fn dispatch(&mut self, outgoing: Outgoing) {
+        let mut begin = Vec::new();
+        if !self.shared.limits.exactly_once {
+            for slice in &outgoing.slices {
+                let id = slice.work.id;
+                if let Some(leased) = self.leased.get_mut(&id).filter(|leased| !leased.begin_committed) {
+                    leased.begin_asked = true;
+                    if !begin.contains(&id) {
+                        begin.push(id);
+                    }
+                }
+            }
+        }
+        self.under_way.push(Box::pin(carry(Arc::clone(&self.shared), outgoing, begin)));
+    }
+}
