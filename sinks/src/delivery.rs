@@ -53,7 +53,7 @@ use crate::{
 };
 
 /// How long what is under way may take to end after a stop was asked for.
-const DRAIN: Duration = Duration::from_secs(8);
+const DRAIN: Duration = Duration::from_secs(7);
 /// How long a sink may take to let go of its destination.
 const CLOSE: Duration = Duration::from_secs(1);
 /// The first and the longest pause between probes of a halted sink.
@@ -104,7 +104,7 @@ impl DeliveryLoop {
         Arc::clone(&self.shared.health)
     }
 
-    /// Runs until `stop`, and then as long as what is under way takes to end, at most 10 s. Dropping it is safe at
+    /// Runs until `stop`, and then as long as what is under way takes to end, at most 9 s. Dropping it is safe at
     /// any time: what was not settled stays pending.
     ///
     /// # Errors

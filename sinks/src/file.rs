@@ -55,7 +55,9 @@ use std::{
 };
 
 use chrono::Utc;
+use futures_util::future::OptionFuture;
 use schemas::SinkName;
+use tokio::task::JoinHandle;
 use tracing::warn;
 
 pub use self::config::{BadFileName, BadMode, Compression, FileConfig, FileName, Mode};
@@ -90,8 +92,19 @@ pub struct FileSink {
     plan: Mutex<Plan>,
     writer: Arc<Mutex<Writer>>,
     /// One at a time compresses and deletes closed files.
-    tidying: Arc<Mutex<()>>,
-    closing: Arc<AtomicBool>,
+    one_at_a_time: Arc<Mutex<()>>,
+    /// The one that was started last.
+    tidying: Mutex<Option<JoinHandle<()>>>,
+    stop_tidying: Arc<AtomicBool>,
+}
+
+/// Stops compression when it is dropped.
+struct StopTidying(Arc<AtomicBool>);
+
+impl Drop for StopTidying {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A configuration that cannot work on this machine.
@@ -157,8 +170,9 @@ impl FileSink {
             access,
             disk,
             writer: Arc::new(Mutex::new(writer)),
-            tidying: Arc::default(),
-            closing: Arc::default(),
+            one_at_a_time: Arc::default(),
+            tidying: Mutex::default(),
+            stop_tidying: Arc::default(),
         })
     }
 
@@ -192,15 +206,16 @@ impl FileSink {
     /// Compresses and deletes closed files in the background. What is interrupted is done at the next start.
     fn tidy_in_background(&self) {
         let (disk, config, access) = (Arc::clone(&self.disk), self.config.clone(), self.access);
-        let (tidying, closing) = (Arc::clone(&self.tidying), Arc::clone(&self.closing));
+        let (one_at_a_time, stop) = (Arc::clone(&self.one_at_a_time), Arc::clone(&self.stop_tidying));
         let name = self.context.name.clone();
-        tokio::task::spawn_blocking(move || {
-            let _one_at_a_time = tidying.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Err(error) = tidy(disk.as_ref(), &config, access, &closing) {
+        let task = tokio::task::spawn_blocking(move || {
+            let _turn = one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(error) = tidy(disk.as_ref(), &config, access, &stop) {
                 let directory = config.directory.display();
                 warn!(sink = %name, "closed files in {directory} are left as they are for now: {error}");
             }
         });
+        *self.tidying.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
     }
 
     fn is_taken(&self, closed: &Path) -> bool {
@@ -295,8 +310,15 @@ impl Sink for FileSink {
         })
     }
 
+    /// Waits for the compression that is under way; when it is dropped, that stops, and is done at the next start.
     fn close(&self) -> BoxFuture<'_, ()> {
-        self.closing.store(true, Ordering::Relaxed);
-        Box::pin(async {})
+        let stop = StopTidying(Arc::clone(&self.stop_tidying));
+        let tidying = self.tidying.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Box::pin(async move {
+            if let Some(Err(error)) = OptionFuture::from(tidying).await {
+                warn!(sink = %self.context.name, "compressing closed files ended badly: {error}");
+            }
+            drop(stop);
+        })
     }
 }

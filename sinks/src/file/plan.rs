@@ -249,3 +249,113 @@ impl Plan {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use schemas::{RecordFacts, Rendered};
+
+    use super::*;
+    use crate::{
+        memory::{Piece, Reservation},
+        sink::BatchPart,
+        test_ledger::work,
+        units::{ByteSize, Span},
+    };
+
+    const IDENTITY: Identity = Identity { device: 1, inode: 7 };
+
+    fn plan(state: Option<State>) -> Plan {
+        let config: FileConfig =
+            serde_json::from_str(r#"{"directory":"/logs","rotate_bytes":1000}"#).unwrap();
+        let config = FileConfig { rotate_interval: Span(Duration::from_secs(60)), ..config };
+        assert_eq!(config.rotate_bytes, ByteSize(1000));
+        Plan::new(config, state, Some(IDENTITY), false)
+    }
+
+    /// These positions of these works.
+    fn batch(parts: &[(i64, &[u32])]) -> Batch {
+        let part = |&(id, positions): &(i64, &[u32])| {
+            let mut rendered = Rendered::default();
+            for position in positions {
+                rendered.buffer().push(b'x');
+                rendered.end_record(*position, RecordFacts::default());
+            }
+            let piece = Piece::new(Arc::new(rendered), Arc::new(Reservation::uncounted()));
+            let indexes = 0..positions.len();
+            BatchPart { work: work(id, 100), piece: Arc::new(piece), indexes, first: true, last: false }
+        };
+        Batch { parts: parts.iter().map(part).collect() }
+    }
+
+    fn time(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_767_323_045 + seconds, 0).unwrap()
+    }
+
+    /// Announces and writes a batch.
+    fn write(plan: &mut Plan, parts: &[(i64, &[u32])], starts: &[u64], end: u64) -> State {
+        let state = plan.announce(&[], Some(&batch(parts)), &|_| false, time(0));
+        let parts: Vec<_> =
+            parts.iter().map(|(id, sent)| (WorkId(*id), sent.iter().copied().collect())).collect();
+        plan.wrote(&parts, &Written { anew: false, starts: starts.to_vec(), end, identity: IDENTITY });
+        state
+    }
+
+    fn due(state: &State) -> Vec<(i64, Vec<u32>)> {
+        state.due.iter().map(|due| (due.work.0, due.sent.iter().collect())).collect()
+    }
+
+    #[test]
+    fn lines_stay_due_until_their_work_is_settled() {
+        let mut plan = plan(None);
+        let state = write(&mut plan, &[(1, &[0, 1]), (2, &[0])], &[0, 20], 30);
+        assert_eq!((state.start, state.synced), (0, 0), "before anything is written");
+        assert_eq!(due(&state), [(1, vec![0, 1]), (2, vec![0])]);
+        // The first is settled, the second goes on.
+        let state = plan.announce(&[WorkId(1)], Some(&batch(&[(2, &[1, 5])])), &|_| false, time(0));
+        assert_eq!((state.start, state.synced), (20, 30));
+        assert_eq!(due(&state), [(2, vec![0, 1, 5])]);
+        let state = plan.announce(&[WorkId(2)], None, &|_| false, time(0));
+        assert_eq!((state.start, state.synced, state.due.len()), (30, 30, 0));
+    }
+
+    #[test]
+    fn what_an_earlier_run_sent_is_not_noted_twice_and_what_is_new_comes_behind() {
+        let mut before = plan(None);
+        let state = write(&mut before, &[(1, &[0, 2]), (2, &[0])], &[0, 20], 30);
+        let mut plan = plan(Some(state));
+        assert_eq!(plan.unfinished().len(), 2);
+        let state = write(&mut plan, &[(1, &[0, 2]), (2, &[0]), (1, &[1])], &[0, 20, 30], 40);
+        assert_eq!(due(&state), [(1, vec![0, 2]), (2, vec![0]), (1, vec![1])]);
+    }
+
+    #[test]
+    fn a_file_is_closed_between_works_under_a_name_that_is_free() {
+        let mut plan = plan(None);
+        write(&mut plan, &[(1, &[0])], &[0], 2000);
+        let state = plan.announce(&[], Some(&batch(&[(1, &[1])])), &|_| false, time(5));
+        assert_eq!(state.closing, None, "the work goes on");
+        let taken = |path: &Path| path.to_string_lossy().ends_with("-1.ndjson");
+        let state = plan.announce(&[WorkId(1)], Some(&batch(&[(2, &[0])])), &taken, time(9));
+        let closing = state.closing.expect("it is long enough");
+        assert_eq!(closing.to, Path::new("/logs/mailtrail-20260102T030414Z-2.ndjson"));
+        assert_eq!((closing.length, closing.identity), (2000, IDENTITY));
+        assert_eq!((state.start, state.synced, state.closed, state.opened), (0, 0, 2, Some(time(9))));
+        let again = plan.announce(&[], Some(&batch(&[(2, &[0])])), &taken, time(9));
+        assert_eq!(again.closing, Some(closing), "it is decided once");
+    }
+
+    #[test]
+    fn an_idle_file_is_closed_by_age_only_and_never_when_it_is_empty() {
+        let mut plan = plan(None);
+        assert_eq!(plan.until_rotation(time(1000)), None);
+        assert_eq!(plan.rotate_when_idle(&|_| false, time(1000)), None);
+        write(&mut plan, &[(1, &[0])], &[0], 2000);
+        plan.announce(&[WorkId(1)], None, &|_| false, time(1));
+        assert_eq!(plan.until_rotation(time(59)), Some(Duration::from_secs(1)));
+        assert_eq!(plan.rotate_when_idle(&|_| false, time(59)), None);
+        assert!(plan.rotate_when_idle(&|_| false, time(60)).is_some());
+        assert_eq!(plan.rotate_when_idle(&|_| false, time(6000)), None);
+    }
+}
