@@ -71,7 +71,14 @@ impl Keyword for SinkType {
 }
 
 impl Keyword for View {
-    const WORDS: &'static [(&'static str, Self)] = &[("ocsf", Self::Ocsf), ("raw", Self::Raw)];
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("ocsf", Self::Ocsf),
+        ("raw", Self::Raw),
+        ("ecs", Self::Ecs),
+        ("asim", Self::Asim),
+        ("splunk", Self::Splunk),
+        ("officeactivity", Self::OfficeActivity),
+    ];
 }
 
 impl Keyword for StartFrom {
@@ -183,7 +190,7 @@ fn read_file(section: &mut Section<'_>) -> Option<FileConfig> {
 }
 
 /// The keys that only OCSF events have.
-const OCSF_KEYS: [&str; 6] = ["ocsf_version", "class_policy", "raw_data", "observables", "captions", "tags"];
+const OCSF_KEYS: [&str; 5] = ["ocsf_version", "class_policy", "raw_data", "observables", "captions"];
 
 fn read_render(section: &mut Section<'_>, default_view: View) -> RenderOptions {
     let usual = RenderOptions::default();
@@ -197,9 +204,18 @@ fn read_render(section: &mut Section<'_>, default_view: View) -> RenderOptions {
         tags: section.get_or("tags", usual.tags),
         ..usual
     };
-    if options.view == View::Raw {
-        for key in OCSF_KEYS.into_iter().filter(|key| section.has(key)) {
-            section.wrong(key, "has no meaning for view = \"raw\", which is the record's own bytes");
+    match options.view {
+        View::Ocsf => {}
+        View::Raw => {
+            for key in OCSF_KEYS.into_iter().chain(["tags"]).filter(|key| section.has(key)) {
+                section.wrong(key, "has no meaning for view = \"raw\", which is the record's own bytes");
+            }
+        }
+        view @ (View::Ecs | View::Asim | View::Splunk | View::OfficeActivity) => {
+            for key in OCSF_KEYS.into_iter().filter(|key| section.has(key)) {
+                section
+                    .wrong(key, format!("has no meaning for view = \"{view}\"; only view = \"ocsf\" has it"));
+            }
         }
     }
     options

@@ -56,9 +56,12 @@ const WRONG: &[(&str, &str)] = &[
     ),
     (
         "view = \"OCSF\"",
-        "m.toml:10: 'sinks.archive.view' is \"OCSF\"; it must be one of \"ocsf\", \"raw\"; did you mean \"ocsf\"?",
+        "m.toml:10: 'sinks.archive.view' is \"OCSF\"; it must be one of \"ocsf\", \"raw\", \"ecs\", \"asim\", \"splunk\", \"officeactivity\"; did you mean \"ocsf\"?",
     ),
-    ("view = 7", "m.toml:10: 'sinks.archive.view' must be one of \"ocsf\", \"raw\", not the number 7"),
+    (
+        "view = 7",
+        "m.toml:10: 'sinks.archive.view' must be one of \"ocsf\", \"raw\", \"ecs\", \"asim\", \"splunk\", \"officeactivity\", not the number 7",
+    ),
     (
         "mode = \"rw\"",
         "m.toml:10: 'sinks.archive.mode' must be a file mode in octal digits and quotes, such as \"0640\"; `rw` is no mode for a file: use an octal number \
@@ -124,6 +127,10 @@ const WRONG: &[(&str, &str)] = &[
     (
         "view = \"raw\"\ncaptions = false",
         "m.toml:11: 'sinks.archive.captions' has no meaning for view = \"raw\", which is the record's own bytes",
+    ),
+    (
+        "view = \"ecs\"\ntags = false\nraw_data = \"full\"",
+        "m.toml:12: 'sinks.archive.raw_data' has no meaning for view = \"ecs\"; only view = \"ocsf\" has it",
     ),
     // Sections that contradict each other.
     (
