@@ -101,8 +101,7 @@ Examples:
   mailtrail run --config /etc/mailtrail/mailtrail.toml
   mailtrail run --until-idle          # for cron and backfills: stops when everything is delivered
 
-SIGTERM and Ctrl-C finish what is in flight and stop within 10 seconds; nothing is lost by a kill either. \
-SIGHUP applies changed tenants and sinks.
+SIGTERM and Ctrl-C finish what is in flight and stop within 10 seconds; nothing is lost by a kill either.
 
 Exit status: 0 stopped as asked (with --until-idle: everything listed is settled for every sink), 1 something keeps \
 failing, 2 wrong usage or configuration.";
@@ -123,7 +122,7 @@ Examples:
   mailtrail check --config mailtrail.toml
   mailtrail check --offline           # only the file and the secrets that it refers to
 
-Nothing is changed: no subscription is started and no record is sent.
+No subscription is started and no record is sent; a file sink's directory is made when it is missing.
 
 Exit status: 0 everything works, 1 something does not, 2 wrong usage or configuration.";
 

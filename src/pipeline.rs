@@ -6,16 +6,17 @@
 mod collecting;
 mod delivering;
 mod pieces;
+mod probing;
 
 use std::{sync::Arc, time::Duration};
 
 use chrono::{TimeDelta, Utc};
 use ingest::{Collector, FeedLedger, Listing, Passes, TenantHealth};
-use ledger::{Ledger, LedgerError, OpenError, Settings, SinkSpec};
+use ledger::{Inspector, Ledger, LedgerError, OpenError, Settings, SinkSpec};
 use schemas::SinkName;
 use sinks::{
     delivery::DeliveryLoop,
-    delivery_ledger::DeliveryLedger,
+    delivery_ledger::{DeliveryLedger, SinkStates},
     file::FileSink,
     health::Health,
     memory::MemoryBudget,
@@ -25,7 +26,7 @@ use sinks::{
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use self::{collecting::Collecting, delivering::Delivering};
+use self::{collecting::Collecting, delivering::Delivering, probing::Probing};
 use crate::config::{Config, SinkConfig, SinkKind, StartFrom};
 
 /// What records may take of memory on their way to all sinks together, in bytes. With the duplicate index, the bodies
@@ -148,7 +149,7 @@ pub(crate) fn open_ledger(config: &Config) -> Result<Ledger, OpenError> {
 /// Makes a sink as it is configured.
 fn make_sink(
     config: &SinkConfig,
-    ledger: Arc<dyn DeliveryLedger>,
+    ledger: Arc<dyn SinkStates>,
     rate: Arc<Rate>,
 ) -> Result<Arc<dyn Sink>, StartError> {
     let context = SinkContext { name: config.name.clone(), ledger, rate };
@@ -162,10 +163,10 @@ fn make_sink(
 }
 
 /// Tries a sink without sending a record.
-pub(crate) async fn probe(config: &SinkConfig) -> Result<(), String> {
-    match &config.kind {
-        SinkKind::File(_) => Ok(()),
-    }
+pub(crate) async fn probe(config: &SinkConfig, ledger: Option<Inspector>) -> Result<(), String> {
+    let rate = Arc::new(Rate::new(None, None));
+    let sink = make_sink(config, Arc::new(Probing(ledger)), rate).map_err(|error| error.to_string())?;
+    sink.probe().await.map_err(|error| error.to_string())
 }
 
 impl Pipeline {
@@ -193,7 +194,8 @@ impl Pipeline {
         let mut loops = Vec::new();
         for sink in &config.sinks {
             let rate = Arc::new(Rate::new(sink.events_per_second, sink.bytes_per_second));
-            let made = make_sink(sink, Arc::clone(&deliveries), Arc::clone(&rate))?;
+            let states: Arc<dyn SinkStates> = deliveries.clone();
+            let made = make_sink(sink, states, Arc::clone(&rate))?;
             loops.push((sink.name.clone(), DeliveryLoop::new(made, Arc::clone(&deliveries), rate, &budget)));
         }
         let mut sinks = Vec::new();

@@ -122,6 +122,16 @@ impl Inspector {
         &self.dir
     }
 
+    /// A sink's own durable state; `None` when the ledger does not know the sink, or it has none.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn sink_state(&self, sink: &SinkName) -> Result<Option<Vec<u8>>> {
+        let sql = "SELECT state FROM sink WHERE name = ?1 AND forgotten_at IS NULL";
+        Ok(first(&self.db(), sql, [sink.as_str()], |row| row.get(0))?.flatten())
+    }
+
     pub(crate) fn db(&self) -> MutexGuard<'_, Connection> {
         lock(&self.db)
     }

@@ -115,7 +115,7 @@ pub struct RenderedPiece {
 }
 
 /// What the delivery loop and the sinks need of the ledger and of the normaliser.
-pub trait DeliveryLedger: Send + Sync + 'static {
+pub trait DeliveryLedger: SinkStates {
     /// Leases pending work of the sink, at most `want`, tenants in turn, each in the order of `Seq`. Work that is
     /// leased or that has a `not_before` in the future is passed over.
     fn lease<'a>(
@@ -168,7 +168,10 @@ pub trait DeliveryLedger: Send + Sync + 'static {
     /// Counts a panic while the work was handled; the third one quarantines it, which settles all of its deliveries
     /// as dead (L11). Returns whether it did.
     fn panicked<'a>(&'a self, work: WorkId, message: String) -> BoxFuture<'a, Result<bool, LedgerFailure>>;
+}
 
+/// What a sink itself needs of the ledger: its own durable state.
+pub trait SinkStates: Send + Sync + 'static {
     /// The sink's own durable state.
     fn sink_state<'a>(&'a self, sink: &'a SinkName) -> BoxFuture<'a, Result<Option<Vec<u8>>, LedgerFailure>>;
 

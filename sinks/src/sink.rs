@@ -7,7 +7,7 @@ use std::{fmt, future::Future, ops::Range, pin::Pin, sync::Arc, time::Duration};
 use schemas::{RenderedRecord, SinkName};
 
 use crate::{
-    delivery_ledger::{DeliveryLedger, Work, WorkId},
+    delivery_ledger::{SinkStates, Work, WorkId},
     memory::Piece,
     positions::Positions,
     rate::Rate,
@@ -266,7 +266,7 @@ pub struct SinkContext {
     /// Its name.
     pub name: SinkName,
     /// The ledger, for the sink's own durable state.
-    pub ledger: Arc<dyn DeliveryLedger>,
+    pub ledger: Arc<dyn SinkStates>,
     /// Its pace, for sinks that are told to slow down.
     pub rate: Arc<Rate>,
 }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     delivery_ledger::{
-        Deferral, DeliveryLedger, Lease, LedgerFailure, RenderedPiece, Settlement, Work, WorkId,
+        Deferral, DeliveryLedger, Lease, LedgerFailure, RenderedPiece, Settlement, SinkStates, Work, WorkId,
     },
     sink::BoxFuture,
 };
@@ -498,7 +498,9 @@ impl DeliveryLedger for MemoryLedger {
         }
         .boxed()
     }
+}
 
+impl SinkStates for MemoryLedger {
     fn sink_state<'a>(&'a self, _: &'a SinkName) -> BoxFuture<'a, Result<Option<Vec<u8>>, LedgerFailure>> {
         async move { Ok(self.state()) }.boxed()
     }

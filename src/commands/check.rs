@@ -67,7 +67,7 @@ pub(super) fn run(args: CheckArgs) -> Result<ExitCode, Failure> {
         if !args.offline {
             for sink in &config.sinks {
                 let what = format!("sink {}", sink.name);
-                match pipeline::probe(sink).await {
+                match pipeline::probe(sink, Inspector::open(&config.state.directory).ok()).await {
                     Ok(()) => findings.good(&what, "can be delivered to"),
                     Err(error) => findings.problem(&what, &error),
                 }

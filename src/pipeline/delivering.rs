@@ -10,7 +10,7 @@ use ledger::{Ledger, LedgerError};
 use schemas::{Rendered, SinkName, TenantId};
 use sinks::{
     delivery_ledger::{
-        Deferral, DeliveryLedger, Lease, LedgerFailure, RenderedPiece, Settlement, Work, WorkId,
+        Deferral, DeliveryLedger, Lease, LedgerFailure, RenderedPiece, Settlement, SinkStates, Work, WorkId,
     },
     sink::BoxFuture,
 };
@@ -232,7 +232,9 @@ impl DeliveryLedger for Delivering {
     fn panicked<'a>(&'a self, work: WorkId, message: String) -> BoxFuture<'a, Result<bool, LedgerFailure>> {
         Box::pin(async move { self.ledger.panicked(ledger::WorkId(work.0), message).await.map_err(failure) })
     }
+}
 
+impl SinkStates for Delivering {
     fn sink_state<'a>(&'a self, sink: &'a SinkName) -> BoxFuture<'a, Result<Option<Vec<u8>>, LedgerFailure>> {
         Box::pin(async move { self.ledger.sink_state(sink).await.map_err(failure) })
     }

@@ -10,7 +10,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -72,7 +72,7 @@ fn kills(sinks: &[(&str, &str)], rounds: usize, seed: u64) {
         faults.set(fault).expect("a fault");
     }
     let world = World::new(SimulatorConfig {
-        blobs: 400,
+        blobs: 1500,
         records_per_blob: 40,
         page_size: 37,
         faults,
@@ -93,18 +93,33 @@ fn kills(sinks: &[(&str, &str)], rounds: usize, seed: u64) {
         })
     };
     let mut random = StdRng::seed_from_u64(seed);
-    let mut killed = 0;
-    for _ in 0..rounds {
+    let written = || {
+        files(&world.out("files"))
+            .iter()
+            .filter_map(|file| file.metadata().ok())
+            .map(|m| m.len())
+            .sum::<u64>()
+    };
+    let (mut killed, mut went_on) = (0, 0);
+    for round in 0..rounds {
+        let before = written();
         let mut running = world.start(&["run"]);
-        thread::sleep(Duration::from_micros(random.random_range(0..350_000)));
+        // Every other time it is killed anywhere between its start and its first records, else in the midst of them.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while round % 2 == 1 && written() == before && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(2));
+        }
+        thread::sleep(Duration::from_micros(random.random_range(0..250_000)));
         if running.has_ended() {
             panic!("it ended by itself: {}", running.wait().text());
         }
         kill_hard(&running);
         running.wait();
         killed += 1;
+        went_on += usize::from(written() > before);
     }
     assert_eq!(killed, rounds);
+    assert!(went_on >= rounds / 4, "only {went_on} of {rounds} kills came while records were written");
     world.collect();
     stop.store(true, Ordering::Relaxed);
     let tailer = followed.join().expect("the tailer is fine");

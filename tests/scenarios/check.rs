@@ -1,0 +1,82 @@
+//! `check` finds what is wrong, says what to do, and collects nothing.
+
+use std::fs;
+
+use schemas::ContentType;
+use simulator::{RequestKind, SimulatorConfig, TenantConfig};
+
+use crate::support::World;
+
+fn world(change: impl FnOnce(&mut SimulatorConfig)) -> World {
+    let mut config = SimulatorConfig { blobs: 2, records_per_blob: 3, ..SimulatorConfig::default() };
+    change(&mut config);
+    let world = World::new(config);
+    world.configure();
+    world
+}
+
+#[test]
+fn everything_works_and_nothing_is_collected() {
+    let world = world(|_| {});
+    let outcome = world.mailtrail(&["check"]).ends_with(0);
+    assert!(outcome.stdout.contains("ActivityFeed.Read"), "{}", outcome.stdout);
+    assert!(outcome.stdout.contains("there is no subscription yet"), "{}", outcome.stdout);
+    assert!(outcome.stdout.contains("everything works"), "{}", outcome.stdout);
+    assert_eq!(world.simulator().stats().requests_of(RequestKind::StartSubscription), 0);
+    assert!(!world.path().join("state").exists(), "no ledger is made");
+    assert!(world.arrived().lines().is_empty());
+    world.collect();
+    let outcome = world.mailtrail(&["check"]).ends_with(0);
+    assert!(outcome.stdout.contains("the subscription is enabled"), "{}", outcome.stdout);
+}
+
+#[test]
+fn a_wrong_secret_is_named_and_never_shown() {
+    let world = world(|_| {});
+    fs::write(world.path().join("secret-0"), "an-old-secret").expect("a secret");
+    let outcome = world.mailtrail(&["--log-level", "trace", "check"]).ends_with(1);
+    assert!(outcome.stdout.contains("AADSTS7000215"), "{}", outcome.stdout);
+    assert!(outcome.stdout.contains("Certificates & secrets"), "it says where to look: {}", outcome.stdout);
+    assert!(!outcome.text().contains("an-old-secret"), "the secret is shown");
+    fs::remove_file(world.path().join("secret-0")).expect("it is there");
+    let outcome = world.mailtrail(&["check", "--offline"]).ends_with(1);
+    assert!(outcome.stdout.contains("secret-0"), "it names the file: {}", outcome.stdout);
+}
+
+#[test]
+fn a_missing_permission_is_named() {
+    let outcome = world(|config| {
+        config.tenants = vec![TenantConfig { roles: Vec::new(), ..TenantConfig::default() }];
+    })
+    .mailtrail(&["check"])
+    .ends_with(1);
+    assert!(outcome.stdout.contains("lacks the permission ActivityFeed.Read:"), "{}", outcome.stdout);
+    let outcome = world(|config| {
+        config.content_types = vec![ContentType::Exchange, ContentType::DlpAll];
+        config.tenants =
+            vec![TenantConfig { roles: vec!["ActivityFeed.Read".to_owned()], ..TenantConfig::default() }];
+    })
+    .mailtrail(&["check"])
+    .ends_with(1);
+    assert!(outcome.stdout.contains("lacks the permission ActivityFeed.ReadDlp"), "{}", outcome.stdout);
+}
+
+#[test]
+fn a_sink_that_cannot_be_delivered_to_is_named() {
+    let world = world(|_| {});
+    fs::create_dir_all(world.path().join("out")).expect("a directory");
+    fs::write(world.out("files"), "a file where the directory should be").expect("a file");
+    let outcome = world.mailtrail(&["check"]).ends_with(1);
+    assert!(outcome.stdout.contains("FAIL  sink files"), "{}", outcome.stdout);
+}
+
+#[test]
+fn a_wrong_configuration_names_line_key_and_the_nearest_key() {
+    let world = world(|_| {});
+    let path = world.path().join("mailtrail.toml");
+    let text = fs::read_to_string(&path).expect("it is there");
+    fs::write(&path, text.replace("view =", "veiw =")).expect("written");
+    let outcome = world.mailtrail(&["check"]).ends_with(2);
+    assert!(outcome.stderr.contains("sinks.files.veiw"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("view"), "{}", outcome.stderr);
+}
