@@ -39,10 +39,12 @@ pub(crate) struct Rewritten {
 
 impl Rewritten {
     pub(crate) fn new(record: &Record<'_>) -> Self {
-        Self {
-            parameters: record.get(Field::Parameters).and_then(rewrite),
-            properties: record.get(Field::OperationProperties).and_then(rewrite),
-        }
+        let of = |field| {
+            // A list that holds pairs is no list of texts.
+            let pairs = record.pairs(field).is_some_and(|list| !list.pairs.is_empty());
+            if pairs { None } else { record.get(field).and_then(rewrite) }
+        };
+        Self { parameters: of(Field::Parameters), properties: of(Field::OperationProperties) }
     }
 }
 

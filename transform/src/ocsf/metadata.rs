@@ -57,15 +57,12 @@ impl Event<'_, '_> {
             }
             self.w.close(labels);
         }
-        let profiles = self.w.array(key!("profiles"));
-        self.w.raw(r#""cloud","datetime","#);
-        if class == Class::Email {
-            self.w.raw(r#""host","#);
-        }
-        if tags != 0 {
-            self.w.raw(r#""security_control","#);
-        }
-        self.w.close(profiles);
+        self.w.raw(match (class == Class::Email, tags != 0) {
+            (false, false) => r#""profiles":["cloud","datetime"],"#,
+            (false, true) => r#""profiles":["cloud","datetime","security_control"],"#,
+            (true, false) => r#""profiles":["cloud","datetime","host"],"#,
+            (true, true) => r#""profiles":["cloud","datetime","host","security_control"],"#,
+        });
         self.w.close(object);
     }
 
@@ -82,19 +79,20 @@ impl Event<'_, '_> {
     }
 
     fn product(&mut self) {
-        let object = self.w.object(key!("product"));
-        self.w
-            .fragment(key!("name"), if self.reading.exchange { "Exchange Online" } else { "Microsoft 365" });
-        self.w.raw(r#""vendor_name":"Microsoft","#);
-        match self.reading.source {
-            Source::ExchangeAdmin => self.w.raw(r#""feature":{"name":"Admin Audit"},"#),
+        let reading = self.reading;
+        self.w.raw(match reading.source {
+            Source::ExchangeAdmin => concat!(
+                r#""product":{"name":"Exchange Online","vendor_name":"Microsoft","#,
+                r#""feature":{"name":"Admin Audit"}},"#
+            ),
+            Source::ExchangeMailbox if reading.is_mailbox_audit() => concat!(
+                r#""product":{"name":"Exchange Online","vendor_name":"Microsoft","#,
+                r#""feature":{"name":"Mailbox Audit"}},"#
+            ),
             // Exchange also tells of its rules for data loss and of encrypted mail, which nobody did to a mailbox.
-            Source::ExchangeMailbox if self.reading.is_mailbox_audit() => {
-                self.w.raw(r#""feature":{"name":"Mailbox Audit"},"#);
-            }
-            Source::ExchangeMailbox | Source::Elsewhere => {}
-        }
-        self.w.close(object);
+            Source::ExchangeMailbox => r#""product":{"name":"Exchange Online","vendor_name":"Microsoft"},"#,
+            Source::Elsewhere => r#""product":{"name":"Microsoft 365","vendor_name":"Microsoft"},"#,
+        });
     }
 
     /// A name for a record that has none: its blob and its position there, which never change.
@@ -136,9 +134,9 @@ impl Event<'_, '_> {
         }
         if let Some(workload) = record.text(Field::Workload) {
             self.used.insert(Field::Workload);
-            let service = self.w.object(key!("service"));
-            self.w.text(key!("name"), workload);
-            self.w.close(service);
+            self.w.raw(r#""service":{"name":"#);
+            self.w.raw(workload.json());
+            self.w.raw("},");
         }
         self.request();
         if self.options.ocsf_version.has_api_token() {

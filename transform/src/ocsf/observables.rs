@@ -3,18 +3,27 @@
 use super::Event;
 use crate::json::{Text, Writer, write::key};
 
-/// A kind of observable, as OCSF numbers and names it.
+/// A kind of observable, as OCSF numbers and names it: what stands between its path and its value, with and without caption.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Kind {
-    id: i64,
-    caption: &'static str,
+    captioned: &'static str,
+    bare: &'static str,
 }
 
-pub(super) const IP_ADDRESS: Kind = Kind { id: 2, caption: "IP Address" };
-pub(super) const USER_NAME: Kind = Kind { id: 4, caption: "User Name" };
-pub(super) const EMAIL_ADDRESS: Kind = Kind { id: 5, caption: "Email Address" };
-pub(super) const FILE_NAME: Kind = Kind { id: 7, caption: "File Name" };
-pub(super) const MESSAGE_UID: Kind = Kind { id: 42, caption: "Message UID" };
+macro_rules! kind {
+    ($id:literal $caption:literal) => {
+        Kind {
+            captioned: concat!("\",\"type_id\":", $id, ",\"type\":\"", $caption, "\",\"value\":\""),
+            bare: concat!("\",\"type_id\":", $id, ",\"value\":\""),
+        }
+    };
+}
+
+pub(super) const IP_ADDRESS: Kind = kind!(2 "IP Address");
+pub(super) const USER_NAME: Kind = kind!(4 "User Name");
+pub(super) const EMAIL_ADDRESS: Kind = kind!(5 "Email Address");
+pub(super) const FILE_NAME: Kind = kind!(7 "File Name");
+pub(super) const MESSAGE_UID: Kind = kind!(42 "Message UID");
 
 /// Where an observable stands in the event.
 #[derive(Debug, Clone, Copy)]
@@ -72,23 +81,18 @@ impl Event<'_, '_> {
 }
 
 fn write(w: &mut Writer<'_>, path: Path, kind: Kind, raw: &str, captions: bool) {
-    let object = w.object("");
+    w.raw(r#"{"name":""#);
     match path {
-        Path::Plain(path) => w.fragment(key!("name"), path),
+        Path::Plain(path) => w.raw(path),
         Path::Indexed(list, index, rest) => {
-            w.raw(r#""name":""#);
             w.raw(list);
             w.raw("[");
             w.raw(itoa::Buffer::new().format(index));
             w.raw("]");
             w.raw(rest);
-            w.raw("\",");
         }
     }
-    w.int(key!("type_id"), kind.id);
-    if captions {
-        w.fragment(key!("type"), kind.caption);
-    }
-    w.fragment(key!("value"), raw);
-    w.close(object);
+    w.raw(if captions { kind.captioned } else { kind.bare });
+    w.raw(raw);
+    w.raw("\"},");
 }
