@@ -17,9 +17,9 @@ use crate::logging::LogFormat;
 
 pub(crate) use ledger::{
     AcknowledgeArgs, DeadLettersArgs, DeadLettersCommand, ExportArgs, ListArgs, ReconcileArgs, ReconcileBy,
-    ReconcileCommand, RetryArgs, SinksArgs, SinksCommand, StatusArgs,
+    ReconcileCommand, SinksArgs, SinksCommand, StatusArgs,
 };
-pub(crate) use simulation::{DemoArgs, DemoView, SimulateArgs, TrafficArgs};
+pub(crate) use simulation::{DemoArgs, DemoView, SimulateArgs};
 pub(crate) use when::When;
 
 const ABOUT: &str = "Collects Office 365 audit records and delivers them, so that every record arrives and it can be \

@@ -24,11 +24,11 @@ use toml::de::DeTable;
 
 use reader::Document;
 
-pub(crate) use network::{NetworkConfig, ProxyAddress, ProxyError};
+pub(crate) use network::NetworkConfig;
 pub(crate) use reader::Problem;
 pub(crate) use sink::{SinkConfig, SinkKind, StartFrom};
 pub(crate) use state::StateConfig;
-pub(crate) use tenant::{Credentials, LoginError, TenantConfig};
+pub(crate) use tenant::{Credentials, TenantConfig};
 
 /// The environment variable that names the file when `--config` does not.
 pub(crate) const PATH_VARIABLE: &str = "MAILTRAIL_CONFIG";

@@ -250,7 +250,15 @@ impl Sink for FileSink {
             let state = self.stored().await?;
             let (opened, state) =
                 self.blocking(move |writer| Ok((writer.open(state.as_ref())?, state))).await?;
-            let plan = Plan::new(self.config.clone(), state, Some(opened.identity), opened.anew);
+            let known = state.is_some();
+            let mut plan = Plan::new(self.config.clone(), state, Some(opened.identity), opened.anew);
+            if known && opened.anew {
+                // A file was started anew: what the ledger says of the one that is gone would make the next start
+                // take the new one for a file that lost its end.
+                let state = plan.announce(&[], None, &|path| self.is_taken(path), Utc::now());
+                let kept = self.context.ledger.set_sink_state(&self.context.name, state.encode()).await;
+                kept.map_err(|failure| DeliverError::retry(failure.message))?;
+            }
             let unfinished = plan.unfinished();
             *self.plan() = plan;
             self.tidy_in_background();

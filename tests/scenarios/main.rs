@@ -2,6 +2,7 @@
 //!
 //! One test binary with many modules, because each binary is linked against everything.
 
+mod check;
 mod contract;
 mod faults;
 mod house;

@@ -182,3 +182,23 @@ fn a_steady_flow_arrives_while_it_runs() {
     world.collect();
     world.is_complete();
 }
+
+#[test]
+fn a_live_file_that_was_taken_away_is_started_anew_once() {
+    let world = World::new(small());
+    world.configure().collect();
+    fs::rename(world.out("files").join("mailtrail.ndjson"), world.path().join("taken.ndjson"))
+        .expect("moved");
+    // Nothing is due: the new file stays empty, and is the live file from now on.
+    world.collect();
+    world.collect();
+    assert_eq!(world.arrived().len(), 0);
+    let blob = simulator::Blob::from_records(
+        ContentType::Exchange,
+        world.simulator().now() - chrono::TimeDelta::minutes(1),
+        &[br#"{"Id":"00000000-0000-4000-8000-000000000001","Operation":"Update"}"#],
+    );
+    assert!(world.simulator().add_blob(blob).is_some());
+    world.collect();
+    assert_eq!(world.arrived().len(), 1);
+}

@@ -8,6 +8,7 @@ use simulator::{Blob, SimulatorConfig};
 
 use crate::support::World;
 
+#[expect(clippy::print_stdout, reason = "whoever runs the tests is told what was left out")]
 fn samples(name: &str) -> Option<Vec<Vec<u8>>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/samples").join(name);
     match fs::read(&path) {

@@ -10,13 +10,13 @@ use std::{
 use simulator::Truth;
 
 /// Every line of a file sink's directory, in the order in which it was written.
-pub struct Arrived {
+pub(crate) struct Arrived {
     lines: Vec<Vec<u8>>,
 }
 
 impl Arrived {
     /// Reads closed files by age, then the live one. Each must end with a whole line.
-    pub fn read(directory: &Path) -> Self {
+    pub(crate) fn read(directory: &Path) -> Self {
         let mut lines = Vec::new();
         for file in files(directory) {
             let bytes = unpacked(&file);
@@ -29,22 +29,22 @@ impl Arrived {
     }
 
     /// The lines.
-    pub fn lines(&self) -> &[Vec<u8>] {
+    pub(crate) fn lines(&self) -> &[Vec<u8>] {
         &self.lines
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.lines.len()
     }
 
     /// Each line as JSON.
-    pub fn events(&self) -> impl Iterator<Item = serde_json::Value> + '_ {
+    pub(crate) fn events(&self) -> impl Iterator<Item = serde_json::Value> + '_ {
         self.lines.iter().map(|line| serde_json::from_slice(line).expect("every line is JSON"))
     }
 
     /// The record ids with how often each came, whatever the view.
-    pub fn ids(&self) -> BTreeMap<String, usize> {
+    pub(crate) fn ids(&self) -> BTreeMap<String, usize> {
         let mut ids = BTreeMap::new();
         for event in self.events() {
             let id = event["metadata"]["uid"].as_str().or(event["Id"].as_str()).expect("an id").to_owned();
@@ -54,7 +54,7 @@ impl Arrived {
     }
 
     /// Every record that a perfect collector delivers is there exactly once, and nothing else is.
-    pub fn is_exactly(&self, truth: &Truth) {
+    pub(crate) fn is_exactly(&self, truth: &Truth) {
         let expected: Vec<String> = truth.records().filter_map(|(_, _, id)| id).collect();
         assert_eq!(expected.len() as u64, truth.count(), "the simulated records have ids");
         let ids = self.ids();
@@ -79,7 +79,7 @@ fn few<T>(items: &[T]) -> &[T] {
 }
 
 /// Closed files by age, then the live one.
-pub fn files(directory: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     let mut closed: Vec<(String, u64, PathBuf)> = Vec::new();
     let mut live = None;

@@ -17,18 +17,18 @@ use nix::{
 const LONGEST: Duration = Duration::from_secs(240);
 
 /// What a finished command left behind.
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// How it ended.
-    pub status: ExitStatus,
+    pub(crate) status: ExitStatus,
     /// What it printed.
-    pub stdout: String,
+    pub(crate) stdout: String,
     /// What it logged.
-    pub stderr: String,
+    pub(crate) stderr: String,
 }
 
 impl Outcome {
     /// It ended with this exit status; otherwise its output is shown.
-    pub fn ends_with(self, code: i32) -> Self {
+    pub(crate) fn ends_with(self, code: i32) -> Self {
         assert_eq!(
             self.status.code(),
             Some(code),
@@ -40,20 +40,20 @@ impl Outcome {
     }
 
     /// Both outputs.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         format!("{}\n{}", self.stdout, self.stderr)
     }
 }
 
 /// A running mailtrail. Dropping it kills it.
-pub struct Binary {
+pub(crate) struct Binary {
     child: Child,
     outputs: [thread::JoinHandle<String>; 2],
 }
 
 impl Binary {
     /// Starts `mailtrail` with these arguments in a directory.
-    pub fn start(directory: &Path, arguments: &[&str]) -> Binary {
+    pub(crate) fn start(directory: &Path, arguments: &[&str]) -> Binary {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mailtrail"));
         command
             .args(arguments)
@@ -75,17 +75,17 @@ impl Binary {
     }
 
     /// Its process.
-    pub fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).expect("a process id"))
     }
 
     /// Whether it has ended.
-    pub fn has_ended(&mut self) -> bool {
+    pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("it can be waited for").is_some()
     }
 
     /// Waits for its end.
-    pub fn wait(mut self) -> Outcome {
+    pub(crate) fn wait(mut self) -> Outcome {
         let deadline = Instant::now() + LONGEST;
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("it can be waited for") {
@@ -120,11 +120,11 @@ fn collect(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<String> {
 }
 
 /// `kill -9`.
-pub fn kill_hard(binary: &Binary) {
+pub(crate) fn kill_hard(binary: &Binary) {
     kill(binary.pid(), Signal::SIGKILL).expect("it can be killed");
 }
 
 /// SIGTERM.
-pub fn terminate(binary: &Binary) {
+pub(crate) fn terminate(binary: &Binary) {
     kill(binary.pid(), Signal::SIGTERM).expect("it can be signalled");
 }

@@ -5,6 +5,6 @@ mod arrived;
 mod binary;
 mod world;
 
-pub use arrived::{Arrived, files};
-pub use binary::{Binary, Outcome, kill_hard, terminate};
-pub use world::World;
+pub(crate) use arrived::{Arrived, files};
+pub(crate) use binary::{Binary, Outcome, kill_hard, terminate};
+pub(crate) use world::World;

@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 use super::{Arrived, Binary, Outcome};
 
 /// A simulated tenant and a directory with a configuration that collects it.
-pub struct World {
+pub(crate) struct World {
     directory: TempDir,
     runtime: Runtime,
     simulator: Option<Running>,
@@ -25,7 +25,7 @@ pub struct World {
 
 impl World {
     /// Starts the simulation.
-    pub fn new(config: SimulatorConfig) -> World {
+    pub(crate) fn new(config: SimulatorConfig) -> World {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -40,32 +40,32 @@ impl World {
     }
 
     /// The simulation.
-    pub fn simulator(&self) -> &Running {
+    pub(crate) fn simulator(&self) -> &Running {
         self.simulator.as_ref().expect("it runs")
     }
 
     /// Where everything is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
 
     /// Where the sink of this name writes.
-    pub fn out(&self, sink: &str) -> PathBuf {
+    pub(crate) fn out(&self, sink: &str) -> PathBuf {
         self.path().join("out").join(sink)
     }
 
     /// Writes `mailtrail.toml` with one file sink, in the raw view, called `files`.
-    pub fn configure(&self) -> &Self {
+    pub(crate) fn configure(&self) -> &Self {
         self.configure_with("", &[("files", "view = \"raw\"")])
     }
 
     /// Writes `mailtrail.toml`: `tenant` are further lines of each tenant, `sinks` are file sinks with further lines.
-    pub fn configure_with(&self, tenant: &str, sinks: &[(&str, &str)]) -> &Self {
+    pub(crate) fn configure_with(&self, tenant: &str, sinks: &[(&str, &str)]) -> &Self {
         self.configure_all("", tenant, sinks)
     }
 
     /// Like [`World::configure_with`], with further lines of `[state]`.
-    pub fn configure_all(&self, state: &str, tenant: &str, sinks: &[(&str, &str)]) -> &Self {
+    pub(crate) fn configure_all(&self, state: &str, tenant: &str, sinks: &[(&str, &str)]) -> &Self {
         let mut text = format!("[state]\ndirectory = {:?}\n{state}\n", self.path().join("state"));
         let origin = self.simulator().base_url();
         for (number, simulated) in self.tenants.iter().enumerate() {
@@ -88,33 +88,33 @@ impl World {
     }
 
     /// Starts a command in the directory.
-    pub fn start(&self, arguments: &[&str]) -> Binary {
+    pub(crate) fn start(&self, arguments: &[&str]) -> Binary {
         Binary::start(self.path(), arguments)
     }
 
     /// Runs a command to its end.
-    pub fn mailtrail(&self, arguments: &[&str]) -> Outcome {
+    pub(crate) fn mailtrail(&self, arguments: &[&str]) -> Outcome {
         self.start(arguments).wait()
     }
 
     /// `run --until-idle`, which must succeed.
-    pub fn collect(&self) -> Outcome {
+    pub(crate) fn collect(&self) -> Outcome {
         self.mailtrail(&["run", "--until-idle"]).ends_with(0)
     }
 
     /// What the sink called `files` has written.
-    pub fn arrived(&self) -> Arrived {
+    pub(crate) fn arrived(&self) -> Arrived {
         Arrived::read(&self.out("files"))
     }
 
     /// Every record arrived exactly once, and `reconcile` agrees.
-    pub fn is_complete(&self) {
+    pub(crate) fn is_complete(&self) {
         self.arrived().is_exactly(&self.simulator().truth());
         self.mailtrail(&["reconcile"]).ends_with(0);
     }
 
     /// Waits until something is so.
-    pub fn until(&self, what: &str, so: impl Fn() -> bool) {
+    pub(crate) fn until(&self, what: &str, so: impl Fn() -> bool) {
         let deadline = Instant::now() + Duration::from_secs(120);
         while !so() {
             assert!(Instant::now() < deadline, "waited in vain until {what}");
