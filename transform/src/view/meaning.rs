@@ -68,6 +68,11 @@ pub(super) fn target<'a>(shape: &Shape<'a>) -> Option<&'a str> {
     user.address.or(user.name).or(user.uid).map(Text::raw)
 }
 
+/// Whether a value is this number in its usual form, with or without quotes, so that the number says all that it said.
+pub(super) fn says_number(value: Json<'_>, number: i64) -> bool {
+    value.raw().trim_matches('"') == itoa::Buffer::new().format(number)
+}
+
 /// The client's name for itself.
 pub(super) fn user_agent<'a>(reading: &Reading<'a>) -> Option<(Field, Text<'a>)> {
     let fields = [Field::ClientInfoString, Field::UserAgent];

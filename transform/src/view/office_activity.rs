@@ -11,7 +11,7 @@ use schemas::time::parse_utc;
 
 use super::{
     column::{Column, ColumnKind, Table, boolean, datetime, dynamic, int, string},
-    meaning,
+    meaning::{self, says_number},
     row::Row,
 };
 use crate::{
@@ -330,14 +330,14 @@ fn put(row: &mut Row<'_>, column: Column, value: Json<'_>) -> bool {
         (ColumnKind::Int, _) => match value.int().filter(|number| i32::try_from(*number).is_ok()) {
             Some(number) => {
                 row.int(column, number);
-                true
+                says_number(value, number)
             }
             None => false,
         },
         (ColumnKind::Bool, _) => match value.bool() {
             Some(truth) => {
                 row.bool(column, truth);
-                true
+                value.kind() == Kind::Bool
             }
             None => false,
         },

@@ -150,9 +150,12 @@ impl<'a> Event<'_, '_, 'a> {
 
     /// How many operations the record stands for.
     fn count(&mut self) -> i64 {
-        let value = self.reading.record.get(Field::OperationCount).and_then(Json::int);
-        let Some(count) = value.filter(|count| (1..=i64::from(i32::MAX)).contains(count)) else { return 1 };
-        self.used.insert(Field::OperationCount);
+        let Some(value) = self.reading.record.get(Field::OperationCount) else { return 1 };
+        let count = value.int().filter(|count| (1..=i64::from(i32::MAX)).contains(count));
+        let Some(count) = count else { return 1 };
+        if meaning::says_number(value, count) {
+            self.used.insert(Field::OperationCount);
+        }
         count
     }
 
