@@ -201,7 +201,7 @@ impl Writer {
         }
     }
 
-    fn lease(&mut self, sink: &SinkName, want: usize) -> Result<Vec<Lease>> {
+    pub(crate) fn lease(&mut self, sink: &SinkName, want: usize) -> Result<Vec<Lease>> {
         let number = self.sink_number(sink)?;
         let now = self.now_micros();
         // What is leased is still in the lists: that many more have to be looked at.
@@ -240,7 +240,7 @@ impl Writer {
             }
         }
         if leases.len() < want {
-            let sql = "SELECT min(not_before) FROM delivery WHERE sink = ?1 AND state = 'pending' \
+            let sql = "SELECT min(not_before) FROM delivery WHERE sink = ?1 AND state = 'pending' AND not_before > 0 \
                        AND not_before > ?2 AND not_before < ?3";
             let next = self.first(sql, (number, now.max(0), HELD), |row| row.get::<_, Option<i64>>(0))?;
             self.shared.sink(sink).drained(next.flatten().map(time));

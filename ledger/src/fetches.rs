@@ -88,7 +88,7 @@ impl Writer {
         }
     }
 
-    fn claim_fetches(&mut self, tenant: TenantId, want: usize) -> Result<Vec<FetchLease>> {
+    pub(crate) fn claim_fetches(&mut self, tenant: TenantId, want: usize) -> Result<Vec<FetchLease>> {
         let now = self.now_micros();
         let sql = "SELECT id FROM tenant WHERE guid = ?1";
         let Some(tenant_row) = self.first(sql, [tenant.to_string()], |row| row.get::<_, i64>(0))? else {
@@ -146,8 +146,8 @@ impl Writer {
             leases.push(self.fetch_lease(work, claim)?);
         }
         if leases.len() < want {
-            let sql =
-                "SELECT min(not_before) FROM blob WHERE tenant = ?1 AND state = 'listed' AND not_before > ?2";
+            let sql = "SELECT min(not_before) FROM blob WHERE tenant = ?1 AND state = 'listed' AND not_before > 0 \
+                       AND not_before > ?2";
             let next = self.first(sql, (tenant_row, now), |row| row.get::<_, Option<i64>>(0))?.flatten();
             self.shared.fetches(tenant).drained(next.map(time));
         }

@@ -352,7 +352,7 @@ fn findings(db: &Connection, feeds: &Feeds) -> Result<Vec<Finding>> {
         (
             FindingKind::Gap,
             "SELECT work, feed, 'blob ' || content_id, reason, ended_at, records - duplicates, work FROM blob \
-             WHERE state = 'gap' AND kind = 'blob' ORDER BY work LIMIT ?1",
+             WHERE state IN ('gap', 'quarantined') AND state = 'gap' AND kind = 'blob' ORDER BY work LIMIT ?1",
         ),
         (
             FindingKind::Hole,
@@ -363,7 +363,7 @@ fn findings(db: &Connection, feeds: &Feeds) -> Result<Vec<Finding>> {
         (
             FindingKind::Quarantine,
             "SELECT work, feed, 'blob ' || content_id, reason, ended_at, records - duplicates, work FROM blob \
-             WHERE state = 'quarantined' ORDER BY work LIMIT ?1",
+             WHERE state IN ('gap', 'quarantined') AND state = 'quarantined' ORDER BY work LIMIT ?1",
         ),
         (
             // The letters of a quarantined blob are found with it.

@@ -44,12 +44,12 @@ fn open_with(path: &Path, steps: &[&str]) -> Result<Connection, OpenError> {
         .map_err(|source| OpenError::Io { what: "opening", path: path.to_owned(), source })?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut db = Connection::open_with_flags(path, flags).map_err(failed)?;
+    db.busy_timeout(std::time::Duration::from_secs(10)).map_err(failed)?;
     let found = version(&db, path)?;
     let known = steps.len() as i64;
     if found > known {
         return Err(OpenError::Newer { path: path.to_owned(), found, known });
     }
-    db.busy_timeout(std::time::Duration::from_secs(10)).map_err(failed)?;
     db.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
          PRAGMA cache_size = -4096; PRAGMA temp_store = MEMORY;",

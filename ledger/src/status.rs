@@ -1,6 +1,6 @@
 //! How things stand: a snapshot for `status`, the metrics and `run --until-idle`.
 
-use std::sync::atomic::Ordering;
+use std::{collections::HashMap, sync::atomic::Ordering};
 
 use chrono::{DateTime, Utc};
 use schemas::{FeedKey, LedgerId, SinkName, TenantId};
@@ -260,7 +260,9 @@ impl Inspector {
                 "SELECT count(*) FROM dead_letter WHERE retry IS NULL AND NOT EXISTS (SELECT 1 FROM acknowledgement \
                  WHERE finding = 'dead-' || id OR (sink IS NULL AND finding = 'quarantine-' || work))",
             )?,
-            quarantined: number("SELECT count(*) FROM blob WHERE state = 'quarantined'")?,
+            quarantined: number(
+                "SELECT count(*) FROM blob WHERE state IN ('gap', 'quarantined') AND state = 'quarantined'",
+            )?,
         })
     }
 }
@@ -269,6 +271,9 @@ fn feeds(db: &rusqlite::Connection) -> Result<Vec<FeedStatus>> {
     let sql = "SELECT guid, content_type, watermark, swept_at, \
                (SELECT count(*) FROM hole WHERE hole.feed = feed.id AND recovered_at IS NULL), feed.id \
                FROM feed JOIN tenant ON tenant.id = feed.tenant ORDER BY guid, content_type";
+    let listed = "SELECT feed, count(*), min(expires) FROM blob WHERE state = 'listed' GROUP BY feed";
+    let listed: HashMap<i64, (i64, i64)> =
+        all(db, listed, [], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?.into_iter().collect();
     let mut feeds = Vec::new();
     for row in all(db, sql, [], |row| {
         Ok((
@@ -279,15 +284,13 @@ fn feeds(db: &rusqlite::Connection) -> Result<Vec<FeedStatus>> {
         ))
     })? {
         let ((guid, content_type), (watermark, swept_at), holes, id) = row;
-        let sql = "SELECT count(*), min(expires), \
-                   (SELECT last_error FROM blob WHERE feed = ?1 AND state = 'listed' AND not_before > 0 \
-                    AND tenant = (SELECT tenant FROM feed WHERE id = ?1) ORDER BY not_before DESC LIMIT 1) \
-                   FROM blob WHERE feed = ?1 AND state = 'listed'";
-        let (to_fetch, first_expiry, last_error) = first(db, sql, [id], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?, row.get(2)?))
-        })?
-        .unwrap_or_default();
-        let sql = "SELECT count(*) FROM blob WHERE state = 'gap' AND feed = ?1";
+        let to_fetch = listed.get(&id).map_or(0, |(count, _)| *count);
+        let first_expiry = listed.get(&id).map(|(_, expiry)| *expiry);
+        let sql = "SELECT last_error FROM blob WHERE tenant = (SELECT tenant FROM feed WHERE id = ?1) \
+                   AND state = 'listed' AND not_before > 0 AND feed = ?1 ORDER BY not_before DESC LIMIT 1";
+        let last_error = first(db, sql, [id], |row| row.get(0))?.flatten();
+        let sql =
+            "SELECT count(*) FROM blob WHERE state IN ('gap', 'quarantined') AND state = 'gap' AND feed = ?1";
         let gaps: i64 = first(db, sql, [id], |row| row.get(0))?.unwrap_or(0);
         feeds.push(FeedStatus {
             feed: feed_key(&guid, &content_type)?,

@@ -112,8 +112,14 @@ impl Bench {
     /// Opens the ledger again, after it was closed or died.
     pub(crate) fn open(&mut self) -> Result<(), OpenError> {
         self.faults = Faults::none();
-        let (ledger, recovery) =
-            Ledger::open_with(self.dir.path(), self.settings.clone(), self.faults.clone())?;
+        // A child process that another test starts holds this process's locks between its fork and its exec.
+        let mut tries = 0..1000;
+        let (ledger, recovery) = loop {
+            match Ledger::open_with(self.dir.path(), self.settings.clone(), self.faults.clone()) {
+                Err(OpenError::Locked { .. }) if tries.next().is_some() => std::thread::yield_now(),
+                result => break result?,
+            }
+        };
         (self.ledger, self.recovery) = (ledger, recovery);
         Ok(())
     }

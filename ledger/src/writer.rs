@@ -138,7 +138,8 @@ impl Writer {
             if self.faults.crashed() {
                 return ControlFlow::Break(());
             }
-            if end.is_continue() && jobs < GROUP {
+            // Whoever found no room may ask again at once.
+            if end.is_continue() && jobs < GROUP && !self.wants_room {
                 next = messages.try_recv().ok();
             }
         }

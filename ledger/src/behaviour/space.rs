@@ -264,3 +264,43 @@ fn a_disk_that_is_really_full_harms_nothing() {
     }
     assert!(bench.reconcile().agrees());
 }
+
+#[test]
+fn claims_and_leases_do_not_read_what_is_done_or_waits() {
+    let bench = Bench::new();
+    let steps = || -> u64 {
+        bench
+            .ledger
+            .look(|writer| {
+                let count = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+                let seen = std::sync::Arc::clone(&count);
+                writer.db.progress_handler(
+                    1,
+                    Some(move || {
+                        seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        false
+                    }),
+                )?;
+                writer.claim_fetches(tenant(2), 4)?;
+                writer.lease(&sink("a"), 4)?;
+                writer.db.progress_handler(0, None::<fn() -> bool>)?;
+                Ok(count.load(std::sync::atomic::Ordering::Relaxed))
+            })
+            .wait()
+            .unwrap()
+    };
+    bench.list(feed(2), &["x", "y", "z"]);
+    bench.spool(feed(1), "w", &body([1]));
+    let few = steps();
+    // Ten thousand blobs of another tenant to fetch, and ten thousand deliveries that are settled.
+    let ids: Vec<_> = (0..10_000).map(|number| number.to_string()).collect();
+    bench.list(feed(1), &ids.iter().map(String::as_str).collect::<Vec<_>>());
+    let fill = "INSERT INTO blob (tenant, feed, kind, content_id, created, expires, listed_at, state, seq) \
+                SELECT tenant, feed, 'blob', 'old' || content_id, created, expires, listed_at, 'settled', work \
+                FROM blob WHERE state = 'listed';
+                INSERT INTO delivery (work, sink, tenant, seq, due, state) \
+                SELECT work, 1, tenant, seq, 0, 'delivered' FROM blob WHERE state = 'settled'";
+    bench.ledger.change(|writer| Ok(writer.db.execute_batch(fill)?)).wait().unwrap();
+    let many = steps();
+    assert!(few > 100 && many < 2 * few, "{few} steps, then {many}");
+}
