@@ -202,3 +202,39 @@ fn a_live_file_that_was_taken_away_is_started_anew_once() {
     world.collect();
     assert_eq!(world.arrived().len(), 1);
 }
+
+fn given(bodies: &[&str]) -> SimulatorConfig {
+    let created = chrono::Utc::now() - chrono::TimeDelta::hours(2);
+    let blob = |body: &&str| simulator::Blob::from_body(ContentType::Exchange, created, body.to_string());
+    SimulatorConfig { blobs: 0, given: bodies.iter().map(blob).collect(), ..SimulatorConfig::default() }
+}
+
+#[test]
+fn what_cannot_be_rendered_is_a_dead_letter_with_its_bytes() {
+    let world = World::new(given(&[r#"[{"Operation":"Send"}, 17, "a text", {"Operation":"Update"}]"#]));
+    world.configure().collect();
+    assert_eq!(world.arrived().len(), 2, "its neighbours arrive");
+    world.mailtrail(&["reconcile"]).ends_with(1);
+    let list = world.mailtrail(&["dead-letters", "list", "--json"]).ends_with(0);
+    let letters: serde_json::Value = serde_json::from_str(&list.stdout).expect("JSON");
+    let letters = letters.as_array().expect("a list");
+    assert_eq!(letters.len(), 2, "{letters:?}");
+    let id = letters[1]["id"].to_string();
+    let shown = world.mailtrail(&["dead-letters", "show", &id]).ends_with(0);
+    assert!(shown.stdout.contains("a text"), "{}", shown.stdout);
+    world.mailtrail(&["dead-letters", "show", "4711"]).ends_with(1);
+    world.mailtrail(&["dead-letters", "export", "--out", "letters.ndjson"]).ends_with(0);
+    let exported = fs::read_to_string(world.path().join("letters.ndjson")).expect("a file");
+    assert_eq!(exported.lines().count(), 2, "{exported}");
+
+    // A retry makes new work of them, which ends in the same way, and says so again.
+    let retried = world.mailtrail(&["dead-letters", "retry", "--all"]).ends_with(0);
+    assert!(retried.stdout.contains("2 records"), "{}", retried.stdout);
+    world.collect();
+    assert_eq!(world.arrived().len(), 2, "nothing comes twice");
+    let report = world.mailtrail(&["reconcile"]).ends_with(1);
+    let ids: Vec<_> = report.stdout.split_whitespace().filter(|word| word.starts_with("dead-")).collect();
+    let arguments = [&["reconcile", "acknowledge"], ids.as_slice(), &["--reason", "test data"]].concat();
+    world.mailtrail(&arguments).ends_with(0);
+    world.mailtrail(&["reconcile"]).ends_with(0);
+}
