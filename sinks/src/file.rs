@@ -165,7 +165,7 @@ impl FileSink {
         let writer = Writer::new(Arc::clone(&disk), live_path(&config), access);
         Ok(Self {
             context,
-            plan: Mutex::new(Plan::new(config.clone(), None, None, true)),
+            plan: Mutex::new(Plan::new(config.clone(), None, None)),
             config,
             access,
             disk,
@@ -201,6 +201,12 @@ impl FileSink {
         let state = state.map_err(|failure| DeliverError::retry(failure.message))?;
         let state = state.as_deref().map(State::decode).transpose();
         state.map_err(|error| DeliverError::halt(format!("its state in the ledger cannot be used: {error}")))
+    }
+
+    /// Commits the state by itself.
+    async fn keep(&self, state: &State) -> Result<(), DeliverError> {
+        let kept = self.context.ledger.set_sink_state(&self.context.name, state.encode()).await;
+        kept.map_err(|failure| DeliverError::retry(failure.message))
     }
 
     /// Compresses and deletes closed files in the background. What is interrupted is done at the next start.
@@ -247,18 +253,19 @@ impl Sink for FileSink {
 
     fn open(&self) -> BoxFuture<'_, Result<Vec<Unfinished>, DeliverError>> {
         Box::pin(async move {
-            let state = self.stored().await?;
-            let (opened, state) =
-                self.blocking(move |writer| Ok((writer.open(state.as_ref())?, state))).await?;
-            let known = state.is_some();
-            let mut plan = Plan::new(self.config.clone(), state, Some(opened.identity), opened.anew);
-            if known && opened.anew {
-                // A file was started anew: what the ledger says of the one that is gone would make the next start
-                // take the new one for a file that lost its end.
-                let state = plan.announce(&[], None, &|path| self.is_taken(path), Utc::now());
-                let kept = self.context.ledger.set_sink_state(&self.context.name, state.encode()).await;
-                kept.map_err(|failure| DeliverError::retry(failure.message))?;
+            let mut state = self.stored().await?;
+            if let Some(known) = state.clone()
+                && self.blocking(move |writer| writer.is_gone(&known)).await?
+            {
+                // The ledger has to know before another file is made.
+                state = state.map(|state| state.started_anew(live_path(&self.config)));
+                if let Some(state) = &state {
+                    self.keep(state).await?;
+                }
             }
+            let known = state.clone();
+            let identity = self.blocking(move |writer| writer.open(known.as_ref())).await?;
+            let plan = Plan::new(self.config.clone(), state, Some(identity));
             let unfinished = plan.unfinished();
             *self.plan() = plan;
             self.tidy_in_background();
@@ -281,7 +288,18 @@ impl Sink for FileSink {
                 .iter()
                 .map(|part| (part.work.id, part.records().map(|record| record.position).collect()))
                 .collect();
-            let written = self.blocking(move |writer| writer.deliver(&place, &batch)).await?;
+            let again = batch.clone();
+            let written = match self.blocking(move |writer| writer.deliver(&place, &batch)).await? {
+                Some(written) => written,
+                None => {
+                    let mut plan = self.plan().clone();
+                    self.keep(&plan.start_anew(&parts, Utc::now())).await?;
+                    let place = plan.place();
+                    *self.plan() = plan;
+                    let written = self.blocking(move |writer| writer.deliver(&place, &again)).await?;
+                    written.ok_or_else(|| DeliverError::retry("the live file is gone again"))?
+                }
+            };
             // Only here does the place move on: when this future is dropped earlier, the batch comes again, and finds
             // its lines.
             self.plan().wrote(&parts, &written);
@@ -303,8 +321,7 @@ impl Sink for FileSink {
         Box::pin(async move {
             let mut plan = self.plan().clone();
             if let Some(state) = plan.rotate_when_idle(&|path| self.is_taken(path), Utc::now()) {
-                let kept = self.context.ledger.set_sink_state(&self.context.name, state.encode()).await;
-                kept.map_err(|failure| DeliverError::retry(failure.message))?;
+                self.keep(&state).await?;
                 *self.plan() = plan;
             }
             let place = self.plan().place();

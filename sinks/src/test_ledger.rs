@@ -150,6 +150,11 @@ impl Fuse {
         }
     }
 
+    /// It is over after so many more steps.
+    pub(crate) fn blow_after(&self, steps: u32) {
+        *self.left.lock().unwrap() = Some(steps + 1);
+    }
+
     /// Whatever happens, it is over now.
     pub(crate) fn blow(&self) {
         *self.left.lock().unwrap() = Some(0);

@@ -22,7 +22,7 @@ pub(super) struct Found {
     pub(super) rename: Option<Closing>,
     /// The live file; `None` when it is to be made where the configuration says.
     pub(super) live: Option<PathBuf>,
-    /// Whether it is not the one that the ledger knows.
+    /// Whether it is not the one that the ledger knows, which is gone or was never made.
     pub(super) anew: bool,
 }
 

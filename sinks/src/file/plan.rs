@@ -57,8 +57,6 @@ pub(super) struct Place {
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Written {
-    /// Whether the file had gone and was started anew.
-    pub(super) anew: bool,
     /// Where the lines of each part of the batch begin.
     pub(super) starts: Vec<u64>,
     pub(super) end: u64,
@@ -71,13 +69,8 @@ pub(super) fn live_path(config: &FileConfig) -> PathBuf {
 }
 
 impl Plan {
-    /// Goes on from what the ledger has. `length` and `identity` are the live file's; with `anew` it was missing.
-    pub(super) fn new(
-        config: FileConfig,
-        state: Option<State>,
-        identity: Option<Identity>,
-        anew: bool,
-    ) -> Self {
+    /// Goes on from what the ledger has. `identity` is the live file's.
+    pub(super) fn new(config: FileConfig, state: Option<State>, identity: Option<Identity>) -> Self {
         let path = live_path(&config);
         let Some(state) = state else {
             return Self {
@@ -92,7 +85,6 @@ impl Plan {
                 before: HashMap::new(),
             };
         };
-        let start = if anew { 0 } else { state.start };
         let mut before: HashMap<WorkId, BTreeSet<u32>> = HashMap::new();
         let mut due = Vec::with_capacity(state.due.len());
         for Due { work, sent } in state.due {
@@ -100,15 +92,14 @@ impl Plan {
             due.push(DueLines { work, start: None, sent });
         }
         if let Some(first) = due.first_mut() {
-            first.start = Some(start);
+            first.start = Some(state.start);
         }
         Self {
-            // What is missing is started anew where the configuration says now.
-            path: if anew { path } else { state.path },
+            path: state.path,
             config,
             identity,
-            at: start,
-            opened: state.opened.filter(|_| !anew),
+            at: state.start,
+            opened: state.opened,
             closed: state.closed,
             closing: None,
             due,
@@ -159,19 +150,25 @@ impl Plan {
         Place { path: self.path.clone(), at: self.at, closing: self.closing.clone() }
     }
 
+    /// The live file is gone: this batch begins a new one, where the configuration says now.
+    pub(super) fn start_anew(&mut self, batch: &[(WorkId, Positions)], now: DateTime<Utc>) -> State {
+        self.path = live_path(&self.config);
+        self.identity = None;
+        self.at = 0;
+        self.opened = Some(now);
+        // Only this batch will stand in the new file.
+        self.before.clear();
+        let lines =
+            |(work, sent): &(WorkId, Positions)| DueLines { work: *work, start: None, sent: sent.clone() };
+        self.due = batch.iter().map(lines).collect();
+        self.state()
+    }
+
     /// Takes note of what was written, once that counts.
     pub(super) fn wrote(&mut self, batch: &[(WorkId, Positions)], written: &Written) {
         self.closing = None;
         self.identity = Some(written.identity);
         self.at = written.end;
-        if written.anew {
-            // Only what was written now stands in the file that is there now.
-            self.before.clear();
-            self.due = batch
-                .iter()
-                .map(|(work, sent)| DueLines { work: *work, start: None, sent: sent.clone() })
-                .collect();
-        }
         for ((work, positions), start) in batch.iter().zip(&written.starts) {
             let first = positions.iter().next();
             let begun = |due: &&mut DueLines| due.work == *work && due.sent.iter().next() == first;
@@ -271,7 +268,7 @@ mod tests {
             serde_json::from_str(r#"{"directory":"/logs","rotate_bytes":1000}"#).unwrap();
         let config = FileConfig { rotate_interval: Span(Duration::from_secs(60)), ..config };
         assert_eq!(config.rotate_bytes, ByteSize(1000));
-        Plan::new(config, state, Some(IDENTITY), false)
+        Plan::new(config, state, Some(IDENTITY))
     }
 
     /// These positions of these works.
@@ -298,7 +295,7 @@ mod tests {
         let state = plan.announce(&[], Some(&batch(parts)), &|_| false, time(0));
         let parts: Vec<_> =
             parts.iter().map(|(id, sent)| (WorkId(*id), sent.iter().copied().collect())).collect();
-        plan.wrote(&parts, &Written { anew: false, starts: starts.to_vec(), end, identity: IDENTITY });
+        plan.wrote(&parts, &Written { starts: starts.to_vec(), end, identity: IDENTITY });
         state
     }
 

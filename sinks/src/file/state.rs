@@ -86,6 +86,11 @@ impl State {
         }
     }
 
+    /// The same lines are due in a new file, because the one that was there is gone.
+    pub(super) fn started_anew(self, path: PathBuf) -> Self {
+        Self { path, start: 0, synced: 0, opened: None, ..self }
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self)
             .expect("paths come from the configuration, which is UTF-8; all else is always JSON")

@@ -44,7 +44,12 @@ struct Running {
 }
 
 fn start(disk: Arc<dyn Disk>, config: FileConfig, ledger: &Arc<MemoryLedger>) -> Running {
-    let rate = Arc::new(Rate::new(None, None));
+    start_at(Rate::new(None, None), disk, config, ledger)
+}
+
+/// No batch has more records than the rate allows in a second.
+fn start_at(rate: Rate, disk: Arc<dyn Disk>, config: FileConfig, ledger: &Arc<MemoryLedger>) -> Running {
+    let rate = Arc::new(rate);
     let context = SinkContext { name: sink_name(), ledger: ledger.clone(), rate: Arc::clone(&rate) };
     let sink = FileSink::on(disk, config, context).unwrap();
     let delivery = DeliveryLoop::new(Arc::new(sink), ledger.clone(), rate, &MemoryBudget::new(64 << 20));

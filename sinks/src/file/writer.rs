@@ -44,14 +44,6 @@ struct OpenFile {
     identity: Identity,
 }
 
-/// What opening found and made.
-#[derive(Debug)]
-pub(super) struct Opened {
-    pub(super) identity: Identity,
-    /// Whether it is not the file that the ledger knows.
-    pub(super) anew: bool,
-}
-
 /// An error of the file system as the delivery loop is to see it.
 pub(super) fn failed(what: &str, path: &Path, error: &io::Error) -> DeliverError {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
@@ -77,8 +69,14 @@ impl Writer {
         self.disk.as_ref()
     }
 
+    /// Whether the file that the ledger knows has to be forgotten, because it is gone.
+    pub(super) fn is_gone(&self, state: &State) -> Result<bool, DeliverError> {
+        let found = locate(self.disk(), &self.live, Some(state))?;
+        Ok(found.anew && (state.synced > 0 || state.path != self.live))
+    }
+
     /// Makes ready what the ledger knows.
-    pub(super) fn open(&mut self, state: Option<&State>) -> Result<Opened, DeliverError> {
+    pub(super) fn open(&mut self, state: Option<&State>) -> Result<Identity, DeliverError> {
         self.open = None;
         let Found { rename, live, anew } = locate(self.disk(), &self.live, state)?;
         self.make_directory()?;
@@ -104,7 +102,7 @@ impl Writer {
                 identity
             }
         };
-        Ok(Opened { identity, anew })
+        Ok(identity)
     }
 
     /// What stands behind the last fsync may only be in memory, where a failed write left it: it is written again, so
@@ -127,23 +125,24 @@ impl Writer {
         open.file.set_length(state.synced).and_then(|()| open.file.sync()).map_err(fail)
     }
 
-    /// Appends a batch, or what is missing of it.
-    pub(super) fn deliver(&mut self, place: &Place, batch: &Batch) -> Result<Written, DeliverError> {
+    /// Appends a batch, or what is missing of it. `None` when the live file is gone: then the ledger has to know
+    /// before another is made, or the next start would take that for a file that lost its end.
+    pub(super) fn deliver(&mut self, place: &Place, batch: &Batch) -> Result<Option<Written>, DeliverError> {
         refuse_line_breaks(batch)?;
         if let Some(closing) = &place.closing {
             self.close(closing)?;
         }
-        let made = self.make_live(&place.path)?;
-        let anew = made && place.at > 0;
-        let at = if anew { 0 } else { place.at };
-        let result = self.append(&place.path, at, batch);
+        if !self.make_live(place)? {
+            return Ok(None);
+        }
+        let result = self.append(&place.path, place.at, batch);
         if result.is_err() {
             // The next attempt looks again at what is there.
             self.open = None;
         }
         let written = result?;
         self.sync_dirty()?;
-        Ok(Written { anew, ..written })
+        Ok(Some(written))
     }
 
     /// Does a decided rotation and starts the new live file.
@@ -151,7 +150,7 @@ impl Writer {
         if let Some(closing) = &place.closing {
             self.close(closing)?;
         }
-        self.make_live(&place.path)?;
+        self.make_live(place)?;
         self.sync_dirty()?;
         match &self.open {
             Some(open) => Ok(open.identity),
@@ -242,18 +241,18 @@ impl Writer {
             return Err(failed("fsync", path, &error));
         }
         self.suspect = false;
-        Ok(Written { anew: false, starts, end, identity: *identity })
+        Ok(Written { starts, end, identity: *identity })
     }
 
-    /// The live file is there and open; whether it was made.
-    fn make_live(&mut self, path: &Path) -> Result<bool, DeliverError> {
+    /// The live file is there and open, unless it is gone.
+    fn make_live(&mut self, place: &Place) -> Result<bool, DeliverError> {
+        let path = place.path.as_path();
         let found = self.disk.look(path).map_err(|error| failed("look at", path, &error))?;
         let Some(found) = found else {
-            if let Some(gone) = self.open.take().filter(|open| open.path == path) {
-                error!(
-                    "{} was removed or renamed by somebody else; a new file is started",
-                    gone.path.display()
-                );
+            self.open = None;
+            if place.at > 0 {
+                error!("{} was removed or renamed by somebody else; a new file is started", path.display());
+                return Ok(false);
             }
             self.make_directory()?;
             self.create(path)?;
@@ -269,7 +268,7 @@ impl Writer {
                 self.reopen(path)?;
             }
         }
-        Ok(false)
+        Ok(true)
     }
 
     /// A decided rotation, unless it has happened.

@@ -1,7 +1,7 @@
 //! The process dies at any step, the power is cut, the configuration changes: every due record is in the files exactly
 //! once, and whoever tails them has seen each line once.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 
@@ -9,9 +9,10 @@ use super::{
     super::{FileConfig, closed::ClosedName},
     Running, config, record_of, records_of,
     sim::{Platter, SimDisk},
-    start,
+    start_at,
 };
 use crate::{
+    rate::Rate,
     test_ledger::{Fuse, Kind, MemoryLedger, Rendering},
     units::{ByteSize, Span},
 };
@@ -40,6 +41,8 @@ struct Settings {
     rotate_bytes: u64,
     rotates_at_once: bool,
     directory: usize,
+    /// Most records of a batch.
+    batch: u32,
 }
 
 impl Settings {
@@ -63,13 +66,15 @@ impl Settings {
 }
 
 fn settings() -> impl Strategy<Value = Settings> {
-    (0u8..3, 0u32..4, 200u64..4000, any::<bool>(), prop_oneof![9 => Just(0usize), 1 => Just(1)]).prop_map(
-        |(view, filter, rotate_bytes, rotates_at_once, directory)| Settings {
+    let directory = prop_oneof![9 => Just(0usize), 1 => Just(1)];
+    (0u8..3, 0u32..4, 200u64..4000, any::<bool>(), directory, 1u32..60).prop_map(
+        |(view, filter, rotate_bytes, rotates_at_once, directory, batch)| Settings {
             view,
             filter,
             rotate_bytes,
             rotates_at_once,
             directory,
+            batch,
         },
     )
 }
@@ -77,7 +82,7 @@ fn settings() -> impl Strategy<Value = Settings> {
 fn life(power: bool) -> impl Strategy<Value = Life> {
     let power = if power { 3 } else { 1 };
     (
-        0u32..60,
+        0u32..120,
         0u8..power,
         settings(),
         prop_oneof![4 => Just(0u32), 1 => 1u32..4],
@@ -110,7 +115,8 @@ impl World {
         self.ledger.restart(Some(Arc::clone(&fuse)));
         self.ledger.render_as(settings.rendering());
         let disk = SimDisk { platter: Arc::clone(&self.platter), fuse };
-        start(Arc::new(disk), settings.config(), &self.ledger)
+        let rate = Rate::new(NonZeroU32::new(settings.batch), None);
+        start_at(rate, Arc::new(disk), settings.config(), &self.ledger)
     }
 
     /// Lives until it dies, or until all is done.
@@ -225,7 +231,7 @@ proptest! {
     fn a_killed_process_loses_and_doubles_nothing(
         works in proptest::collection::vec(0usize..40, 1..8),
         settings in settings(),
-        deaths in proptest::collection::vec((0u32..60, prop_oneof![4 => Just(0u32), 1 => 1u32..4]), 1..6),
+        deaths in proptest::collection::vec((0u32..120, prop_oneof![4 => Just(0u32), 1 => 1u32..4]), 1..6),
         chance: u64,
     ) {
         let lives: Vec<_> = deaths.into_iter().map(|(steps, failing_syncs)| {
@@ -258,7 +264,8 @@ proptest! {
 /// Every single step of a run with rotations, one after the other.
 #[test]
 fn a_crash_at_each_step_is_made_good() {
-    let settings = Settings { view: 0, filter: 3, rotate_bytes: 900, rotates_at_once: false, directory: 0 };
+    let settings =
+        Settings { view: 0, filter: 3, rotate_bytes: 900, rotates_at_once: false, directory: 0, batch: 100 };
     let works = [9, 30, 2, 14, 25, 1];
     let mut steps = 0;
     loop {
@@ -289,8 +296,14 @@ fn a_crash_at_each_step_is_made_good() {
 /// What a work that was forgotten meanwhile left half done is cut, and the next works are whole.
 #[test]
 fn works_that_were_settled_by_somebody_else_leave_no_half_lines() {
-    let settings =
-        Settings { view: 0, filter: 0, rotate_bytes: 1 << 20, rotates_at_once: false, directory: 0 };
+    let settings = Settings {
+        view: 0,
+        filter: 0,
+        rotate_bytes: 1 << 20,
+        rotates_at_once: false,
+        directory: 0,
+        batch: 100,
+    };
     for steps in 0..30 {
         runtime().block_on(async {
             let world = World::new(&[5, 5, 5, 5], 3);
@@ -323,8 +336,14 @@ fn works_that_were_settled_by_somebody_else_leave_no_half_lines() {
 /// The disk is full for a while: it is told, whole lines stay for whoever tails the file, and it goes on.
 #[test]
 fn a_full_disk_is_waited_for() {
-    let settings =
-        Settings { view: 0, filter: 0, rotate_bytes: 1 << 20, rotates_at_once: false, directory: 0 };
+    let settings = Settings {
+        view: 0,
+        filter: 0,
+        rotate_bytes: 1 << 20,
+        rotates_at_once: false,
+        directory: 0,
+        batch: 100,
+    };
     for room in [0, 1, 100, 1000, 2000] {
         runtime().block_on(async {
             let world = World::new(&[9, 30, 2], 1);
@@ -350,4 +369,52 @@ fn a_full_disk_is_waited_for() {
 fn records_of_whole_lines(world: &World) -> Vec<(i64, u32)> {
     let files = world.platter.lock().unwrap().files();
     files.get(LIVE[0]).map(|data| records_of(data)).unwrap_or_default()
+}
+
+/// The live file is taken away before or while the sink runs, and the process dies at any step after that.
+#[test]
+fn a_crash_while_a_file_is_started_anew_is_made_good() {
+    let settings = Settings {
+        view: 0,
+        filter: 0,
+        rotate_bytes: 1 << 20,
+        rotates_at_once: false,
+        directory: 0,
+        batch: 100,
+    };
+    for steps in 0..14 {
+        for running_meanwhile in [false, true] {
+            runtime().block_on(async {
+                let world = World::new(&[20, 3], 5);
+                world.platter.lock().unwrap().tailer = None;
+                world.ledger.forget(1);
+                let fuse = Fuse::new(None);
+                let running = world.start(&settings, Arc::clone(&fuse));
+                world.ledger.all_settled().await;
+                if !running_meanwhile {
+                    running.task.abort();
+                    let _ = running.task.await;
+                    world.platter.lock().unwrap().take_away(LIVE[0]);
+                    world.ledger.remember(1);
+                    let life =
+                        Life { steps, power: 0, settings: settings.clone(), failing_syncs: 0, room: None };
+                    world.live(&life).await;
+                } else {
+                    world.platter.lock().unwrap().take_away(LIVE[0]);
+                    fuse.blow_after(steps);
+                    world.ledger.remember(1);
+                    tokio::select! {
+                        biased;
+                        () = fuse.blown.notified() => {}
+                        () = world.ledger.all_settled() => {}
+                    }
+                    fuse.blow();
+                    running.task.abort();
+                    let _ = running.task.await;
+                }
+                world.finish(&settings).await;
+                assert_eq!(world.lines(), [(1, 0), (1, 1), (1, 2)], "{steps} {running_meanwhile}");
+            });
+        }
+    }
 }

@@ -118,6 +118,11 @@ impl Platter {
         self.durable_names = self.names.clone();
     }
 
+    pub(super) fn take_away(&mut self, path: &str) {
+        self.names.remove(Path::new(path)).expect("it is there");
+        self.durable_names = self.names.clone();
+    }
+
     fn used(&self) -> usize {
         self.files.values().map(|file| file.data.len()).sum()
     }
