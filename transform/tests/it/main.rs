@@ -7,5 +7,6 @@ mod checks;
 mod events;
 mod lossless;
 mod records;
+mod schema_page;
 mod view_schemas;
 mod views;
