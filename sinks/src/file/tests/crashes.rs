@@ -323,11 +323,14 @@ fn works_that_were_settled_by_somebody_else_leave_no_half_lines() {
                 world.ledger.forget(1);
             }
             world.finish(&settings).await;
+            // And nothing of that is left to confuse the runs after.
+            world.ledger.add(4, vec![Kind::Plain; 5]);
+            world.finish(&settings).await;
             let lines = world.lines();
             let distinct: BTreeSet<_> = lines.iter().copied().collect();
             assert_eq!(distinct.len(), lines.len());
             let expected = |work: i64| (0..5).all(|position| distinct.contains(&(work, position)));
-            assert!(expected(0) && expected(2) && expected(3), "{lines:?}");
+            assert!([0, 2, 3, 4].into_iter().all(expected), "{lines:?}");
             assert_eq!(distinct.iter().any(|(work, _)| *work == 1), settled.contains(&1));
         });
     }
@@ -415,6 +418,28 @@ fn a_crash_while_a_file_is_started_anew_is_made_good() {
                 world.finish(&settings).await;
                 assert_eq!(world.lines(), [(1, 0), (1, 1), (1, 2)], "{steps} {running_meanwhile}");
             });
+        }
+    }
+}
+
+/// The filter keeps more after a crash: what the earlier run sent comes first, then the rests of its works, in many
+/// batches, and the process dies again in the midst of them.
+#[test]
+fn a_crash_while_an_earlier_crash_is_made_good_is_made_good() {
+    let some =
+        Settings { view: 0, filter: 2, rotate_bytes: 400, rotates_at_once: false, directory: 0, batch: 100 };
+    let all = Settings { filter: 0, batch: 4, ..some.clone() };
+    let works = [6, 5, 7];
+    for first in (6..24).step_by(3) {
+        for second in 0..45 {
+            let life = |steps, settings: &Settings| Life {
+                steps,
+                power: 0,
+                settings: settings.clone(),
+                failing_syncs: 0,
+                room: None,
+            };
+            run(&works, &[life(first, &some), life(second, &all)], &all, 1);
         }
     }
 }
