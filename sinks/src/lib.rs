@@ -12,7 +12,7 @@
 //! | `batching`, `account`, `partial` | its pure parts: forming batches, adding up records, what is left of a work |
 //! | [`memory`], [`rate`], [`health`] | bytes that may be held, the pace, what can be seen from outside |
 //! | [`positions`], [`units`] | positions of records as runs; sizes and spans of time in the configuration |
-//! | [`file`] | the `file` sink: NDJSON, exactly once |
+//! | [`mod@file`] | the `file` sink: NDJSON, exactly once |
 //!
 //! # Adding a sink
 //!
