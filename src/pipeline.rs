@@ -293,6 +293,9 @@ impl Pipeline {
         };
         if tokio::time::timeout(STOP, everything).await.is_err() {
             tracing::warn!("not everything stopped in time; what was under way stays pending");
+        } else if let Err(error) = ledger.maintain(Utc::now()).await {
+            // A run until idle is often the only one of the day: what it leaves behind is tidied now.
+            tracing::warn!(%error, "the ledger could not be tidied");
         }
         if let Err(error) = tokio::task::spawn_blocking(move || ledger.close()).await {
             tracing::error!(%error, "the ledger did not close");
