@@ -3,7 +3,7 @@
 //! A record is checked once, from its first byte to its last ([`scan`]), which yields the names and raw values of its top
 //! level. Whatever is behind a value is walked only when somebody asks ([`value`]), over text that is known to be good.
 //! Strings travel with their escapes and are copied as they are; they are resolved only to be compared or taken
-//! apart. [`write`] appends to a buffer and cannot fail. [`repair`] makes a record that is nearly JSON into JSON.
+//! apart. [`mod@write`] appends to a buffer and cannot fail. [`repair`] makes a record that is nearly JSON into JSON.
 
 mod bytes;
 pub(crate) mod repair;
