@@ -11,7 +11,7 @@ use ledger::{IdleState, LedgerError};
 use sinks::health::State;
 use tokio::time::Instant;
 
-use crate::pipeline::{Pipeline, RunningTenant};
+use crate::pipeline::{Pipeline, RunningSink, RunningTenant};
 
 /// How long failures may be all that is left.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -51,26 +51,7 @@ pub(crate) async fn until_idle(pipeline: &Pipeline) -> Result<Ending, LedgerErro
             .tenants()
             .iter()
             .map(|tenant| tenant_left(tenant, &state, blocked))
-            .chain(pipeline.sinks().iter().map(|sink| {
-                let deliveries = state.deliveries.iter().find(|left| left.sink == sink.name);
-                let report = sink.health.report();
-                match deliveries {
-                    None if report.ledger_error.is_none() => Left::Nothing,
-                    _ if report.only_failing_since.is_some() => {
-                        let error = match report.state {
-                            State::Halted { error, .. }
-                            | State::Retrying { error, .. }
-                            | State::Deferred { error, .. } => error,
-                            _ => report.last_error.unwrap_or_default(),
-                        };
-                        Left::Failing(format!("sink {}: {error}", sink.name))
-                    }
-                    _ => match report.ledger_error {
-                        Some(error) => Left::Failing(format!("sink {}: {error}", sink.name)),
-                        None => Left::Going,
-                    },
-                }
-            }))
+            .chain(pipeline.sinks().iter().map(|sink| sink_left(sink, &state)))
             .collect();
         if left.iter().all(|left| matches!(left, Left::Nothing)) {
             return Ok(Ending::Idle);
@@ -84,6 +65,25 @@ pub(crate) async fn until_idle(pipeline: &Pipeline) -> Result<Ending, LedgerErro
         } else if failing_since.get_or_insert_with(Instant::now).elapsed() >= PATIENCE {
             return Ok(Ending::Stuck(failing));
         }
+    }
+}
+
+fn sink_left(sink: &RunningSink, state: &IdleState) -> Left {
+    let report = sink.health.report();
+    let pending = state.deliveries.iter().any(|left| left.sink == sink.name);
+    let failing = |error: String| Left::Failing(format!("sink {}: {error}", sink.name));
+    if (pending || report.ledger_error.is_some()) && report.only_failing_since.is_some() {
+        return failing(match report.state {
+            State::Halted { error, .. } | State::Retrying { error, .. } | State::Deferred { error, .. } => {
+                error
+            }
+            _ => report.last_error.unwrap_or_default(),
+        });
+    }
+    match report.ledger_error {
+        Some(error) => failing(error),
+        None if pending => Left::Going,
+        None => Left::Nothing,
     }
 }
 

@@ -13,6 +13,7 @@ use std::{sync::Arc, time::Duration};
 use chrono::{TimeDelta, Utc};
 use ingest::{Collector, FeedLedger, Listing, Passes, TenantHealth};
 use ledger::{Inspector, Ledger, LedgerError, OpenError, Settings, SinkSpec};
+use reqwest::Client;
 use schemas::SinkName;
 use sinks::{
     delivery::DeliveryLoop,
@@ -27,7 +28,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use self::{collecting::Collecting, delivering::Delivering, probing::Probing};
-use crate::config::{Config, SinkConfig, SinkKind, StartFrom};
+use crate::config::{Config, NetworkConfig, SinkConfig, SinkKind, StartFrom};
 
 /// What records may take of memory on their way to all sinks together, in bytes. With the duplicate index, the bodies
 /// that are being fetched and the process itself it keeps mailtrail well under 128 MB.
@@ -169,6 +170,12 @@ pub(crate) async fn probe(config: &SinkConfig, ledger: Option<Inspector>) -> Res
     sink.probe().await.map_err(|error| error.to_string())
 }
 
+/// The HTTP client for logins and API calls alike.
+pub(crate) async fn http_client(network: &NetworkConfig) -> Result<Client, StartError> {
+    let settings = network.http_settings().await.map_err(|error| StartError::Network(error.to_string()))?;
+    settings.client().map_err(|error| StartError::Network(error.to_string()))
+}
+
 impl Pipeline {
     /// Starts everything.
     pub(crate) async fn start(config: &Config, ledger: Ledger, listing: Listing) -> Result<Self, StartError> {
@@ -209,9 +216,7 @@ impl Pipeline {
             }));
         }
 
-        let settings =
-            config.network.http_settings().await.map_err(|error| StartError::Network(error.to_string()))?;
-        let http = settings.client().map_err(|error| StartError::Network(error.to_string()))?;
+        let http = http_client(&config.network).await?;
         let feeds: Arc<dyn FeedLedger> = Arc::new(Collecting::new(ledger.clone()));
         let mut tenants = Vec::new();
         for tenant in &config.tenants {

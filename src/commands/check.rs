@@ -12,7 +12,7 @@ use schemas::ContentType;
 use super::{Failure, found, load, print, runtime};
 use crate::{
     cli::CheckArgs,
-    config::{Config, Credentials, NetworkConfig, TenantConfig},
+    config::{Config, Credentials, TenantConfig},
     pipeline,
 };
 
@@ -51,7 +51,7 @@ pub(super) fn run(args: CheckArgs) -> Result<ExitCode, Failure> {
     findings.good("configuration", &config.path.display().to_string());
     check_state(&config, &mut findings);
     runtime()?.block_on(async {
-        match http(&config.network).await {
+        match pipeline::http_client(&config.network).await {
             Ok(http) => {
                 for tenant in &config.tenants {
                     let what = format!("tenant {}", tenant.name);
@@ -62,7 +62,7 @@ pub(super) fn run(args: CheckArgs) -> Result<ExitCode, Failure> {
                     }
                 }
             }
-            Err(error) => findings.problem("network", &error),
+            Err(error) => findings.problem("network", &error.to_string()),
         }
         if !args.offline {
             for sink in &config.sinks {
@@ -92,11 +92,6 @@ fn check_state(config: &Config, findings: &mut Findings) {
         }
         Err(error) => findings.problem("state", &error.to_string()),
     }
-}
-
-async fn http(network: &NetworkConfig) -> Result<Client, String> {
-    let settings = network.http_settings().await.map_err(|error| error.to_string())?;
-    settings.client().map_err(|error| error.to_string())
 }
 
 /// Whether the secret can be read, without using it.

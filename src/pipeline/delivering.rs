@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
     time::Duration,
 };
 
@@ -32,7 +32,7 @@ struct SinkView {
 pub(crate) struct Delivering {
     ledger: Ledger,
     names: HashMap<TenantId, Arc<str>>,
-    views: RwLock<HashMap<SinkName, Arc<SinkView>>>,
+    views: HashMap<SinkName, Arc<SinkView>>,
     pieces: Arc<Pieces>,
 }
 
@@ -42,7 +42,7 @@ impl Delivering {
             tenants.iter().map(|tenant| (tenant.tenant_id, Arc::from(tenant.name.as_str()))).collect();
         let views =
             sinks.iter().map(|sink| (sink.name.clone(), Arc::new(SinkView::new(sink, tenants)))).collect();
-        Self { ledger, names, views: RwLock::new(views), pieces: Arc::default() }
+        Self { ledger, names, views, pieces: Arc::default() }
     }
 
     fn work(&self, work: &ledger::Work) -> Arc<Work> {
@@ -70,8 +70,7 @@ impl Delivering {
     }
 
     fn view(&self, sink: &SinkName) -> Result<Arc<SinkView>, LedgerFailure> {
-        let views = self.views.read().unwrap_or_else(PoisonError::into_inner);
-        views.get(sink).cloned().ok_or_else(|| LedgerFailure {
+        self.views.get(sink).cloned().ok_or_else(|| LedgerFailure {
             message: format!("sink {sink} is not configured"),
             passing: false,
         })
