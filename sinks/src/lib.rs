@@ -11,6 +11,7 @@
 //! | [`delivery`] | [`DeliveryLoop`](delivery::DeliveryLoop): one for each sink |
 //! | `batching`, `account`, `partial` | its pure parts: forming batches, adding up records, what is left of a work |
 //! | [`memory`], [`rate`], [`health`] | bytes that may be held, the pace, what can be seen from outside |
+//! | [`measure`] | what one kind of sink counts beyond what all do |
 //! | [`positions`], [`units`] | positions of records as runs; sizes and spans of time in the configuration |
 //! | [`mod@file`] | the `file` sink: NDJSON, exactly once |
 //!
@@ -34,6 +35,7 @@ pub mod delivery;
 pub mod delivery_ledger;
 pub mod file;
 pub mod health;
+pub mod measure;
 pub mod memory;
 mod partial;
 pub mod positions;

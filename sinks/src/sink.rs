@@ -8,6 +8,7 @@ use schemas::{RenderedRecord, SinkName};
 
 use crate::{
     delivery_ledger::{SinkStates, Work, WorkId},
+    measure::Measure,
     memory::Piece,
     positions::Positions,
     rate::Rate,
@@ -55,6 +56,11 @@ pub trait Sink: Send + Sync + 'static {
     /// how long it wants to be asked again; `None` is never.
     fn upkeep(&self) -> BoxFuture<'_, Result<Option<Duration>, DeliverError>> {
         Box::pin(async { Ok(None) })
+    }
+
+    /// What it counts beyond what all sinks do.
+    fn measures(&self) -> Vec<Measure> {
+        Vec::new()
     }
 
     /// Lets go of the destination. What was not confirmed stays pending.

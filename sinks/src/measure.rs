@@ -1,0 +1,36 @@
+//! What one kind of sink counts beyond what all of them do, for `/metrics`.
+//!
+//! A sink keeps its figures as it likes and gives a snapshot when it is asked ([`crate::sink::Sink::measures`]). Whoever
+//! shows them adds the product's prefix and the sink's name as a label.
+
+/// One figure at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measure {
+    /// What it is, by Prometheus' conventions but without the product's prefix: `hec_requests_total`,
+    /// `kafka_queue_bytes`, `hec_ack_seconds`.
+    pub name: &'static str,
+    /// What it means, in one sentence.
+    pub help: &'static str,
+    /// What tells it from others of its name, such as the answer's code. Few values only, and never a user's data.
+    pub labels: Vec<(&'static str, String)>,
+    /// The figure.
+    pub reading: Reading,
+}
+
+/// The kinds of figures.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reading {
+    /// It only grows while the process lives.
+    Counter(u64),
+    /// A level.
+    Gauge(f64),
+    /// How many observations were at most each of `bounds`, the last count being of those beyond all; not cumulative.
+    Histogram {
+        /// The upper bounds, ascending.
+        bounds: &'static [f64],
+        /// One more than there are bounds.
+        counts: Vec<u64>,
+        /// The sum of all observations.
+        sum: f64,
+    },
+}
