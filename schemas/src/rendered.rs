@@ -161,6 +161,17 @@ impl Rendered {
         }
     }
 
+    /// `CreationTime` of the record with this index (not position), in milliseconds since 1970; what
+    /// [`Rendered::get`] gives too, for those who want nothing else of it.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    #[must_use]
+    pub fn time_ms(&self, index: usize) -> Option<i64> {
+        self.records[index].time_ms
+    }
+
     /// The records in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = RenderedRecord<'_>> {
         (0..self.records.len()).map(|index| self.get(index))
@@ -204,6 +215,7 @@ mod tests {
             [(3, &b"{3}"[..], "one", "a@b"), (5, &b"{5}"[..], "", ""), (6, &b"{6}"[..], "three", "c@d")]
         );
         assert_eq!(rendered.bytes_of(1..3), 6);
+        assert_eq!((rendered.time_ms(0), rendered.time_ms(2)), (Some(3), Some(6)));
         assert_eq!(rendered.total_bytes(), 9);
     }
 }

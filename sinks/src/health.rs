@@ -8,6 +8,8 @@ use std::{
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use crate::age::{AGE_BOUNDS, Ages};
+
 /// Upper bounds of [`Counters::latency`], in seconds; the last bucket has none.
 pub const LATENCY_BOUNDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0];
 
@@ -73,6 +75,11 @@ pub struct Counters {
     pub latency: [u64; LATENCY_BOUNDS.len() + 1],
     /// The sum of those times, in seconds.
     pub latency_seconds: f64,
+    /// Delivered records by their age then, from their `CreationTime` to the receipt, by [`AGE_BOUNDS`]; not
+    /// cumulative. Records without that time are not among them.
+    pub age: [u64; AGE_BOUNDS.len() + 1],
+    /// The sum of those ages, in seconds.
+    pub age_seconds: f64,
     /// Level: batches under way.
     pub in_flight: u64,
     /// Level: works that are leased.
@@ -143,12 +150,14 @@ impl Health {
         }
     }
 
-    pub(crate) fn delivered(&self, records: usize, bytes: usize, took: Duration) {
+    pub(crate) fn delivered(&self, records: usize, bytes: usize, ages: &Ages, took: Duration) {
+        let now = Utc::now();
         let mut report = self.lock();
         report.state = State::Ok;
         report.only_failing_since = None;
-        report.last_delivery = Some(Utc::now());
+        report.last_delivery = Some(now);
         let counters = &mut report.counters;
+        ages.observe(now, &mut counters.age, &mut counters.age_seconds);
         counters.batches += 1;
         counters.records += records as u64;
         counters.bytes += bytes as u64;
@@ -241,7 +250,7 @@ mod tests {
             matches!(health.report().state, State::Halted { .. }),
             "a halt is not talked away by a retry"
         );
-        health.delivered(3, 300, Duration::from_millis(7));
+        health.delivered(3, 300, &Ages::default(), Duration::from_millis(7));
         let report = health.report();
         assert_eq!(report.state, State::Ok);
         assert_eq!(report.only_failing_since, None);

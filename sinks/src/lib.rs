@@ -30,6 +30,7 @@
 //!    work has to come first.
 
 mod account;
+pub mod age;
 mod batching;
 pub mod delivery;
 pub mod delivery_ledger;

@@ -14,6 +14,7 @@ use tracing::warn;
 
 use super::shared::{Backoff, Shared, insist, panic_text};
 use crate::{
+    age::Ages,
     batching::{Outgoing, Slice, halve, records},
     delivery_ledger::{DeadRecord, LedgerFailure, WorkId},
     memory::Piece,
@@ -199,13 +200,13 @@ fn refuse(shared: &Shared, jobs: &mut VecDeque<Job>, refused: &[(usize, String)]
 }
 
 async fn send(shared: &Shared, batch: Batch) -> Sent {
-    let (records, bytes) = (batch.len(), batch.bytes());
+    let (records, bytes, ages) = (batch.len(), batch.bytes(), Ages::of(&batch));
     let start = Instant::now();
     let delivery = AssertUnwindSafe(async { shared.sink.deliver(batch).await }).catch_unwind();
     match tokio::time::timeout(shared.limits.timeout, delivery).await {
         Ok(Ok(Ok(receipt))) if receipt.records() == records => {
             shared.rate.eased();
-            shared.health.delivered(records, bytes, start.elapsed());
+            shared.health.delivered(records, bytes, &ages, start.elapsed());
             Sent::Taken
         }
         Ok(Ok(Ok(receipt))) => Sent::Panicked(format!(
