@@ -5,6 +5,7 @@
 //! ([`entra::SecretSource`]), and they are read when they are needed. `docs/configuration.md` lists every key; a test holds it
 //! against the code.
 
+mod http;
 mod network;
 mod reader;
 mod secret;
@@ -24,6 +25,7 @@ use toml::de::DeTable;
 
 use reader::Document;
 
+pub(crate) use http::HttpConfig;
 pub(crate) use network::NetworkConfig;
 pub(crate) use reader::Problem;
 pub(crate) use sink::{SinkConfig, SinkKind, StartFrom};
@@ -45,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) state: StateConfig,
     /// How it reaches Microsoft.
     pub(crate) network: NetworkConfig,
+    /// Where metrics and health are served.
+    pub(crate) http: HttpConfig,
     /// Whom it collects, in the order of the file.
     pub(crate) tenants: Vec<TenantConfig>,
     /// Where it delivers to, in the order of the file.
@@ -169,6 +173,7 @@ fn read<'a>(path: &Path, document: &'a Document<'a>, table: &'a DeTable<'a>) -> 
     let mut root = document.root(table);
     let state = StateConfig::read(root.section("state"));
     let network = NetworkConfig::read(root.section("network"));
+    let http = HttpConfig::read(root.section("http"));
     let tenant_sections = root.named_sections("tenants");
     if tenant_sections.is_empty() && !root.has("tenants") {
         document.report(None, "there is no tenant; add a section [tenants.NAME]");
@@ -203,7 +208,7 @@ fn read<'a>(path: &Path, document: &'a Document<'a>, table: &'a DeTable<'a>) -> 
         sinks.push(sink);
     }
     root.finish();
-    Some(Config { path: path.to_owned(), state: state?, network, tenants, sinks })
+    Some(Config { path: path.to_owned(), state: state?, network, http, tenants, sinks })
 }
 
 /// A file sink's directory is its own: another sink's files or the ledger in it would be taken for its own.

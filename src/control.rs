@@ -38,6 +38,8 @@ enum Request {
     Change(Change),
     /// How the process is doing.
     Live,
+    /// Whether it does anything at all.
+    Alive,
 }
 
 /// What the running process answers.
@@ -85,6 +87,16 @@ pub(crate) fn ask_live(state: &Path) -> Result<Option<LiveReport>, ControlError>
     }
 }
 
+/// Asks the process that holds the ledger in `state` whether it does anything; `None` when none listens.
+pub(crate) fn ask_alive(state: &Path) -> Result<Option<Result<(), String>>, ControlError> {
+    match request(state, &Request::Alive)? {
+        None => Ok(None),
+        Some(Answer::Done(_)) => Ok(Some(Ok(()))),
+        Some(Answer::Refused(why)) => Ok(Some(Err(why))),
+        Some(other @ Answer::Live(_)) => Err(ControlError::Answer { found: format!("{other:?}") }),
+    }
+}
+
 fn request(state: &Path, request: &Request) -> Result<Option<Answer>, ControlError> {
     let socket_error = |source| ControlError::Socket { path: state.join(SOCKET), source };
     let Ok(directory) = File::open(state) else { return Ok(None) };
@@ -107,12 +119,7 @@ fn request(state: &Path, request: &Request) -> Result<Option<Answer>, ControlErr
 }
 
 /// Answers requests until cancelled.
-pub(crate) async fn serve(
-    state: PathBuf,
-    ledger: ledger::Ledger,
-    live: Live,
-    cancel: CancellationToken,
-) -> Result<(), ControlError> {
+pub(crate) async fn serve(state: PathBuf, live: Live, cancel: CancellationToken) -> Result<(), ControlError> {
     let path = state.join(SOCKET);
     let socket_error = |source| ControlError::Socket { path: path.clone(), source };
     // The lock on the ledger is held, so a socket that is there is a dead process's.
@@ -137,7 +144,7 @@ pub(crate) async fn serve(
         };
         tokio::select! {
             () = cancel.cancelled() => break,
-            served = tokio::time::timeout(ANSWER_TIMEOUT, answer(stream, &ledger, &live)) => match served {
+            served = tokio::time::timeout(ANSWER_TIMEOUT, answer(stream, &live)) => match served {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!(%error, "a request on the control socket failed"),
                 Err(_) => tracing::warn!("a client of the control socket was silent for too long"),
@@ -148,13 +155,17 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-async fn answer(mut stream: tokio::net::UnixStream, ledger: &ledger::Ledger, live: &Live) -> io::Result<()> {
+async fn answer(mut stream: tokio::net::UnixStream, live: &Live) -> io::Result<()> {
     let (read, mut write) = stream.split();
     let mut line = String::new();
     tokio::io::BufReader::new(read.take(MAX_REQUEST_BYTES)).read_line(&mut line).await?;
     let answer = match serde_json::from_str::<Request>(&line) {
         Ok(Request::Live) => Answer::Live(live.report()),
-        Ok(Request::Change(change)) => match operate::apply(ledger, change).await {
+        Ok(Request::Alive) => match live.pipeline().alive().await {
+            Ok(()) => Answer::Done("alive".to_owned()),
+            Err(why) => Answer::Refused(why),
+        },
+        Ok(Request::Change(change)) => match operate::apply(live.pipeline().ledger(), change).await {
             Ok(done) => Answer::Done(done),
             Err(error) => Answer::Refused(error.to_string()),
         },

@@ -44,14 +44,13 @@ pub(crate) async fn until_idle(pipeline: &Pipeline) -> Result<Ending, LedgerErro
     loop {
         tokio::time::sleep(LOOK).await;
         let state = pipeline.ledger().idle_state().await?;
-        let sinks_fail =
-            pipeline.sinks().iter().any(|sink| sink.health.report().only_failing_since.is_some());
+        let (tenants, sinks) = (pipeline.tenants(), pipeline.sinks());
+        let sinks_fail = sinks.iter().any(|sink| sink.health.report().only_failing_since.is_some());
         let blocked = *pipeline.ledger().spool_paused().borrow() && sinks_fail;
-        let left: Vec<_> = pipeline
-            .tenants()
+        let left: Vec<_> = tenants
             .iter()
             .map(|tenant| tenant_left(tenant, &state, blocked))
-            .chain(pipeline.sinks().iter().map(|sink| sink_left(sink, &state)))
+            .chain(sinks.iter().map(|sink| sink_left(sink, &state)))
             .collect();
         if left.iter().all(|left| matches!(left, Left::Nothing)) {
             return Ok(Ending::Idle);
@@ -90,7 +89,7 @@ fn sink_left(sink: &RunningSink, state: &IdleState) -> Left {
 fn tenant_left(tenant: &RunningTenant, state: &IdleState, blocked: bool) -> Left {
     let (health, passes) = match tenant {
         RunningTenant::Unstarted { name, why } => return Left::Failing(format!("tenant {name}: {why}")),
-        RunningTenant::Collected { health, passes } => (health, passes.borrow().clone()),
+        RunningTenant::Collected { health, passes, .. } => (health, passes.borrow().clone()),
     };
     let fetches = state.fetches.iter().find(|left| left.tenant == health.tenant);
     let listed = passes.each_passed();

@@ -1,26 +1,25 @@
 //! How a running process is doing, as only it knows: what fails or is halted, and why. `status` asks for it over the
-//! control socket.
+//! control socket, `/readyz` and `/metrics` show it.
 
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use ingest::{TenantHealth, health::Condition};
-use ledger::Ledger;
+use ingest::health::Condition;
 use serde::{Deserialize, Serialize};
-use sinks::health::{Health, State};
+use sinks::health::State;
 
 use crate::{
     idle::failing,
-    pipeline::{Pipeline, RunningTenant},
+    pipeline::{Pipeline, RunningSink, RunningTenant},
+    reload::Reloads,
 };
 
 /// Where the answers come from.
 #[derive(Clone)]
 pub(crate) struct Live {
-    ledger: Ledger,
-    collected: Vec<Arc<TenantHealth>>,
-    unstarted: Vec<(String, String)>,
-    sinks: Vec<(String, Arc<Health>)>,
+    pipeline: Arc<Pipeline>,
+    reloads: Reloads,
+    started: DateTime<Utc>,
 }
 
 /// A running process at one moment.
@@ -32,10 +31,21 @@ pub(crate) struct LiveReport {
     pub(crate) pid: u32,
     /// Whether fetching pauses because the spool is full.
     pub(crate) spool_full: bool,
+    /// The configuration that was read last, when it is not the one in use.
+    pub(crate) refused_config: Option<RefusedConfig>,
     /// Each feed and each tenant's fetcher.
     pub(crate) sources: Vec<LiveState>,
     /// Each sink.
     pub(crate) sinks: Vec<LiveState>,
+}
+
+/// A configuration that was refused while the one before stays in use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RefusedConfig {
+    /// When it was read.
+    pub(crate) at: DateTime<Utc>,
+    /// Everything that is wrong with it.
+    pub(crate) problems: Vec<String>,
 }
 
 /// How one thing is doing.
@@ -49,6 +59,8 @@ pub(crate) struct LiveState {
     pub(crate) state: String,
     /// Whether somebody should look at it.
     pub(crate) bad: bool,
+    /// Whether everything waits for it in the end: all but optional sinks.
+    pub(crate) required: bool,
     /// Since when.
     pub(crate) since: Option<DateTime<Utc>>,
     /// What is wrong and what to do; empty when nothing is.
@@ -56,47 +68,59 @@ pub(crate) struct LiveState {
 }
 
 impl Live {
-    pub(crate) fn of(pipeline: &Pipeline) -> Self {
-        let unstarted = pipeline.tenants().iter().filter_map(|tenant| match tenant {
-            RunningTenant::Unstarted { name, why } => Some((name.clone(), why.clone())),
-            RunningTenant::Collected { .. } => None,
-        });
-        let sinks = pipeline.sinks().iter().map(|sink| (sink.name.to_string(), Arc::clone(&sink.health)));
-        Self {
-            ledger: pipeline.ledger().clone(),
-            collected: pipeline.collected().cloned().collect(),
-            unstarted: unstarted.collect(),
-            sinks: sinks.collect(),
-        }
+    /// Of a process that has just started.
+    pub(crate) fn of(pipeline: Arc<Pipeline>, reloads: Reloads) -> Self {
+        Self { pipeline, reloads, started: Utc::now() }
+    }
+
+    /// What runs.
+    pub(crate) fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
+    /// What became of the configurations that were read.
+    pub(crate) fn reloads(&self) -> &Reloads {
+        &self.reloads
+    }
+
+    /// When the process started.
+    pub(crate) fn started(&self) -> DateTime<Utc> {
+        self.started
     }
 
     /// How it is doing now.
     pub(crate) fn report(&self) -> LiveReport {
         let mut sources = Vec::new();
-        for tenant in &self.collected {
-            for feed in &tenant.feeds {
-                let part = feed.feed.content_type.to_string();
-                sources.push(source(&tenant.name, part, &feed.status()));
-            }
-            let fetcher = tenant.fetcher.status.get();
-            if failing(&fetcher.condition).is_some() {
-                sources.push(source(&tenant.name, String::new(), &fetcher));
+        for tenant in self.pipeline.tenants() {
+            match tenant {
+                RunningTenant::Collected { health, .. } => {
+                    for feed in &health.feeds {
+                        let part = feed.feed.content_type.to_string();
+                        sources.push(source(&health.name, part, &feed.status()));
+                    }
+                    let fetcher = health.fetcher.status.get();
+                    if failing(&fetcher.condition).is_some() {
+                        sources.push(source(&health.name, String::new(), &fetcher));
+                    }
+                }
+                RunningTenant::Unstarted { name, why } => sources.push(LiveState {
+                    name,
+                    part: String::new(),
+                    state: "not started".to_owned(),
+                    bad: true,
+                    required: true,
+                    since: None,
+                    error: why,
+                }),
             }
         }
-        sources.extend(self.unstarted.iter().map(|(name, why)| LiveState {
-            name: name.clone(),
-            part: String::new(),
-            state: "not started".to_owned(),
-            bad: true,
-            since: None,
-            error: why.clone(),
-        }));
         LiveReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            spool_full: *self.ledger.spool_paused().borrow(),
+            spool_full: *self.pipeline.ledger().spool_paused().borrow(),
+            refused_config: self.reloads.state().refused,
             sources,
-            sinks: self.sinks.iter().map(|(name, health)| sink(name, health)).collect(),
+            sinks: self.pipeline.sinks().iter().map(sink).collect(),
         }
     }
 }
@@ -115,13 +139,14 @@ fn source(name: &str, part: String, status: &ingest::health::Status) -> LiveStat
         part,
         state: state.to_owned(),
         bad: error.is_some(),
+        required: true,
         since: Some(status.since),
         error: error.unwrap_or_default(),
     }
 }
 
-fn sink(name: &str, health: &Health) -> LiveState {
-    let report = health.report();
+fn sink(sink: &RunningSink) -> LiveState {
+    let report = sink.health.report();
     let (state, bad, since, error) = match report.state {
         State::Starting => ("starting", false, None, String::new()),
         State::Ok => ("ok", false, report.last_delivery, String::new()),
@@ -132,10 +157,11 @@ fn sink(name: &str, health: &Health) -> LiveState {
     };
     let error = report.ledger_error.unwrap_or(error);
     LiveState {
-        name: name.to_owned(),
+        name: sink.name.to_string(),
         part: String::new(),
         state: state.to_owned(),
         bad: bad || !error.is_empty(),
+        required: sink.required,
         since,
         error,
     }

@@ -8,6 +8,8 @@
 //! | `commands` | one module per command |
 //! | `pipeline` | the wiring: the only place that knows ingest, transform and sinks |
 //! | `operate`, `control` | changes to the ledger, and how to ask a running process for them |
+//! | `reload` | SIGHUP: another configuration while everything runs |
+//! | `http` | `/metrics`, `/healthz`, `/readyz` |
 //! | `idle` | when `run --until-idle` is done, and when it has to give up |
 //! | `live` | how a running process is doing, as only it knows |
 //! | `progress`, `summary`, `table`, `units`, `logging` | what people see |
@@ -16,12 +18,14 @@ mod cli;
 mod commands;
 mod config;
 mod control;
+mod http;
 mod idle;
 mod live;
 mod logging;
 mod operate;
 mod pipeline;
 mod progress;
+mod reload;
 mod summary;
 mod table;
 mod units;

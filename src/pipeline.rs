@@ -1,44 +1,68 @@
 //! The wiring: the only place that knows ingest, transform and sinks.
 //!
-//! A pipeline is one ledger, one collector per tenant and one delivery loop per sink, all running side by side. They
-//! know of each other only what the ledger tells them.
+//! A pipeline is one ledger, one collector per tenant and one delivery loop per sink, all running side by side, each
+//! with a stop of its own. They know of each other only what the ledger tells them.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `pipeline.rs` | [`Pipeline`]: starting and stopping everything |
+//! | `pipeline/running.rs` | one sink's and one tenant's task |
+//! | `pipeline/changing.rs` | another configuration while everything runs |
+//! | `pipeline/collecting.rs`, `delivering.rs` | the ledger as `ingest` and as `sinks` see it; views |
+//! | `pipeline/pieces.rs`, `probing.rs` | pieces that were read lately; a sink that is only tried |
 
+mod changing;
 mod collecting;
 mod delivering;
 mod pieces;
 mod probing;
+mod running;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use chrono::{TimeDelta, Utc};
-use ingest::{Collector, FeedLedger, Listing, Passes, TenantHealth};
+use ingest::{FeedLedger, HttpSettings, Listing, TenantHealth};
 use ledger::{Inspector, Ledger, LedgerError, OpenError, Settings, SinkSpec};
 use reqwest::Client;
 use schemas::SinkName;
 use sinks::{
-    delivery::DeliveryLoop,
-    delivery_ledger::{DeliveryLedger, SinkStates},
+    delivery_ledger::SinkStates,
     file::FileSink,
-    health::Health,
     memory::MemoryBudget,
     rate::Rate,
     sink::{Sink, SinkContext},
 };
-use tokio::{sync::watch, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{collecting::Collecting, delivering::Delivering, probing::Probing};
-use crate::config::{Config, NetworkConfig, SinkConfig, SinkKind, StartFrom};
+use self::{
+    collecting::Collecting,
+    delivering::Delivering,
+    probing::Probing,
+    running::{MadeSink, MadeTenant, SinkEntry, TenantEntry},
+};
+use crate::config::{Config, NetworkConfig, SinkConfig, SinkKind, StartFrom, StateConfig, TenantConfig};
+
+pub(crate) use self::{
+    changing::ApplyError,
+    running::{RunningSink, RunningTenant},
+};
 
 /// What records may take of memory on their way to all sinks together, in bytes. With the duplicate index, the bodies
 /// that are being fetched and the process itself it keeps mailtrail well under 128 MB.
-const MEMORY: usize = 24 << 20;
+pub(crate) const MEMORY: usize = 24 << 20;
 
 /// How often the ledger is tidied.
 const MAINTENANCE: Duration = Duration::from_secs(60);
 
 /// How long everything together may take to stop.
 const STOP: Duration = Duration::from_secs(10);
+
+/// How long the ledger's writer may be silent before the process counts as hung.
+const ALIVE: Duration = Duration::from_secs(10);
 
 /// A pipeline cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -72,41 +96,51 @@ pub(crate) struct Fatal {
     why: String,
 }
 
-/// A sink whose delivery loop runs.
-pub(crate) struct RunningSink {
-    /// Its name.
-    pub(crate) name: SinkName,
-    /// How it is doing.
-    pub(crate) health: Arc<Health>,
-}
-
-/// A tenant that is configured.
-pub(crate) enum RunningTenant {
-    /// It is being collected.
-    Collected {
-        /// How it is doing.
-        health: Arc<TenantHealth>,
-        /// Complete passes, as they happen.
-        passes: watch::Receiver<Passes>,
-    },
-    /// It could not be started; the others are not touched by that.
-    Unstarted {
-        /// Its name.
-        name: String,
-        /// Why not.
-        why: String,
-    },
-}
-
-/// Everything that runs.
+/// Everything that runs. Clones of the handle that others hold only look.
 pub(crate) struct Pipeline {
     ledger: Ledger,
-    tenants: Vec<RunningTenant>,
-    sinks: Vec<RunningSink>,
-    tasks: Vec<JoinHandle<()>>,
+    listing: Listing,
+    deliveries: Arc<Delivering>,
+    feeds: Arc<dyn FeedLedger>,
+    /// For records on their way to all sinks together.
+    budget: MemoryBudget,
+    running: Mutex<Running>,
+    tasks: TaskTracker,
     collecting: CancellationToken,
     delivering: CancellationToken,
-    fatal: watch::Receiver<Option<Fatal>>,
+    fatal: watch::Sender<Option<Fatal>>,
+}
+
+/// What runs at present, in the order of the configuration.
+struct Running {
+    state: StateConfig,
+    network: Network,
+    tenants: Vec<TenantEntry>,
+    sinks: Vec<SinkEntry>,
+    /// Tenants that were taken out of the configuration while this process ran: what the spool holds of them is still
+    /// delivered, under their names.
+    gone: Vec<TenantConfig>,
+}
+
+/// How Microsoft is reached.
+struct Network {
+    settings: HttpSettings,
+    http: Client,
+}
+
+impl Network {
+    /// A client by this section, with the proxy's password as it is now.
+    async fn new(config: &NetworkConfig) -> Result<Self, StartError> {
+        let network = |error: String| StartError::Network(error);
+        let settings = config.http_settings().await.map_err(|error| network(error.to_string()))?;
+        let http = settings.client().map_err(|error| network(error.to_string()))?;
+        Ok(Self { settings, http })
+    }
+
+    /// Whether both reach it in the same way.
+    fn is_like(&self, other: &Self) -> bool {
+        self.settings == other.settings
+    }
 }
 
 /// How the ledger is to behave.
@@ -172,82 +206,71 @@ pub(crate) async fn probe(config: &SinkConfig, ledger: Option<Inspector>) -> Res
 
 /// The HTTP client for logins and API calls alike.
 pub(crate) async fn http_client(network: &NetworkConfig) -> Result<Client, StartError> {
-    let settings = network.http_settings().await.map_err(|error| StartError::Network(error.to_string()))?;
-    settings.client().map_err(|error| StartError::Network(error.to_string()))
+    Ok(Network::new(network).await?.http)
+}
+
+/// A sink as the ledger wants to know it.
+fn sink_spec(sink: &SinkConfig) -> SinkSpec {
+    SinkSpec {
+        name: sink.name.clone(),
+        required: sink.required,
+        start_from: match sink.start_from {
+            StartFrom::Spooled => ledger::StartFrom::Spooled,
+            StartFrom::Now => ledger::StartFrom::Now,
+        },
+    }
 }
 
 impl Pipeline {
     /// Starts everything.
-    pub(crate) async fn start(config: &Config, ledger: Ledger, listing: Listing) -> Result<Self, StartError> {
-        let spec = |sink: &SinkConfig| SinkSpec {
-            name: sink.name.clone(),
-            required: sink.required,
-            start_from: match sink.start_from {
-                StartFrom::Spooled => ledger::StartFrom::Spooled,
-                StartFrom::Now => ledger::StartFrom::Now,
-            },
-        };
-        ledger.meet_sinks(config.sinks.iter().map(spec).collect()).await?;
-
-        let (collecting, delivering) = (CancellationToken::new(), CancellationToken::new());
-        let (fatal_sender, fatal) = watch::channel(None);
-        let fatal_sender = Arc::new(fatal_sender);
-        let mut tasks = Vec::new();
-
-        let deliveries: Arc<dyn DeliveryLedger> =
-            Arc::new(Delivering::new(ledger.clone(), &config.tenants, &config.sinks));
-        let budget = MemoryBudget::new(MEMORY);
-        // All loops are made before the first runs, because each takes its share of the memory when it is made.
-        let mut loops = Vec::new();
+    pub(crate) async fn start(
+        config: &Config,
+        ledger: Ledger,
+        listing: Listing,
+    ) -> Result<Arc<Self>, StartError> {
+        ledger.meet_sinks(config.sinks.iter().map(sink_spec).collect()).await?;
+        let network = Network::new(&config.network).await?;
+        let deliveries = Arc::new(Delivering::new(ledger.clone()));
+        deliveries.show(&config.tenants, &config.sinks);
+        let mut sinks = Vec::new();
         for sink in &config.sinks {
             let rate = Arc::new(Rate::new(sink.events_per_second, sink.bytes_per_second));
             let states: Arc<dyn SinkStates> = deliveries.clone();
             let made = make_sink(sink, states, Arc::clone(&rate))?;
-            loops.push((sink.name.clone(), DeliveryLoop::new(made, Arc::clone(&deliveries), rate, &budget)));
+            sinks.push(MadeSink { config: sink.clone(), sink: made, rate });
         }
-        let mut sinks = Vec::new();
-        for (name, delivery) in loops {
-            sinks.push(RunningSink { name: name.clone(), health: delivery.health() });
-            let (stop, fatal) = (delivering.clone(), Arc::clone(&fatal_sender));
-            tasks.push(tokio::spawn(async move {
-                if let Err(failure) = delivery.run(stop).await {
-                    fatal.send_replace(Some(Fatal { what: format!("sink {name}"), why: failure.message }));
-                }
-            }));
+        let http = network.http.clone();
+        let pipeline = Arc::new(Self {
+            feeds: Arc::new(Collecting::new(ledger.clone())),
+            ledger,
+            listing,
+            deliveries,
+            budget: MemoryBudget::new(MEMORY),
+            running: Mutex::new(Running {
+                state: config.state.clone(),
+                network,
+                tenants: Vec::new(),
+                sinks: Vec::new(),
+                gone: Vec::new(),
+            }),
+            tasks: TaskTracker::new(),
+            collecting: CancellationToken::new(),
+            delivering: CancellationToken::new(),
+            fatal: watch::Sender::new(None),
+        });
+        let sinks = pipeline.run_sinks(sinks);
+        let run = |tenant| pipeline.run_tenant(MadeTenant::new(tenant, &http, listing), &http);
+        let tenants = config.tenants.iter().map(run).collect();
+        {
+            let mut running = pipeline.lock();
+            (running.sinks, running.tenants) = (sinks, tenants);
         }
+        pipeline.tasks.spawn(maintain(pipeline.ledger.clone(), pipeline.delivering.clone()));
+        Ok(pipeline)
+    }
 
-        let http = http_client(&config.network).await?;
-        let feeds: Arc<dyn FeedLedger> = Arc::new(Collecting::new(ledger.clone()));
-        let mut tenants = Vec::new();
-        for tenant in &config.tenants {
-            let started =
-                tenant.token_source(http.clone()).map_err(|error| error.to_string()).and_then(|tokens| {
-                    let collected = tenant.collector_config(Utc::now(), listing);
-                    Collector::spawn(collected, tokens, Arc::clone(&feeds), http.clone(), collecting.clone())
-                        .map_err(|error| error.to_string())
-                });
-            tenants.push(match started {
-                Ok(handle) => {
-                    let (health, passes) = (Arc::clone(handle.health()), handle.passes());
-                    let (name, fatal) = (tenant.name.clone(), Arc::clone(&fatal_sender));
-                    tasks.push(tokio::spawn(async move {
-                        if let Err(failure) = handle.join().await {
-                            fatal.send_replace(Some(Fatal {
-                                what: format!("tenant {name}"),
-                                why: failure.message,
-                            }));
-                        }
-                    }));
-                    RunningTenant::Collected { health, passes }
-                }
-                Err(why) => {
-                    tracing::error!(tenant = tenant.name, why, "this tenant is not collected");
-                    RunningTenant::Unstarted { name: tenant.name.clone(), why }
-                }
-            });
-        }
-        tasks.push(tokio::spawn(maintain(ledger.clone(), delivering.clone())));
-        Ok(Self { ledger, tenants, sinks, tasks, collecting, delivering, fatal })
+    fn lock(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The ledger.
@@ -255,53 +278,64 @@ impl Pipeline {
         &self.ledger
     }
 
-    /// Its tenants.
-    pub(crate) fn tenants(&self) -> &[RunningTenant] {
-        &self.tenants
+    /// Its tenants at present.
+    pub(crate) fn tenants(&self) -> Vec<RunningTenant> {
+        self.lock().tenants.iter().map(|entry| entry.shown.clone()).collect()
     }
 
     /// The health of those tenants that are collected.
-    pub(crate) fn collected(&self) -> impl Iterator<Item = &Arc<TenantHealth>> {
-        self.tenants.iter().filter_map(|tenant| match tenant {
+    pub(crate) fn collected(&self) -> Vec<Arc<TenantHealth>> {
+        let health = |tenant| match tenant {
             RunningTenant::Collected { health, .. } => Some(health),
             RunningTenant::Unstarted { .. } => None,
-        })
+        };
+        self.tenants().into_iter().filter_map(health).collect()
     }
 
-    /// Its sinks.
-    pub(crate) fn sinks(&self) -> &[RunningSink] {
-        &self.sinks
+    /// Its sinks at present.
+    pub(crate) fn sinks(&self) -> Vec<RunningSink> {
+        self.lock().sinks.iter().map(|entry| entry.shown.clone()).collect()
+    }
+
+    /// What records on their way to all sinks together take of [`MEMORY`].
+    pub(crate) fn memory_held(&self) -> usize {
+        self.budget.held()
+    }
+
+    /// What the spool may take.
+    pub(crate) fn spool_max_bytes(&self) -> u64 {
+        self.lock().state.spool_max_bytes
+    }
+
+    /// Whether the process does anything: its reactor does when this runs, the ledger's writer has to answer.
+    pub(crate) async fn alive(&self) -> Result<(), String> {
+        match tokio::time::timeout(ALIVE, self.ledger.answers()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("the ledger has not answered for {} s", ALIVE.as_secs())),
+        }
     }
 
     /// Resolves when something ended that should not have.
     pub(crate) async fn broken(&self) -> Fatal {
-        let mut fatal = self.fatal.clone();
-        match fatal.wait_for(Option::is_some).await {
-            Ok(found) => found.clone().expect("it was waited for"),
-            // Every sender is gone: nothing can break any more.
-            Err(_) => std::future::pending().await,
-        }
+        let mut fatal = self.fatal.subscribe();
+        let found = fatal.wait_for(Option::is_some).await.expect("the sender is here");
+        found.clone().expect("it was waited for")
     }
 
     /// Stops everything: first the collecting, then, when what is under way is delivered, the rest; within 10 s. What
     /// is not settled by then stays pending.
-    pub(crate) async fn stop(self) {
-        let Self { ledger, tasks, collecting, delivering, .. } = self;
-        collecting.cancel();
-        delivering.cancel();
-        let everything = async {
-            for task in tasks {
-                if let Err(error) = task.await {
-                    tracing::error!(%error, "a task ended badly");
-                }
-            }
-        };
-        if tokio::time::timeout(STOP, everything).await.is_err() {
+    pub(crate) async fn stop(&self) {
+        self.collecting.cancel();
+        self.delivering.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(STOP, self.tasks.wait()).await.is_err() {
             tracing::warn!("not everything stopped in time; what was under way stays pending");
-        } else if let Err(error) = ledger.maintain(Utc::now()).await {
+        } else if let Err(error) = self.ledger.maintain(Utc::now()).await {
             // A run until idle is often the only one of the day: what it leaves behind is tidied now.
             tracing::warn!(%error, "the ledger could not be tidied");
         }
+        let ledger = self.ledger.clone();
         if let Err(error) = tokio::task::spawn_blocking(move || ledger.close()).await {
             tracing::error!(%error, "the ledger did not close");
         }

@@ -32,7 +32,7 @@ struct TenantLine {
 impl Summary {
     /// What it has done until now.
     pub(crate) fn of(pipeline: &Pipeline) -> Self {
-        let tenants = pipeline.collected().map(|tenant| TenantLine {
+        let tenants = pipeline.collected().into_iter().map(|tenant| TenantLine {
             name: tenant.name.clone(),
             listed: tenant.feeds.iter().map(|feed| feed.new_blobs.get()).sum(),
             fetched: tenant.fetcher.fetched.get(),
@@ -42,8 +42,8 @@ impl Summary {
             bytes: tenant.fetcher.bytes.get(),
             requests: tenant.requests.counts().iter().map(|(_, _, count)| count).sum(),
         });
-        let sinks =
-            pipeline.sinks().iter().map(|sink| (sink.name.to_string(), sink.health.report().counters));
+        let running = pipeline.sinks();
+        let sinks = running.iter().map(|sink| (sink.name.to_string(), sink.health.report().counters));
         Self { tenants: tenants.collect(), sinks: sinks.collect() }
     }
 }

@@ -9,7 +9,7 @@ use reqwest::{Certificate, Client, NoProxy, Proxy, redirect};
 use url::Url;
 
 /// How to reach Microsoft.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct HttpSettings {
     /// The proxy for everything, `http://user:password@host:port`. Without one the environment decides
     /// (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`).

@@ -208,6 +208,11 @@ impl Ledger {
         self.shared.paused.subscribe()
     }
 
+    /// Resolves when the writer has dealt with what was asked of it before: whether it still does.
+    pub fn answers(&self) -> Answer<()> {
+        self.look(|_| Ok(()))
+    }
+
     /// Turns the removal of repeated records on or off for a tenant, from the next body on.
     pub fn set_dedupe(&self, tenant: TenantId, dedupe: bool) {
         let mut kept = lock(&self.shared.keep_duplicates);

@@ -43,6 +43,8 @@ pub struct Status {
     pub open_dead_letters: u64,
     /// Quarantined blobs whose rows are kept.
     pub quarantined: u64,
+    /// Those of them that nobody has acknowledged.
+    pub open_quarantined: u64,
 }
 
 /// How a feed stands.
@@ -60,8 +62,14 @@ pub struct FeedStatus {
     pub first_expiry: Option<DateTime<Utc>>,
     /// Gaps whose rows are kept.
     pub gaps: u64,
+    /// Those of them that nobody has acknowledged.
+    pub open_gaps: u64,
     /// Holes that were never recovered.
     pub holes: u64,
+    /// Those of them that nobody has acknowledged.
+    pub open_holes: u64,
+    /// When Microsoft made the newest blob whose row is kept.
+    pub newest: Option<DateTime<Utc>>,
     /// The message of the last failed fetch among the blobs that are still to be fetched.
     pub last_error: Option<String>,
 }
@@ -263,13 +271,20 @@ impl Inspector {
             quarantined: number(
                 "SELECT count(*) FROM blob WHERE state IN ('gap', 'quarantined') AND state = 'quarantined'",
             )?,
+            open_quarantined: number(
+                "SELECT count(*) FROM blob WHERE state IN ('gap', 'quarantined') AND state = 'quarantined' \
+                 AND NOT EXISTS (SELECT 1 FROM acknowledgement WHERE finding = 'quarantine-' || work)",
+            )?,
         })
     }
 }
 
 fn feeds(db: &rusqlite::Connection) -> Result<Vec<FeedStatus>> {
     let sql = "SELECT guid, content_type, watermark, swept_at, \
-               (SELECT count(*) FROM hole WHERE hole.feed = feed.id AND recovered_at IS NULL), feed.id \
+               (SELECT count(*) FROM hole WHERE hole.feed = feed.id AND recovered_at IS NULL), \
+               (SELECT count(*) FROM hole WHERE hole.feed = feed.id AND recovered_at IS NULL \
+                AND NOT EXISTS (SELECT 1 FROM acknowledgement WHERE finding = 'hole-' || hole.id)), \
+               (SELECT max(created) FROM blob WHERE blob.feed = feed.id), feed.id \
                FROM feed JOIN tenant ON tenant.id = feed.tenant ORDER BY guid, content_type";
     let listed = "SELECT feed, count(*), min(expires) FROM blob WHERE state = 'listed' GROUP BY feed";
     let listed: HashMap<i64, (i64, i64)> =
@@ -279,19 +294,22 @@ fn feeds(db: &rusqlite::Connection) -> Result<Vec<FeedStatus>> {
         Ok((
             (row.get::<_, String>(0)?, row.get::<_, String>(1)?),
             (row.get::<_, Option<i64>>(2)?, row.get::<_, Option<i64>>(3)?),
-            row.get::<_, i64>(4)?,
-            row.get::<_, i64>(5)?,
+            (row.get::<_, i64>(4)?, row.get::<_, i64>(5)?),
+            row.get::<_, Option<i64>>(6)?,
+            row.get::<_, i64>(7)?,
         ))
     })? {
-        let ((guid, content_type), (watermark, swept_at), holes, id) = row;
+        let ((guid, content_type), (watermark, swept_at), (holes, open_holes), newest, id) = row;
         let to_fetch = listed.get(&id).map_or(0, |(count, _)| *count);
         let first_expiry = listed.get(&id).map(|(_, expiry)| *expiry);
         let sql = "SELECT last_error FROM blob WHERE tenant = (SELECT tenant FROM feed WHERE id = ?1) \
                    AND state = 'listed' AND not_before > 0 AND feed = ?1 ORDER BY not_before DESC LIMIT 1";
         let last_error = first(db, sql, [id], |row| row.get(0))?.flatten();
-        let sql =
-            "SELECT count(*) FROM blob WHERE state IN ('gap', 'quarantined') AND state = 'gap' AND feed = ?1";
-        let gaps: i64 = first(db, sql, [id], |row| row.get(0))?.unwrap_or(0);
+        let sql = "SELECT count(*), coalesce(sum(NOT EXISTS \
+                   (SELECT 1 FROM acknowledgement WHERE finding = 'gap-' || work)), 0) \
+                   FROM blob WHERE state IN ('gap', 'quarantined') AND state = 'gap' AND feed = ?1";
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
+        let (gaps, open_gaps) = first(db, sql, [id], read)?.unwrap_or_default();
         feeds.push(FeedStatus {
             feed: feed_key(&guid, &content_type)?,
             watermark: watermark.map(time),
@@ -299,7 +317,10 @@ fn feeds(db: &rusqlite::Connection) -> Result<Vec<FeedStatus>> {
             to_fetch: to_fetch as u64,
             first_expiry: first_expiry.map(time),
             gaps: gaps as u64,
+            open_gaps: open_gaps as u64,
             holes: holes as u64,
+            open_holes: open_holes as u64,
+            newest: newest.map(time),
             last_error,
         });
     }

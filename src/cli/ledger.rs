@@ -11,10 +11,12 @@ pub(super) const STATUS_HELP: &str = "\
 Examples:
   mailtrail status
   mailtrail status --json | jq '.sinks[] | {name, pending}'
+  mailtrail status --alive            # for health checks: only the exit status
 
 It reads the ledger beside a running process, and works while none runs.
 
-Exit status: 0 ok, 1 something is halted, paused or failing, 2 wrong usage or configuration.";
+Exit status: 0 ok, 1 something is halted, paused or failing, or a changed configuration was refused, 2 wrong usage or \
+configuration.";
 
 /// `mailtrail status`.
 #[derive(Debug, Args)]
@@ -25,6 +27,9 @@ pub(crate) struct StatusArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+    /// Say nothing, only exit with 0 when a running mailtrail answers and with 1 when none does
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) alive: bool,
 }
 
 pub(super) const RECONCILE_HELP: &str = "\

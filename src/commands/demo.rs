@@ -21,7 +21,7 @@ use simulator::{Running, Simulator, SimulatorConfig};
 use self::findings::Findings;
 use super::{
     Failure, inspect, print,
-    run::{Ended, collect},
+    run::{Ended, Hangup, collect},
     runtime,
 };
 use crate::{
@@ -85,7 +85,7 @@ async fn show(
         records.display()
     ))?;
     let started = Instant::now();
-    let (ended, summary) = collect(&config, true, shown).await?;
+    let (ended, summary) = collect(&config, true, Hangup::Ends, shown).await?;
     let took = started.elapsed();
     print(&format!("{summary}\n"))?;
     match ended {

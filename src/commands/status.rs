@@ -58,11 +58,19 @@ struct Sink {
 /// Runs the command.
 pub(super) fn run(args: StatusArgs) -> Result<ExitCode, Failure> {
     let config = load(&args.config)?;
+    if args.alive {
+        return match control::ask_alive(&config.state.directory).map_err(Failure::problem)? {
+            Some(Ok(())) => Ok(ExitCode::SUCCESS),
+            Some(Err(why)) => Err(Failure::Problem(why)),
+            None => Err(Failure::Problem("mailtrail does not run".to_owned())),
+        };
+    }
     let status = inspect(&config)?.status().map_err(Failure::problem)?;
     let running = control::ask_live(&config.state.directory).map_err(Failure::problem)?;
-    let bad = running
-        .as_ref()
-        .is_some_and(|live| live.spool_full || live.sources.iter().chain(&live.sinks).any(|state| state.bad));
+    let bad = running.as_ref().is_some_and(|live| {
+        let things = || live.sources.iter().chain(&live.sinks);
+        live.spool_full || live.refused_config.is_some() || things().any(|state| state.bad)
+    });
     let report = report(&config, status, running);
     if args.json {
         print_json(&report)?;
@@ -122,6 +130,14 @@ fn text(report: &Report, now: DateTime<Utc>) -> String {
             format!("{} ago", format_duration(std::time::Duration::from_secs(passed.as_secs())))
         })
     };
+    if let Some(refused) = report.running.as_ref().and_then(|live| live.refused_config.as_ref()) {
+        let _ = writeln!(
+            text,
+            "The configuration that it read {} is refused; the one before stays in use:\n  {}\n",
+            ago(Some(refused.at)),
+            refused.problems.join("\n  ")
+        );
+    }
     let live = |states: Option<&Vec<LiveState>>, name: &str, part: &str| {
         let found =
             states.and_then(|states| states.iter().find(|state| state.name == name && state.part == part));

@@ -1,6 +1,6 @@
 //! What a key's value may be, and how a wrong one is explained.
 
-use std::{num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use entra::{ClientId, ServiceUrl};
 use schemas::{ContentType, TenantId};
@@ -200,6 +200,15 @@ impl FromToml for Url {
             return Err(Misfit::Value("it must begin with http:// or https://".to_owned()));
         }
         Ok(url)
+    }
+}
+
+impl FromToml for SocketAddr {
+    const EXPECTED: &'static str = "an address and a port, such as \"127.0.0.1:9184\"";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, Misfit> {
+        let text = text(value)?;
+        text.parse().map_err(|_| Misfit::Value(format!("\"{text}\" is none; a name does not do")))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -28,26 +28,43 @@ struct SinkView {
     otherwise: Renderer,
 }
 
+/// What the configuration says of tenants and sinks: replaced as a whole when it changes.
+#[derive(Default)]
+struct Shown {
+    names: HashMap<TenantId, Arc<str>>,
+    views: HashMap<SinkName, Arc<SinkView>>,
+}
+
 /// The ledger and the normaliser as `sinks` sees them.
 pub(crate) struct Delivering {
     ledger: Ledger,
-    names: HashMap<TenantId, Arc<str>>,
-    views: HashMap<SinkName, Arc<SinkView>>,
+    shown: RwLock<Arc<Shown>>,
     pieces: Arc<Pieces>,
 }
 
 impl Delivering {
-    pub(crate) fn new(ledger: Ledger, tenants: &[TenantConfig], sinks: &[SinkConfig]) -> Self {
+    /// It knows no sink until it is shown one.
+    pub(crate) fn new(ledger: Ledger) -> Self {
+        Self { ledger, shown: RwLock::default(), pieces: Arc::default() }
+    }
+
+    /// Takes over what the configuration says. A sink whose own section differs must not be running: what it reads
+    /// again has to be what it read before. A tenant's name stays with what was leased under it.
+    pub(crate) fn show(&self, tenants: &[TenantConfig], sinks: &[SinkConfig]) {
         let names =
             tenants.iter().map(|tenant| (tenant.tenant_id, Arc::from(tenant.name.as_str()))).collect();
         let views =
             sinks.iter().map(|sink| (sink.name.clone(), Arc::new(SinkView::new(sink, tenants)))).collect();
-        Self { ledger, names, views, pieces: Arc::default() }
+        *self.shown.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Shown { names, views });
+    }
+
+    fn shown(&self) -> Arc<Shown> {
+        Arc::clone(&self.shown.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn work(&self, work: &ledger::Work) -> Arc<Work> {
         let tenant = work.feed.tenant;
-        let name = self.names.get(&tenant).cloned().unwrap_or_else(|| tenant.to_string().into());
+        let name = self.shown().names.get(&tenant).cloned().unwrap_or_else(|| tenant.to_string().into());
         Arc::new(Work {
             id: WorkId(work.id.0),
             seq: work.seq,
@@ -70,7 +87,7 @@ impl Delivering {
     }
 
     fn view(&self, sink: &SinkName) -> Result<Arc<SinkView>, LedgerFailure> {
-        self.views.get(sink).cloned().ok_or_else(|| LedgerFailure {
+        self.shown().views.get(sink).cloned().ok_or_else(|| LedgerFailure {
             message: format!("sink {sink} is not configured"),
             passing: false,
         })

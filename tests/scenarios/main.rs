@@ -5,8 +5,10 @@
 mod check;
 mod contract;
 mod faults;
+mod health;
 mod house;
 mod kills;
+mod reload;
 mod runs;
 mod samples;
 mod support;

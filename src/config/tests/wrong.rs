@@ -9,8 +9,17 @@ const WRONG: &[(&str, &str)] = &[
     ("Directory2 = 1", "m.toml:10: unknown key 'sinks.archive.Directory2'; did you mean 'directory'?"),
     ("[state2]", "m.toml:10: unknown key 'state2'; did you mean 'state'?"),
     (
-        "[http]\nlisten = \"x\"",
-        "m.toml:10: unknown key 'http'; the sections are state, network, tenants, sinks",
+        "[metrics]\nlisten = \"x\"",
+        "m.toml:10: unknown key 'metrics'; the sections are state, network, http, tenants, sinks",
+    ),
+    (
+        "[http]\nlisten = \"localhost:9184\"",
+        "m.toml:11: 'http.listen' must be an address and a port, such as \"127.0.0.1:9184\"; \"localhost:9184\" is \
+         none; a name does not do",
+    ),
+    (
+        "[http]\nlisten = 9184",
+        "m.toml:11: 'http.listen' must be an address and a port, such as \"127.0.0.1:9184\", not the number 9184",
     ),
     (
         "[sinks.archive.filter]\noperation = [\"Send\"]",

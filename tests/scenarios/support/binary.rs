@@ -128,3 +128,8 @@ pub(crate) fn kill_hard(binary: &Binary) {
 pub(crate) fn terminate(binary: &Binary) {
     kill(binary.pid(), Signal::SIGTERM).expect("it can be signalled");
 }
+
+/// SIGHUP.
+pub(crate) fn hang_up(binary: &Binary) {
+    kill(binary.pid(), Signal::SIGHUP).expect("it can be signalled");
+}

@@ -3,8 +3,10 @@
 
 mod arrived;
 mod binary;
+mod http;
 mod world;
 
 pub(crate) use arrived::{Arrived, files};
-pub(crate) use binary::{Binary, Outcome, kill_hard, terminate};
+pub(crate) use binary::{Binary, Outcome, hang_up, kill_hard, terminate};
+pub(crate) use http::{free_address, get, sample};
 pub(crate) use world::World;

@@ -87,6 +87,13 @@ impl World {
         self
     }
 
+    /// Changes `mailtrail.toml` as it is.
+    pub(crate) fn edit(&self, change: impl FnOnce(String) -> String) {
+        let path = self.path().join("mailtrail.toml");
+        let text = fs::read_to_string(&path).expect("a configuration");
+        fs::write(&path, change(text)).expect("a configuration");
+    }
+
     /// Starts a command in the directory.
     pub(crate) fn start(&self, arguments: &[&str]) -> Binary {
         Binary::start(self.path(), arguments)
