@@ -14,6 +14,7 @@
 //! | [`options`] | what a sink can choose |
 //! | [`filter`] | which records a sink wants |
 //! | [`tags`] | what a record may be a sign of |
+//! | [`published`] | JSON Schemas of what the views emit |
 //! | [`render`] | the way of a record through this crate |
 //! | `json` | checking, walking and writing JSON |
 //! | `record`, `reading` | a record's fields, and what they mean |
@@ -33,6 +34,7 @@ mod operation;
 pub mod options;
 mod parameters;
 mod powershell;
+pub mod published;
 mod reading;
 mod record;
 pub mod render;

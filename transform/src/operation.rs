@@ -250,6 +250,15 @@ pub(crate) fn meaning(operation: Option<Text<'_>>, cmdlet: Option<Cmdlet<'_>>, s
     }
 }
 
+/// Every operation that has a row of its own in the tables.
+pub(crate) fn tabled() -> impl Iterator<Item = String> {
+    let mailbox = MAILBOX.iter().flat_map(|row| row.operations).map(|name| (*name).to_owned());
+    let cmdlets = CMDLETS.iter().flat_map(|row| {
+        row.verbs.iter().flat_map(|verb| row.nouns.iter().map(move |noun| format!("{verb}-{noun}")))
+    });
+    mailbox.chain(cmdlets)
+}
+
 fn of_api(activity: u8) -> Meaning {
     Meaning { kind: Kind { class: Class::Api, activity }, api: activity }
 }

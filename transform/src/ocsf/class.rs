@@ -100,35 +100,19 @@ impl<'a> Shape<'a> {
         }
     }
 
-    /// The activity's number and caption as they stand in the event.
+    /// The activity's caption as it stands in the event.
     pub(super) fn activity_caption(&self) -> &'static str {
-        match (self.class(), self.activity()) {
-            (_, api::OTHER) => "Other",
-            (Class::Api, api::CREATE) => "Create",
-            (Class::Api, api::READ) => "Read",
-            (Class::Api, api::UPDATE) => "Update",
-            (Class::Api, api::DELETE) => "Delete",
-            (Class::Email, 1) => "Send",
-            (Class::UserAccess | Class::Group, ASSIGN) => "Assign Privileges",
-            (Class::UserAccess | Class::Group, REVOKE) => "Revoke Privileges",
-            (Class::Group, group::ADD_USER) => "Add User",
-            (Class::Group, group::REMOVE_USER) => "Remove User",
-            (Class::Group, group::DELETE) => "Delete",
-            (Class::Group, group::CREATE) => "Create",
-            (Class::Account, 1) => "Create",
-            (Class::Account, 2) => "Enable",
-            (Class::Account, 5) => "Disable",
-            (Class::Account, 6) => "Delete",
-            (Class::Authentication, 1) => "Logon",
-            _ => "Unknown",
-        }
+        let (activities, activity) = (self.class().activities(), self.activity());
+        activities.iter().find(|(number, _)| *number == activity).map_or("Unknown", |(_, caption)| caption)
     }
 }
 
 /// What the schema says of a class.
-pub(super) struct ClassNames {
-    pub(super) uid: u32,
-    pub(super) name: &'static str,
+pub(crate) struct ClassNames {
+    pub(crate) uid: u32,
+    pub(crate) name: &'static str,
+    pub(crate) category_uid: u32,
+    pub(crate) category_name: &'static str,
     /// The four attributes as they are written, with captions and without.
     pub(super) captioned: &'static str,
     pub(super) bare: &'static str,
@@ -139,6 +123,8 @@ macro_rules! class_names {
         ClassNames {
             uid: $uid,
             name: $name,
+            category_uid: $category,
+            category_name: $category_name,
             captioned: concat!(
                 key!("class_uid"),
                 $uid,
@@ -156,7 +142,11 @@ macro_rules! class_names {
 }
 
 impl Class {
-    pub(super) fn names(self) -> &'static ClassNames {
+    /// Every class that events have.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Api, Self::Email, Self::UserAccess, Self::Group, Self::Account, Self::Authentication];
+
+    pub(crate) fn names(self) -> &'static ClassNames {
         const API: ClassNames = class_names!(6003 "API Activity" in 6 "Application Activity");
         const EMAIL: ClassNames = class_names!(4009 "Email Activity" in 4 "Network Activity");
         const ACCESS: ClassNames =
@@ -171,6 +161,32 @@ impl Class {
             Self::Group => &GROUP,
             Self::Account => &ACCOUNT,
             Self::Authentication => &LOGON,
+        }
+    }
+
+    /// The activities that events of the class have, with their captions.
+    pub(crate) fn activities(self) -> &'static [(u8, &'static str)] {
+        match self {
+            Self::Api => &[
+                (api::UNKNOWN, "Unknown"),
+                (api::CREATE, "Create"),
+                (api::READ, "Read"),
+                (api::UPDATE, "Update"),
+                (api::DELETE, "Delete"),
+                (api::OTHER, "Other"),
+            ],
+            Self::Email => &[(1, "Send")],
+            Self::UserAccess => &[(ASSIGN, "Assign Privileges"), (REVOKE, "Revoke Privileges")],
+            Self::Group => &[
+                (ASSIGN, "Assign Privileges"),
+                (REVOKE, "Revoke Privileges"),
+                (group::ADD_USER, "Add User"),
+                (group::REMOVE_USER, "Remove User"),
+                (group::DELETE, "Delete"),
+                (group::CREATE, "Create"),
+            ],
+            Self::Account => &[(1, "Create"), (2, "Enable"), (5, "Disable"), (6, "Delete")],
+            Self::Authentication => &[(1, "Logon")],
         }
     }
 

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// `LogonType` and `InternalLogonType` (Office 365 Management Activity API schema, "LogonType").
-const LOGON_TYPES: [&str; 7] =
+pub(super) const LOGON_TYPES: [&str; 7] =
     ["Owner", "Admin", "Delegated", "Transport", "SystemService", "BestAccess", "DelegatedAdmin"];
 
 /// `UserType` (Office 365 Management Activity API schema, "User Type").

@@ -5,6 +5,7 @@
 //! cannot be lost by forgetting it, only be there twice.
 
 mod actor;
+pub(crate) mod attributes;
 pub(crate) mod class;
 pub(crate) mod email;
 mod endpoint;

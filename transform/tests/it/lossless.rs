@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 use transform::{ClassPolicy, OcsfVersion, RenderOptions};
 
-use crate::records::{all, event, fixtures};
+use crate::records::{all, event, ours};
 
 /// Every value without parts, as text; empty containers count as one.
 fn leaves(value: &Value, path: &str, found: &mut Vec<(String, String)>) {
@@ -89,11 +89,11 @@ fn all_options() -> Vec<RenderOptions> {
 
 #[test]
 fn nothing_of_a_record_is_lost() {
-    let fixtures = fixtures().len();
+    let ours = ours().len();
     for (index, text) in all().into_iter().enumerate() {
         let record: Value = serde_json::from_str(&text).unwrap();
         // Real records, which are many and much alike, take turns at the options.
-        let turn = |n: usize| index < fixtures || n == index % 8;
+        let turn = |n: usize| index < ours || n == index % 8;
         for (_, options) in all_options().into_iter().enumerate().filter(|(n, _)| turn(*n)) {
             let event = event(text.as_bytes(), &options);
             assert_eq!(lost(&record, &event), [""; 0], "{options:?}\n{text}\n{event}");
@@ -139,10 +139,10 @@ fn unlike(value: &mut Value, path: &str, count: &mut usize) {
 /// unlike any other, so that none can stand in for another.
 #[test]
 fn nothing_of_a_record_of_unlike_parts_is_lost() {
-    let fixtures = fixtures().len();
+    let ours = ours().len();
     for (index, text) in all().into_iter().enumerate() {
         let record = unlike_parts(&text);
-        let turn = |n: usize| index < fixtures || n == index % 8;
+        let turn = |n: usize| index < ours || n == index % 8;
         for (_, options) in all_options().into_iter().enumerate().filter(|(n, _)| turn(*n)) {
             let event = event(record.to_string().as_bytes(), &options);
             assert_eq!(lost(&record, &event), [""; 0], "{options:?}\n{record}\n{event}");

@@ -5,7 +5,9 @@
 
 mod checks;
 mod events;
+mod fuzz_corpus;
 mod lossless;
+mod published;
 mod records;
 mod schema_page;
 mod view_schemas;

@@ -1,4 +1,5 @@
-//! The records that tests run over: the fixtures beside them, and real ones when they are there.
+//! The records that tests run over: the fixtures beside them, one of each kind that the simulator makes, and real ones when
+//! they are there.
 
 use std::path::{Path, PathBuf};
 
@@ -66,7 +67,19 @@ pub(crate) fn samples() -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// Fixtures and samples.
+/// One record of every kind that the simulator makes, and of every oddity that it knows.
+pub(crate) fn simulated() -> Vec<String> {
+    let all: Vec<_> = simulator::catalogue().into_iter().chain(simulator::quirk_catalogue()).collect();
+    assert!(all.len() > 100);
+    all.into_iter().map(|example| String::from_utf8(example.record).unwrap()).collect()
+}
+
+/// The project's own records: fixtures and simulated ones.
+pub(crate) fn ours() -> Vec<String> {
+    fixtures().into_iter().map(|(_, text)| text).chain(simulated()).collect()
+}
+
+/// Every record: [`ours`], then the samples.
 pub(crate) fn all() -> Vec<String> {
-    fixtures().into_iter().map(|(_, text)| text).chain(samples()).collect()
+    ours().into_iter().chain(samples()).collect()
 }

@@ -8,7 +8,7 @@ use transform::{Column, ColumnKind, RenderOptions, View, tables};
 
 use crate::{
     lossless::{lost, record},
-    records::{all, event, fixtures, render, shared},
+    records::{all, event, fixtures, ours, render, shared},
 };
 
 const VIEWS: [View; 4] = [View::Ecs, View::Asim, View::Splunk, View::OfficeActivity];
@@ -113,11 +113,11 @@ fn nothing_of_a_record_is_lost_in_any_view() {
 /// Each text made unlike any other, so that none can stand in for another.
 #[test]
 fn nothing_of_a_record_of_unlike_parts_is_lost_in_any_view() {
-    let fixtures = fixtures().len();
+    let ours = ours().len();
     for (index, text) in all().into_iter().enumerate() {
         let record = crate::lossless::unlike_parts(&text);
         // Real records, which are many and much alike, take turns at the views.
-        let turn = |n: usize| index < fixtures || n == index % VIEWS.len();
+        let turn = |n: usize| index < ours || n == index % VIEWS.len();
         for (_, view) in VIEWS.into_iter().enumerate().filter(|(n, _)| turn(*n)) {
             let event = in_view(&record.to_string(), view);
             assert_eq!(lost_in_view(&record, &event, view), [""; 0], "{view}\n{record}\n{event}");
@@ -223,7 +223,7 @@ fn events_have_the_columns_of_their_view() {
 }
 
 /// Records with fields that are in no fixture and in no sample.
-fn rare() -> Vec<String> {
+pub(crate) fn rare() -> Vec<String> {
     let record = |operation: &str, context: &str| {
         serde_json::json!({
             "RecordType": 2, "Workload": "Exchange", "Operation": operation, "UserId": "joni@contoso.com",
