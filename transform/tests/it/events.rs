@@ -77,6 +77,10 @@ fn every_event_is_valid() {
         options(|o| o.ocsf_version = OcsfVersion::V1_7),
         options(|o| o.ocsf_version = OcsfVersion::V1_6),
         options(|o| o.ocsf_version = OcsfVersion::V1_5),
+        options(|o| {
+            o.class_policy = ClassPolicy::ApiOnly;
+            o.ocsf_version = OcsfVersion::V1_5;
+        }),
         options(|o| o.raw_data = RawData::Full),
         options(|o| {
             o.raw_data = RawData::Hash;

@@ -310,26 +310,76 @@ fn value(depth: u32) -> BoxedStrategy<Value> {
 }
 
 fn operation() -> impl Strategy<Value = Value> {
-    let known = vec![
-        "MailItemsAccessed",
-        "Send",
-        "SendOnBehalf",
-        "ModifyFolderPermissions",
-        "RemoveFolderPermissions",
-        "MailboxLogin",
-        "HardDelete",
-        "UpdateInboxRules",
+    let mut known = transform::published::operations();
+    // Those whose parameters are looked into, in any spelling, and one that nobody knows.
+    let others = [
         "New-InboxRule",
+        "set-InboxRule",
         "Set-Mailbox",
-        "Add-MailboxPermission",
-        "New-ManagementRoleAssignment",
-        "Add-RoleGroupMember",
-        "New-DistributionGroup",
-        "New-Mailbox",
         "Set-TransportRule",
+        "Set-OrganizationConfig",
         "Else",
     ];
+    known.extend(others.map(str::to_owned));
     prop::sample::select(known).prop_map(Value::from)
+}
+
+/// Parameters that the mapping looks for, and one that it does not.
+const PARAMETERS: &[&str] = &[
+    "Identity",
+    "User",
+    "Trustee",
+    "AccessRights",
+    "Role",
+    "SecurityGroup",
+    "Member",
+    "Links",
+    "Name",
+    "ForwardTo",
+    "RedirectTo",
+    "ForwardAsAttachmentTo",
+    "ForwardingSmtpAddress",
+    "DeliverToMailboxAndForward",
+    "BlindCopyTo",
+    "RedirectMessageTo",
+    "DeleteMessage",
+    "MoveToFolder",
+    "MarkAsRead",
+    "SubjectContainsWords",
+    "From",
+    "RuleActions",
+    "RuleName",
+    "MailAccessType",
+    "IsThrottled",
+    "AuditEnabled",
+    "AuditOwner",
+    "AuditLogAgeLimit",
+    "PrimarySmtpAddress",
+    "Else",
+];
+
+/// `Parameters` in each of the forms that it comes in: pairs, an object, a command line, pairs as text, printed objects.
+fn parameters() -> impl Strategy<Value = Value> {
+    let pairs = prop::collection::vec((prop::sample::select(PARAMETERS), value(1)), 0..6);
+    (pairs, 0..5).prop_map(|(pairs, form)| {
+        let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let list = || -> Value {
+            pairs.iter().map(|(name, value)| serde_json::json!({"Name": name, "Value": value})).collect()
+        };
+        match form {
+            0 => list(),
+            1 => pairs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
+            2 => {
+                let words = pairs.iter().map(|(name, value)| format!("-{name} \"{}\"", plain(value)));
+                words.collect::<Vec<_>>().join(" ").into()
+            }
+            3 => list().to_string().into(),
+            _ => pairs
+                .iter()
+                .map(|(name, value)| format!("@{{Name={name}; Value={}}}", plain(value)))
+                .collect(),
+        }
+    })
 }
 
 /// Any record, of known and unknown fields.
@@ -337,8 +387,11 @@ pub(crate) fn record() -> impl Strategy<Value = Value> {
     let field = (prop::sample::select(NAMES).prop_map(str::to_owned), value(3));
     let fields = prop::collection::vec(field, 0..25);
     let kind = prop::option::of((operation(), prop::sample::select(vec![1, 2, 3, 50, 15])));
-    (fields, kind).prop_map(|(fields, kind)| {
+    let field = prop::sample::select(vec!["Parameters", "OperationProperties"]);
+    let parameters = prop::option::of((field, parameters()));
+    (fields, parameters, kind).prop_map(|(fields, parameters, kind)| {
         let mut object: serde_json::Map<String, Value> = fields.into_iter().collect();
+        object.extend(parameters.map(|(name, value)| (name.to_owned(), value)));
         if let Some((operation, record_type)) = kind {
             object.insert("Operation".into(), operation);
             object.insert("RecordType".into(), record_type.into());
