@@ -3,7 +3,10 @@
 
 use std::path::Path;
 
-use divan::{Bencher, black_box, counter::BytesCount};
+use divan::{
+    Bencher, black_box,
+    counter::{BytesCount, ItemsCount},
+};
 use schemas::{ContentType, Rendered};
 use transform::{Filter, Origin, RenderOptions, Renderer, View};
 
@@ -29,14 +32,19 @@ fn records() -> Vec<Vec<u8>> {
     fixtures.iter().cycle().take(4000).cloned().collect()
 }
 
-fn total(records: &[Vec<u8>]) -> BytesCount {
+fn bytes(records: &[Vec<u8>]) -> BytesCount {
     BytesCount::new(records.iter().map(Vec::len).sum::<usize>())
 }
 
+fn count(records: &[Vec<u8>]) -> ItemsCount {
+    ItemsCount::new(records.len())
+}
+
+/// One parse, which all others are measured against.
 #[divan::bench]
 fn serde_json_value(bencher: Bencher<'_, '_>) {
     let records = records();
-    bencher.counter(total(&records)).bench_local(|| {
+    bencher.counter(bytes(&records)).counter(count(&records)).bench_local(|| {
         for record in &records {
             black_box(serde_json::from_slice::<serde_json::Value>(record).expect("the records are JSON"));
         }
@@ -76,7 +84,7 @@ fn run_with(bencher: Bencher<'_, '_>, options: RenderOptions, filter: &Filter) {
         content_type: ContentType::Exchange,
         content_id: "bench",
     };
-    bencher.counter(total(&records)).bench_local(|| {
+    bencher.counter(bytes(&records)).counter(count(&records)).bench_local(|| {
         // As much at a time as a sink leases.
         for piece in records.chunks(200) {
             let mut out = Rendered::with_capacity(1 << 20);

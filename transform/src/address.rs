@@ -123,10 +123,14 @@ fn unwrap_v4(v6: Ipv6Addr) -> IpAddr {
 
 /// Letters, digits, hyphens, underscores and dots, with no label empty.
 pub(crate) fn is_host_name(text: &str) -> bool {
+    let mut before = b'.';
     text.len() <= 253
-        && text.split('.').all(|label| {
-            !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+        && text.bytes().all(|b| {
+            let label_ends = b == b'.' && before != b'.';
+            before = b;
+            label_ends || b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')
         })
+        && before != b'.'
 }
 
 fn parse_port(text: &str) -> Option<(u16, bool)> {

@@ -101,11 +101,17 @@ impl Lists<'_> {
 }
 
 /// Whether a list is not given, or one of its patterns fits one of the texts that a record has.
+#[inline(always)]
 fn given(patterns: &[String], texts: &[&str]) -> bool {
+    patterns.is_empty() || one_fits(patterns, texts)
+}
+
+#[inline(never)]
+fn one_fits(patterns: &[String], texts: &[&str]) -> bool {
     let fits = |pattern: &String| {
         texts.iter().any(|text| !text.is_empty() && glob(pattern.as_bytes(), text.as_bytes()))
     };
-    patterns.is_empty() || patterns.iter().any(fits)
+    patterns.iter().any(fits)
 }
 
 /// Whether the pattern fits the whole text. Takes at most `pattern × text` steps, whatever the pattern.

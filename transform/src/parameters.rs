@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use crate::{
-    json::{Json, Kind, Text, Writer, scan::scan_value},
+    json::{Json, Kind, Text, Writer, same_word, scan::scan_value},
     powershell,
     record::{Field, Record, has_repeats_known},
 };
@@ -24,8 +24,8 @@ pub(crate) struct Parameters<'a> {
     /// Whether the pairs hold all that `OperationProperties` held.
     pub(crate) properties_exact: bool,
     repeats: bool,
-    /// A bit for each length that a name has: most names that are asked for are not there, and this tells it at once.
-    lengths: u64,
+    /// A bit for the [`sketch`] of each name: most names that are asked for are not there, and this tells it at once.
+    sketches: u64,
     /// Whether a name may have escapes.
     escaped: bool,
 }
@@ -84,8 +84,8 @@ impl<'a> Parameters<'a> {
             return all;
         }
         all.repeats = has_repeats_known(&all.pairs, all.escaped);
-        let length = |bits, pair: &Pair<'_>| bits | 1 << (pair.0.raw().len() % 64);
-        all.lengths = if all.escaped { u64::MAX } else { all.pairs.iter().fold(0, length) };
+        let with = |bits, pair: &Pair<'_>| bits | sketch(pair.0.bytes());
+        all.sketches = if all.escaped { u64::MAX } else { all.pairs.iter().fold(0, with) };
         all
     }
 
@@ -148,16 +148,17 @@ impl<'a> Parameters<'a> {
     /// The value of a parameter, by its name in any case, as PowerShell has it.
     #[inline]
     pub(crate) fn get(&self, name: &str) -> Option<Json<'a>> {
-        if self.lengths >> (name.len() % 64) & 1 == 0 {
+        if self.sketches & sketch(name.as_bytes()) == 0 {
             return None;
         }
+        self.find(name)
+    }
+
+    #[inline(never)]
+    fn find(&self, name: &str) -> Option<Json<'a>> {
         let of_name = |pair: &&(Text<'a>, Option<Json<'a>>)| {
-            let raw = pair.0.raw();
-            if raw.len() == name.len() {
-                raw.eq_ignore_ascii_case(name)
-            } else {
-                self.escaped && pair.0.is(name)
-            }
+            let here = pair.0.bytes();
+            if here.len() == name.len() { same_word(here, name) } else { self.escaped && pair.0.is(name) }
         };
         self.pairs.iter().find(of_name).and_then(|pair| pair.1)
     }
@@ -182,6 +183,13 @@ impl<'a> Parameters<'a> {
     pub(crate) fn write(&self, w: &mut Writer<'_>) {
         write_fields(w, &self.pairs, self.repeats, |value| value.map_or("null", Json::raw));
     }
+}
+
+/// One bit of 64 for a name's length and first letter, whatever its case.
+#[inline]
+fn sketch(name: &[u8]) -> u64 {
+    let first = name.first().map_or(0, |first| usize::from(first & 31));
+    1 << ((name.len() ^ first << 1) % 64)
 }
 
 fn says(value: Json<'_>, word: &str) -> bool {

@@ -338,8 +338,9 @@ fn server(text: Text<'_>) -> Option<Server<'_>> {
     while let Some(shorter) = [r"\r", r"\n", " "].into_iter().find_map(|end| raw.strip_suffix(end)) {
         raw = shorter;
     }
-    let (host, build) = match raw.split_once(" (") {
-        Some((host, rest)) => (host, Some(rest.strip_suffix(')')?)),
+    let bracket = memchr::memchr_iter(b'(', raw.as_bytes()).find(|at| raw[..*at].ends_with(' '));
+    let (host, build) = match bracket {
+        Some(at) => (&raw[..at - 1], Some(raw[at + 1..].strip_suffix(')')?)),
         None => (raw, None),
     };
     let digits = |build: &str| {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::json::{ElementName, Fault, Fields, Json, Kind, Name, Text, scan_object};
+use crate::json::{ElementName, Fault, Fields, Json, Kind, Name, Text, has_controls, scan_object};
 
 macro_rules! fields {
     ($($field:ident = $name:literal,)*) => {
@@ -115,12 +115,14 @@ impl Field {
     }
 
     #[inline]
-    fn named(name: &str) -> Option<Self> {
-        let mut slot = hash(name.as_bytes());
+    fn named(name: &[u8]) -> Option<Self> {
+        let mut slot = hash(name);
         loop {
             match TABLE[slot] {
                 0 => return None,
-                entry if NAMES[entry as usize - 1] == name => return Some(FIELDS[entry as usize - 1]),
+                entry if NAMES[entry as usize - 1].as_bytes() == name => {
+                    return Some(FIELDS[entry as usize - 1]);
+                }
                 _ => slot = (slot + 1) % TABLE.len(),
             }
         }
@@ -232,8 +234,10 @@ impl<'a> Pairs<'a> {
 impl<'a> Fields<'a> for Record<'a> {
     #[inline]
     fn field(&mut self, name: Name<'a>, value: Json<'a>, escaped: bool) {
-        let Name { text: name, escaped: escaped_name } = name;
-        let field = if escaped_name { Field::named(&name.unescape()) } else { Field::named(name.raw()) };
+        let field = match name.escaped {
+            true => Field::named(name.text().unescape().as_bytes()),
+            false => Field::named(name.bytes),
+        };
         match field {
             Some(field) if self.known[field as usize].is_none() => {
                 self.known[field as usize] = Some(value);
@@ -251,17 +255,13 @@ impl<'a> Fields<'a> for Record<'a> {
                     *pairs = Some(std::mem::take(&mut self.list));
                 }
             }
-            _ => {
-                self.repeats |= field.is_some();
-                self.escaped_other |= escaped_name;
-                self.others.push((name, value));
-            }
+            _ => self.other(field, name, value),
         }
     }
 
     #[inline]
     fn wants_elements(&self, name: Name<'a>) -> bool {
-        matches!(name.text.raw(), "Parameters" | "OperationProperties") || name.escaped
+        matches!(name.bytes, b"Parameters" | b"OperationProperties") || name.escaped
     }
 
     fn list(&mut self) {
@@ -291,9 +291,25 @@ impl<'a> Fields<'a> for Record<'a> {
 }
 
 impl<'a> Record<'a> {
+    /// Takes a field that has no place of its own, or whose place is taken.
+    #[inline(never)]
+    fn other(&mut self, field: Option<Field>, name: Name<'a>, value: Json<'a>) {
+        self.repeats |= field.is_some();
+        self.escaped_other |= name.escaped;
+        self.others.push((name.text(), value));
+    }
+
     /// Reads a record from text that is one JSON object.
     pub(crate) fn read(text: &'a str) -> Result<Self, Fault> {
-        let mut record = Self {
+        let mut record = Self::empty();
+        record.fill(text, has_controls(text.as_bytes()))?;
+        Ok(record)
+    }
+
+    /// A record to be filled where it is: it is large enough for a move to cost something.
+    #[inline]
+    pub(crate) fn empty() -> Self {
+        Self {
             known: [None; COUNT],
             present: FieldSet::default(),
             escaped: FieldSet::default(),
@@ -303,10 +319,14 @@ impl<'a> Record<'a> {
             parameters: None,
             properties: None,
             list: Pairs::default(),
-        };
-        scan_object(text, &mut record)?;
-        record.repeats |= has_repeats_known(&record.others, record.escaped_other);
-        Ok(record)
+        }
+    }
+
+    /// [`Record::read`] for an empty record, when it is known whether the text has any control character.
+    pub(crate) fn fill(&mut self, text: &'a str, controls: bool) -> Result<(), Fault> {
+        scan_object(text, controls, self)?;
+        self.repeats |= has_repeats_known(&self.others, self.escaped_other);
+        Ok(())
     }
 
     /// The pairs of `Parameters` and `OperationProperties`, where they are lists.
@@ -376,7 +396,7 @@ pub(crate) fn has_repeats_known<V>(fields: &[(Text<'_>, V)], escaped: bool) -> b
     // Few names, none with an escape: a name is compared only with earlier ones when one of them may be it.
     let mut seen = 0u64;
     fields.iter().enumerate().any(|(index, (name, _))| {
-        let bit = 1 << (hash(name.raw().as_bytes()) % 64);
+        let bit = 1 << (hash(name.bytes()) % 64);
         let maybe = seen & bit != 0;
         seen |= bit;
         maybe && fields[..index].iter().any(|(other, _)| other.json() == name.json())
@@ -390,11 +410,11 @@ mod tests {
     #[test]
     fn every_name_is_found_and_others_are_not() {
         for &field in FIELDS {
-            assert_eq!(Field::named(field.name()), Some(field));
+            assert_eq!(Field::named(field.name().as_bytes()), Some(field));
             assert_eq!(field.key(), format!("\"{}\":", field.name()));
         }
         for name in ["", "id", "Idd", "clientip", "RECIPIENTLIST", "Operatiom"] {
-            assert_eq!(Field::named(name), None, "{name}");
+            assert_eq!(Field::named(name.as_bytes()), None, "{name}");
         }
     }
 

@@ -7,7 +7,7 @@ use schemas::{ContentType, Rendered, TenantId, Unrenderable};
 use crate::{
     Filter, RenderOptions, View,
     json::{
-        Fault,
+        Fault, has_controls,
         repair::{Repair, repair},
     },
     ocsf,
@@ -74,9 +74,12 @@ impl Renderer {
     ) -> Result<(), String> {
         let text =
             std::str::from_utf8(bytes).map_err(|e| format!("it is not UTF-8 at byte {}", e.valid_up_to()))?;
-        let line = on_one_line(text, self.options.view);
-        match Record::read(&line) {
-            Ok(record) => self.write(bytes, &line, &record, position, origin, filter, out),
+        // Nearly every record has no control character, so it has no line break either, nor one that stands bare in a string.
+        let controls = has_controls(bytes);
+        let line = if controls { on_one_line(text, self.options.view) } else { Cow::Borrowed(text) };
+        let mut record = Record::empty();
+        match record.fill(&line, controls) {
+            Ok(()) => self.write(bytes, &line, &record, position, origin, filter, out),
             Err(Fault::ControlCharacter { .. } | Fault::LoneSurrogate { .. }) => {
                 let repaired = repair(text, Repair::Everything);
                 let record = Record::read(&repaired).map_err(|fault| fault.to_string())?;
@@ -125,7 +128,7 @@ impl Renderer {
     }
 }
 
-/// The record without line breaks. A record that has none, and that is nearly every one, is not touched.
+/// The record without line breaks. A record that has none is not touched.
 fn on_one_line(text: &str, view: View) -> Cow<'_, str> {
     if memchr::memchr2(b'\n', b'\r', text.as_bytes()).is_none() {
         return Cow::Borrowed(text);

@@ -1,28 +1,51 @@
-//! Finding single bytes in text, eight at a time.
+//! Finding single bytes in text, many at a time.
+
+// Every x86-64 processor has SSE2. Nearly every string ends within the first vector, so that choosing a wider one at run
+// time, as `memchr2` does, would cost more than the search.
+#[cfg(target_arch = "x86_64")]
+use memchr::arch::x86_64::sse2::memchr::Two as Quotes;
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 
 /// Whether a byte is a control character. Without an early end, so that the compiler can look at many bytes at once.
-pub(super) fn has_controls(bytes: &[u8]) -> bool {
-    bytes.chunks(128).any(|chunk| chunk.iter().fold(false, |found, byte| found | (*byte < 0x20)))
+pub(crate) fn has_controls(bytes: &[u8]) -> bool {
+    let (chunks, rest) = bytes.as_chunks::<64>();
+    let mut least = [u8::MAX; 64];
+    for chunk in chunks {
+        for (least, byte) in least.iter_mut().zip(chunk) {
+            *least = (*least).min(*byte);
+        }
+    }
+    least.iter().chain(rest).any(|byte| *byte < 0x20)
 }
 
 /// The first quote or backslash at or after `at`; the length when there is none.
-#[inline]
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
 pub(super) fn find_quote(bytes: &[u8], mut at: usize) -> usize {
-    let (words, end) = bytes.get(at..).unwrap_or_default().as_chunks::<8>();
-    for word in words {
-        let word = u64::from_le_bytes(*word);
-        let quote = word ^ (ONES * b'"' as u64);
-        let backslash = word ^ (ONES * b'\\' as u64);
-        let hits = ((quote.wrapping_sub(ONES) & !quote) | (backslash.wrapping_sub(ONES) & !backslash)) & HIGH;
-        if hits != 0 {
-            return at + (hits.trailing_zeros() / 8) as usize;
+    // Step by step, because a search over all that is left would prepare for a long way, and most strings are short.
+    while let Some(window) = bytes.get(at..).and_then(<[u8]>::first_chunk::<16>) {
+        match Quotes::new(b'"', b'\\').and_then(|quotes| quotes.find(window)) {
+            Some(length) => return at + length,
+            None => at += 16,
         }
-        at += 8;
     }
-    at + end.iter().position(|byte| matches!(byte, b'"' | b'\\')).unwrap_or(end.len())
+    find_any_quote(bytes, at)
+}
+
+/// The first quote or backslash at or after `at`; the length when there is none.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+pub(super) fn find_quote(bytes: &[u8], at: usize) -> usize {
+    find_any_quote(bytes, at)
+}
+
+/// [`find_quote`] where less than a step is left, and on processors that no step is known for.
+#[inline(never)]
+fn find_any_quote(bytes: &[u8], at: usize) -> usize {
+    memchr::memchr2(b'"', b'\\', bytes.get(at..).unwrap_or_default())
+        .map_or(bytes.len(), |length| at + length)
 }
 
 /// The first quote, backslash or control character at or after `at`; the length when there is none.

@@ -11,6 +11,7 @@ pub(crate) mod scan;
 pub(crate) mod value;
 pub(crate) mod write;
 
+pub(crate) use bytes::has_controls;
 pub(crate) use scan::{ElementName, Fault, Fields, Name, scan_object};
-pub(crate) use value::{Json, Kind, Text};
+pub(crate) use value::{Json, Kind, Text, same_word};
 pub(crate) use write::Writer;

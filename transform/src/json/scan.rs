@@ -34,8 +34,20 @@ fn shown(first: Option<u8>) -> String {
 /// The name of a field, and whether it has escapes, which hardly any has.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Name<'a> {
-    pub(crate) text: Text<'a>,
+    record: &'a str,
+    /// What stands between its quotes, its escapes unresolved.
+    pub(crate) bytes: &'a [u8],
+    start: usize,
+    end: usize,
     pub(crate) escaped: bool,
+}
+
+impl<'a> Name<'a> {
+    /// The name as text, which takes more than its bytes.
+    #[inline]
+    pub(crate) fn text(&self) -> Text<'a> {
+        Text::quoted(&self.record[self.start..self.end])
+    }
 }
 
 /// Takes what the scanner finds.
@@ -64,49 +76,53 @@ pub(crate) enum ElementName {
     Other,
 }
 
-/// Checks that `text` is one JSON object and hands over the fields of its top level in their order.
-pub(crate) fn scan_object<'a>(text: &'a str, fields: &mut impl Fields<'a>) -> Result<(), Fault> {
-    let mut scanner = Scanner::new(text);
-    if scanner.token() != Some(b'{') {
-        return Err(Fault::NotAnObject { first: scanner.token() });
+/// Checks that `text` is one JSON object and hands over the fields of its top level in their order. `controls` says whether
+/// there is a control character anywhere in the text.
+pub(crate) fn scan_object<'a>(
+    text: &'a str,
+    controls: bool,
+    fields: &mut impl Fields<'a>,
+) -> Result<(), Fault> {
+    let mut scanner = Scanner::new(text, controls);
+    let (start, first) = scanner.token(0);
+    if first != b'{' {
+        return Err(Fault::NotAnObject { first: scanner.byte(start) });
     }
-    match scanner.top_level(fields) {
+    match scanner.top_level(start + 1, fields) {
         Some(()) => Ok(()),
-        None => Err(scanner.fault()),
+        None => Err(scanner.fault(start)),
     }
 }
 
 /// Checks that `text` is one JSON value of any kind; used for JSON that stands in a string.
 pub(crate) fn scan_value(text: &str) -> Result<Json<'_>, Fault> {
-    let mut scanner = Scanner::new(text);
-    let start = scanner.blanks();
-    let value = scanner.value(0).map(|_| Json::checked(&text[start..scanner.at]));
-    match value.filter(|_| scanner.end().is_some()) {
-        Some(value) => Ok(value),
-        None => Err(scanner.fault()),
+    let mut scanner = Scanner::new(text, has_controls(text.as_bytes()));
+    let (start, first) = scanner.token(0);
+    let end = scanner.value(start, first, 0).and_then(|(end, _)| scanner.end(end).map(|()| end));
+    match end {
+        Some(end) => Ok(Json::checked(&text[start..end])),
+        None => Err(scanner.fault(start)),
     }
 }
 
-/// Where the check has come to. Its methods give `None` when there is a fault, which is kept beside, because a fault is
-/// large and rare.
+/// The check. Its methods take the place where they begin and give the one where they have come to, so that it stays in a
+/// register; `None` when there is a fault, which is kept beside, because a fault is large and rare.
 struct Scanner<'a> {
     text: &'a str,
     bytes: &'a [u8],
-    at: usize,
     /// Whether there are control characters at all, and strings have to be searched for them.
     controls: bool,
     fault: Option<Fault>,
 }
 
 impl<'a> Scanner<'a> {
-    fn new(text: &'a str) -> Self {
-        let bytes = text.as_bytes();
-        Self { text, bytes, at: 0, controls: has_controls(bytes), fault: None }
+    fn new(text: &'a str, controls: bool) -> Self {
+        Self { text, bytes: text.as_bytes(), controls, fault: None }
     }
 
     #[inline]
-    fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
+    fn byte(&self, at: usize) -> Option<u8> {
+        self.bytes.get(at).copied()
     }
 
     #[cold]
@@ -116,278 +132,285 @@ impl<'a> Scanner<'a> {
     }
 
     #[cold]
-    fn wanted<T>(&mut self, expected: &'static str) -> Option<T> {
-        self.fail(Fault::Syntax { at: self.at, expected })
+    fn wanted<T>(&mut self, at: usize, expected: &'static str) -> Option<T> {
+        self.fail(Fault::Syntax { at, expected })
     }
 
-    fn fault(&self) -> Fault {
-        self.fault.unwrap_or(Fault::Syntax { at: self.at, expected: "JSON" })
+    fn fault(&self, at: usize) -> Fault {
+        self.fault.unwrap_or(Fault::Syntax { at, expected: "JSON" })
     }
 
-    /// Passes the blanks and gives the byte behind them.
+    /// The place behind the blanks, nearly always there is none or a single one, and the byte there: 0 at the end, which
+    /// is no token either.
+    #[inline(always)]
+    fn token(&self, at: usize) -> (usize, u8) {
+        match self.bytes.get(at) {
+            Some(&byte) if byte > b' ' => (at, byte),
+            Some(b' ') => match self.bytes.get(at + 1) {
+                Some(&byte) if byte > b' ' => (at + 1, byte),
+                _ => self.far_token(at),
+            },
+            _ => self.far_token(at),
+        }
+    }
+
+    #[inline(never)]
+    fn far_token(&self, mut at: usize) -> (usize, u8) {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.byte(at) {
+            at += 1;
+        }
+        (at, self.byte(at).unwrap_or_default())
+    }
+
+    fn end(&mut self, at: usize) -> Option<()> {
+        let (at, _) = self.token(at);
+        if at < self.bytes.len() { self.wanted(at, "the end") } else { Some(()) }
+    }
+
     #[inline]
-    fn token(&mut self) -> Option<u8> {
-        match self.peek() {
-            Some(byte) if byte > b' ' => Some(byte),
-            _ => {
-                self.blanks();
-                self.peek()
-            }
-        }
+    fn slice(&self, start: usize, end: usize) -> Json<'a> {
+        Json::checked(&self.text[start..end])
     }
 
-    /// Passes the blanks and gives the place behind them.
-    fn blanks(&mut self) -> usize {
-        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
-            self.at += 1;
-        }
-        self.at
-    }
-
-    fn end(&mut self) -> Option<()> {
-        if self.token().is_some() { self.wanted("the end") } else { Some(()) }
-    }
-
-    fn top_level(&mut self, fields: &mut impl Fields<'a>) -> Option<()> {
-        self.at += 1;
-        if self.token() == Some(b'}') {
-            self.at += 1;
-            return self.end();
+    /// The fields of the record, from behind its opening bracket.
+    fn top_level(&mut self, start: usize, fields: &mut impl Fields<'a>) -> Option<()> {
+        let (mut at, mut byte) = self.token(start);
+        if byte == b'}' {
+            return self.end(at + 1);
         }
         loop {
-            let name = self.name()?;
-            let byte = self.token();
-            let start = self.at;
-            let escaped = if byte == Some(b'[') && fields.wants_elements(name) {
-                self.list(fields)?;
-                false
+            let name = self.name(at, byte)?;
+            let (start, first) = self.colon(name.end)?;
+            let (end, escaped) = if first == b'[' && fields.wants_elements(name) {
+                (self.list(start + 1, fields)?, false)
             } else {
-                self.value(1)?
+                self.value(start, first, 1)?
             };
-            fields.field(name, Json::checked(&self.text[start..self.at]), escaped);
-            match self.token() {
-                Some(b',') => self.at += 1,
-                Some(b'}') => {
-                    self.at += 1;
-                    return self.end();
-                }
-                _ => return self.wanted("`,` or `}`"),
+            fields.field(name, self.slice(start, end), escaped);
+            (at, byte) = self.token(end);
+            match byte {
+                b',' => (at, byte) = self.token(at + 1),
+                b'}' => return self.end(at + 1),
+                _ => return self.wanted(at, "`,` or `}`"),
             }
         }
     }
 
-    /// A list on the top level whose elements are wanted.
-    fn list(&mut self, fields: &mut impl Fields<'a>) -> Option<()> {
+    /// A list on the top level whose elements are wanted, from behind its opening bracket. It is kept apart so that the
+    /// loop over the top level has the registers for itself.
+    #[inline(never)]
+    fn list(&mut self, start: usize, fields: &mut impl Fields<'a>) -> Option<usize> {
         fields.list();
-        self.at += 1;
-        if self.token() == Some(b']') {
-            self.at += 1;
-            return Some(());
+        let (mut at, mut byte) = self.token(start);
+        if byte == b']' {
+            return Some(at + 1);
         }
         loop {
-            if self.token() == Some(b'{') {
-                fields.element(true);
-                self.at += 1;
-                self.element_fields(fields)?;
-            } else {
-                fields.element(false);
-                self.value(2)?;
-            }
-            match self.token() {
-                Some(b',') => self.at += 1,
-                Some(b']') => {
-                    self.at += 1;
-                    return Some(());
-                }
-                _ => return self.wanted("`,` or `]`"),
+            let object = byte == b'{';
+            fields.element(object);
+            at = if object { self.element_fields(at + 1, fields)? } else { self.value(at, byte, 2)?.0 };
+            (at, byte) = self.token(at);
+            match byte {
+                b',' => (at, byte) = self.token(at + 1),
+                b']' => return Some(at + 1),
+                _ => return self.wanted(at, "`,` or `]`"),
             }
         }
     }
 
-    fn element_fields(&mut self, fields: &mut impl Fields<'a>) -> Option<()> {
-        if self.token() == Some(b'}') {
-            self.at += 1;
-            return Some(());
+    #[inline(always)]
+    fn element_fields(&mut self, start: usize, fields: &mut impl Fields<'a>) -> Option<usize> {
+        let (mut at, mut byte) = self.token(start);
+        if byte == b'}' {
+            return Some(at + 1);
         }
         loop {
-            let name = self.element_name()?;
-            self.token();
-            let start = self.at;
-            let escaped = self.value(3)?;
-            fields.element_field(name, Json::checked(&self.text[start..self.at]), escaped);
-            match self.token() {
-                Some(b',') => self.at += 1,
-                Some(b'}') => {
-                    self.at += 1;
-                    return Some(());
-                }
-                _ => return self.wanted("`,` or `}`"),
+            let (name, (start, first)) = self.element_name(at, byte)?;
+            let (end, escaped) = self.value(start, first, 3)?;
+            fields.element_field(name, self.slice(start, end), escaped);
+            (at, byte) = self.token(end);
+            match byte {
+                b',' => (at, byte) = self.token(at + 1),
+                b'}' => return Some(at + 1),
+                _ => return self.wanted(at, "`,` or `}`"),
             }
         }
     }
 
-    /// The name of a field in an element, with the colon behind it.
-    #[inline]
-    fn element_name(&mut self) -> Option<ElementName> {
-        self.token();
-        let rest = &self.bytes[self.at..];
-        if rest.starts_with(b"\"Name\":") {
-            self.at += 7;
-            return Some(ElementName::Name);
+    /// The name of a field in an element, and where its value begins and with what.
+    #[inline(always)]
+    fn element_name(&mut self, at: usize, byte: u8) -> Option<(ElementName, (usize, u8))> {
+        let next = self.bytes.get(at..).and_then(<[u8]>::first_chunk::<8>);
+        match next {
+            Some([b'"', b'N', b'a', b'm', b'e', b'"', b':', _]) => {
+                Some((ElementName::Name, self.token(at + 7)))
+            }
+            Some(b"\"Value\":") => Some((ElementName::Value, self.token(at + 8))),
+            _ => self.other_name(at, byte),
         }
-        if rest.starts_with(b"\"Value\":") {
-            self.at += 8;
-            return Some(ElementName::Value);
-        }
-        Some(match self.name()?.text.raw() {
-            "Name" => ElementName::Name,
-            "Value" => ElementName::Value,
+    }
+
+    #[inline(never)]
+    fn other_name(&mut self, at: usize, byte: u8) -> Option<(ElementName, (usize, u8))> {
+        let name = self.name(at, byte)?;
+        let kind = match name.bytes {
+            b"Name" => ElementName::Name,
+            b"Value" => ElementName::Value,
             _ => ElementName::Other,
-        })
+        };
+        Some((kind, self.colon(name.end)?))
     }
 
-    /// One value that stands in `outer` containers. Ends right behind it. Whether it is a string with escapes.
-    #[inline]
-    fn value(&mut self, outer: u32) -> Option<bool> {
-        match self.peek() {
-            Some(b'"') => {
-                self.at += 1;
-                self.string()
-            }
-            Some(b'{' | b'[') => self.container(outer).map(|()| false),
-            _ => self.scalar().map(|()| false),
+    /// One value that begins with `first` and stands in `outer` containers: where it ends, and whether it is a string with
+    /// escapes.
+    #[inline(always)]
+    fn value(&mut self, at: usize, first: u8, outer: u32) -> Option<(usize, bool)> {
+        if first == b'"' { self.string(at + 1) } else { self.other(at, outer).map(|end| (end, false)) }
+    }
+
+    /// A value that is no string.
+    #[inline(never)]
+    fn other(&mut self, at: usize, outer: u32) -> Option<usize> {
+        match self.byte(at) {
+            Some(b'{' | b'[') => self.container(at, outer),
+            _ => self.scalar(at),
         }
     }
 
-    fn scalar(&mut self) -> Option<()> {
-        match self.peek() {
-            Some(b'-' | b'0'..=b'9') => self.number(),
-            Some(b't') => self.word(b"true"),
-            Some(b'f') => self.word(b"false"),
-            Some(b'n') => self.word(b"null"),
-            _ => self.wanted("a value"),
+    fn scalar(&mut self, at: usize) -> Option<usize> {
+        match self.byte(at) {
+            Some(b'-' | b'0'..=b'9') => self.number(at),
+            Some(b't') => self.word(at, b"true"),
+            Some(b'f') => self.word(at, b"false"),
+            Some(b'n') => self.word(at, b"null"),
+            _ => self.wanted(at, "a value"),
         }
     }
 
     /// A container with all that is in it. The kinds of the open ones are the bits of a number, 1 for an object.
-    fn container(&mut self, outer: u32) -> Option<()> {
-        let (mut kinds, mut depth) = (0u128, outer);
+    fn container(&mut self, start: usize, outer: u32) -> Option<usize> {
+        let (mut at, mut kinds, mut depth) = (start, 0u128, outer);
         'value: loop {
-            match self.token() {
-                Some(b'"') => {
-                    self.at += 1;
-                    self.string()?;
-                }
+            // The loop comes here with the place of a token.
+            match self.byte(at) {
+                Some(b'"') => at = self.string(at + 1)?.0,
                 Some(open @ (b'{' | b'[')) => {
                     if depth == MAX_DEPTH {
-                        return self.fail(Fault::TooDeep { at: self.at });
+                        return self.fail(Fault::TooDeep { at });
                     }
-                    self.at += 1;
+                    let byte;
+                    (at, byte) = self.token(at + 1);
                     // In ASCII the closing bracket stands two behind the opening one.
-                    if self.token() == Some(open + 2) {
-                        self.at += 1;
+                    if byte == open + 2 {
+                        at += 1;
                     } else {
                         depth += 1;
                         kinds = kinds << 1 | u128::from(open == b'{');
                         if open == b'{' {
-                            self.name()?;
+                            at = self.inner_name(at, byte)?;
                         }
                         continue 'value;
                     }
                 }
-                _ => self.scalar()?,
+                _ => at = self.scalar(at)?,
             }
             while depth > outer {
                 let in_object = kinds & 1 == 1;
-                match self.token() {
-                    Some(b',') => {
-                        self.at += 1;
+                let byte;
+                (at, byte) = self.token(at);
+                match byte {
+                    b',' => {
+                        let byte;
+                        (at, byte) = self.token(at + 1);
                         if in_object {
-                            self.name()?;
+                            at = self.inner_name(at, byte)?;
                         }
                         continue 'value;
                     }
-                    Some(close @ (b'}' | b']')) if (close == b'}') == in_object => {
-                        self.at += 1;
+                    close @ (b'}' | b']') if (close == b'}') == in_object => {
+                        at += 1;
                         kinds >>= 1;
                         depth -= 1;
                     }
-                    _ => return self.wanted(if in_object { "`,` or `}`" } else { "`,` or `]`" }),
+                    _ => return self.wanted(at, if in_object { "`,` or `}`" } else { "`,` or `]`" }),
                 }
             }
-            return Some(());
+            return Some(at);
         }
     }
 
-    /// The name of a field, with the colon behind it.
-    #[inline]
-    fn name(&mut self) -> Option<Name<'a>> {
-        if self.token() != Some(b'"') {
-            return self.wanted("a name");
-        }
-        let start = self.at;
-        self.at += 1;
-        let escaped = self.string()?;
-        let text = Text::quoted(&self.text[start..self.at]);
-        if self.token() != Some(b':') {
-            return self.wanted("`:`");
-        }
-        self.at += 1;
-        Some(Name { text, escaped })
-    }
-
-    /// The rest of a string whose opening quote is passed; whether it has escapes.
+    /// The name of a field.
     #[inline(always)]
-    fn string(&mut self) -> Option<bool> {
-        if !self.controls {
-            self.at = find_quote(self.bytes, self.at);
-            if self.peek() == Some(b'"') {
-                self.at += 1;
-                return Some(false);
-            }
+    fn name(&mut self, start: usize, first: u8) -> Option<Name<'a>> {
+        if first != b'"' {
+            return self.wanted(start, "a name");
         }
-        self.any_string()
+        let (end, escaped) = self.string(start + 1)?;
+        Some(Name { record: self.text, bytes: &self.bytes[start + 1..end - 1], start, end, escaped })
     }
 
+    /// A name on a deeper level, of which only the place behind its colon is wanted.
     #[inline(never)]
-    fn any_string(&mut self) -> Option<bool> {
-        let mut escaped = false;
+    fn inner_name(&mut self, at: usize, first: u8) -> Option<usize> {
+        let name = self.name(at, first)?;
+        Some(self.colon(name.end)?.0)
+    }
+
+    /// The place behind the colon and the blanks around it, and the byte there.
+    #[inline(always)]
+    fn colon(&mut self, at: usize) -> Option<(usize, u8)> {
+        let (at, byte) = self.token(at);
+        if byte != b':' {
+            return self.wanted(at, "`:`");
+        }
+        Some(self.token(at + 1))
+    }
+
+    /// The rest of a string whose opening quote is passed: where it ends, and whether it has escapes.
+    #[inline(always)]
+    fn string(&mut self, start: usize) -> Option<(usize, bool)> {
+        if self.controls {
+            return self.any_string(start);
+        }
+        let at = find_quote(self.bytes, start);
+        if self.byte(at) == Some(b'"') { Some((at + 1, false)) } else { self.any_string(at) }
+    }
+
+    /// [`Scanner::string`] from anywhere in it up to its first escape.
+    #[inline(never)]
+    fn any_string(&mut self, start: usize) -> Option<(usize, bool)> {
+        let (mut at, mut escaped) = (start, false);
         loop {
-            let find = if self.controls { find_special } else { find_quote };
-            self.at = find(self.bytes, self.at);
-            match self.peek() {
-                Some(b'"') => {
-                    self.at += 1;
-                    return Some(escaped);
-                }
+            at = match self.controls {
+                true => find_special(self.bytes, at),
+                false => find_quote(self.bytes, at),
+            };
+            match self.byte(at) {
+                Some(b'"') => return Some((at + 1, escaped)),
                 Some(b'\\') => {
                     escaped = true;
-                    self.escape()?;
+                    at = self.escape(at)?;
                 }
-                Some(_) => return self.fail(Fault::ControlCharacter { at: self.at }),
-                None => return self.wanted("the end of a string"),
+                Some(_) => return self.fail(Fault::ControlCharacter { at }),
+                None => return self.wanted(at, "the end of a string"),
             }
         }
     }
 
-    fn escape(&mut self) -> Option<()> {
-        match self.bytes.get(self.at + 1) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
-            Some(b'u') => match self.unit(self.at)? {
+    fn escape(&mut self, at: usize) -> Option<usize> {
+        match self.byte(at + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Some(at + 2),
+            Some(b'u') => match self.unit(at)? {
                 0xd800..=0xdbff => {
-                    let paired = self.bytes.get(self.at + 6..self.at + 8) == Some(b"\\u")
-                        && (0xdc00..=0xdfff).contains(&self.unit(self.at + 6)?);
-                    if !paired {
-                        return self.fail(Fault::LoneSurrogate { at: self.at });
-                    }
-                    self.at += 12;
+                    let paired = self.bytes.get(at + 6..at + 8) == Some(b"\\u")
+                        && (0xdc00..=0xdfff).contains(&self.unit(at + 6)?);
+                    if paired { Some(at + 12) } else { self.fail(Fault::LoneSurrogate { at }) }
                 }
-                0xdc00..=0xdfff => return self.fail(Fault::LoneSurrogate { at: self.at }),
-                _ => self.at += 6,
+                0xdc00..=0xdfff => self.fail(Fault::LoneSurrogate { at }),
+                _ => Some(at + 6),
             },
-            _ => return self.wanted("an escape"),
+            _ => self.wanted(at, "an escape"),
         }
-        Some(())
     }
 
     /// The number in the escape `\uXXXX` at `at`.
@@ -398,43 +421,42 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn number(&mut self) -> Option<()> {
-        if self.peek() == Some(b'-') {
-            self.at += 1;
+    fn number(&mut self, start: usize) -> Option<usize> {
+        let mut at = start;
+        if self.byte(at) == Some(b'-') {
+            at += 1;
         }
-        if self.peek() == Some(b'0') {
-            self.at += 1;
+        if self.byte(at) == Some(b'0') {
+            at += 1;
         } else {
-            self.digits()?;
+            at = self.digits(at)?;
         }
-        if self.peek() == Some(b'.') {
-            self.at += 1;
-            self.digits()?;
+        if self.byte(at) == Some(b'.') {
+            at = self.digits(at + 1)?;
         }
-        if let Some(b'e' | b'E') = self.peek() {
-            self.at += 1;
-            if let Some(b'+' | b'-') = self.peek() {
-                self.at += 1;
+        if let Some(b'e' | b'E') = self.byte(at) {
+            at += 1;
+            if let Some(b'+' | b'-') = self.byte(at) {
+                at += 1;
             }
-            self.digits()?;
+            at = self.digits(at)?;
         }
-        Some(())
+        Some(at)
     }
 
-    fn digits(&mut self) -> Option<()> {
-        let start = self.at;
-        while let Some(b'0'..=b'9') = self.peek() {
-            self.at += 1;
+    fn digits(&mut self, start: usize) -> Option<usize> {
+        let mut at = start;
+        while let Some(b'0'..=b'9') = self.byte(at) {
+            at += 1;
         }
-        if self.at == start { self.wanted("a digit") } else { Some(()) }
+        if at == start { self.wanted(at, "a digit") } else { Some(at) }
     }
 
-    fn word(&mut self, word: &[u8]) -> Option<()> {
-        if self.bytes[self.at..].starts_with(word) {
-            self.at += word.len();
-            Some(())
+    fn word(&mut self, at: usize, word: &[u8]) -> Option<usize> {
+        if self.bytes.get(at..).is_some_and(|rest| rest.starts_with(word)) {
+            Some(at + word.len())
         } else {
-            self.wanted("a value")
+            self.wanted(at, "a value")
         }
     }
 }

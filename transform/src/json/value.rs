@@ -1,6 +1,6 @@
 //! Values of a record that was checked: borrowed slices of its text, walked on demand.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, cmp::Ordering, fmt};
 
 use super::bytes::find_quote;
 
@@ -55,7 +55,17 @@ impl<'a> Json<'a> {
     }
 
     /// A whole number, written as a number (`2`, `2.0`, `2e0`) or as a string that holds one.
+    #[inline]
     pub(crate) fn int(self) -> Option<i64> {
+        match self.0.as_bytes() {
+            // Nearly every number of a record is that of a kind.
+            [digit @ b'0'..=b'9'] => Some(i64::from(digit - b'0')),
+            _ => self.long_int(),
+        }
+    }
+
+    #[inline(never)]
+    fn long_int(self) -> Option<i64> {
         let digits = match self.kind() {
             Kind::Number => self.0,
             Kind::String => Text(self.0).plain()?.trim(),
@@ -138,6 +148,12 @@ impl<'a> Text<'a> {
         self.0.get(1..self.0.len() - 1).unwrap_or_default()
     }
 
+    /// [`Text::raw`] as bytes, which takes less.
+    #[inline]
+    pub(crate) fn bytes(self) -> &'a [u8] {
+        self.0.as_bytes().get(1..self.0.len() - 1).unwrap_or_default()
+    }
+
     #[inline]
     pub(crate) fn is_empty(self) -> bool {
         self.0.len() <= 2
@@ -169,9 +185,11 @@ impl<'a> Text<'a> {
     /// Equality without regard to the case of ASCII letters.
     #[inline]
     pub(crate) fn is(self, other: &str) -> bool {
-        match self.plain() {
-            Some(plain) => plain.eq_ignore_ascii_case(other),
-            None => self.unescape().eq_ignore_ascii_case(other),
+        // An escape is longer than what it stands for, so the lengths nearly always tell.
+        match self.bytes().len().cmp(&other.len()) {
+            Ordering::Less => false,
+            Ordering::Equal => same_word(self.bytes(), other) && self.plain().is_some(),
+            Ordering::Greater => self.plain().is_none() && self.unescape().eq_ignore_ascii_case(other),
         }
     }
 
@@ -180,7 +198,10 @@ impl<'a> Text<'a> {
     }
 
     pub(crate) fn is_one_of(self, others: &[&str]) -> bool {
-        others.iter().any(|other| self.is(other))
+        match self.plain() {
+            Some(plain) => others.iter().any(|other| same_word(plain.as_bytes(), other)),
+            None => others.iter().any(|other| self.is(other)),
+        }
     }
 }
 
@@ -197,11 +218,20 @@ impl fmt::Debug for Text<'_> {
     }
 }
 
+/// Equality without regard to the case of ASCII letters, for words that mostly differ: their lengths and their first letters
+/// are looked at before the rest.
+#[inline]
+pub(crate) fn same_word(one: &[u8], other: &str) -> bool {
+    let (first, other) = (|word: &[u8]| word.first().map(u8::to_ascii_lowercase), other.as_bytes());
+    one.len() == other.len() && first(one) == first(other) && one.eq_ignore_ascii_case(other)
+}
+
 /// Resolves escapes. Nearly all are of a single character, such as the backslash in `NT AUTHORITY\\SYSTEM`.
 fn unescape(text: Text<'_>) -> String {
     let mut out = String::with_capacity(text.0.len());
     let mut rest = text.raw();
-    while let Some((before, after)) = rest.split_once('\\') {
+    while let Some(escape) = memchr::memchr(b'\\', rest.as_bytes()) {
+        let (before, after) = (&rest[..escape], &rest[escape + 1..]);
         out.push_str(before);
         out.push(match after.as_bytes().first() {
             Some(b'n') => '\n',

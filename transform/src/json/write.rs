@@ -115,7 +115,6 @@ impl<'b> Writer<'b> {
 
     #[inline]
     fn piece(&mut self, key: &str, json: &str) {
-        self.out.reserve(key.len() + json.len() + 1);
         self.raw(key);
         self.raw(json);
         self.out.push(b',');
@@ -179,7 +178,14 @@ impl<'b> Writer<'b> {
 
     #[inline]
     pub(crate) fn int(&mut self, key: &str, number: i64) {
-        self.piece(key, itoa::Buffer::new().format(number));
+        match number {
+            // Nearly every number is that of a kind.
+            0..10 => {
+                self.raw(key);
+                self.out.extend_from_slice(&[b'0' + number as u8, b',']);
+            }
+            _ => self.piece(key, itoa::Buffer::new().format(number)),
+        }
     }
 
     #[inline]

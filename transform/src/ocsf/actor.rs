@@ -53,7 +53,9 @@ impl<'a> Event<'_, 'a> {
                 self.w.text(key!("uid"), id);
                 self.observables.add(Path::Plain("actor.user.name"), USER_NAME, id);
                 let address = id.raw();
-                if let Some((_, domain)) = address.split_once('@').filter(|_| is_email(address)) {
+                if is_email(address)
+                    && let Some((_, domain)) = address.split_once('@')
+                {
                     self.w.text(key!("email_addr"), id);
                     self.w.fragment(key!("domain"), domain);
                     self.observables.address(Path::Plain("actor.user.email_addr"), id);

@@ -113,22 +113,41 @@ impl<'a> Event<'_, 'a> {
     /// Counts a field as used when it says this number in the usual form, with or without quotes.
     pub(super) fn use_number(&mut self, field: Field, number: i64) {
         let raw = self.reading.record.get(field).map_or("", Json::raw);
-        if raw.trim_matches('"') == itoa::Buffer::new().format(number) {
+        let same = match raw.as_bytes() {
+            [digit @ b'0'..=b'9'] => number == i64::from(digit - b'0'),
+            _ => raw.trim_matches('"') == itoa::Buffer::new().format(number),
+        };
+        if same {
             self.used.insert(field);
         }
     }
 
-    /// A text of the record that is not empty.
+    /// A text of the record that is not empty. Most fields that are asked for are not there, so only the question is inlined.
+    #[inline(always)]
     fn plain(&mut self, key: &str, field: Field) {
-        if let Some(text) = self.reading.record.text(field) {
+        if let Some(value) = self.reading.record.get(field) {
+            self.plain_value(key, field, value);
+        }
+    }
+
+    #[inline(never)]
+    fn plain_value(&mut self, key: &str, field: Field, value: Json<'_>) {
+        if let Some(text) = value.text().filter(|text| !text.is_empty()) {
             self.w.text(key, text);
             self.used.insert(field);
         }
     }
 
     /// A truth value, which the record may have as text.
+    #[inline(always)]
     fn truth(&mut self, key: &str, field: Field) {
-        let Some(value) = self.reading.record.get(field) else { return };
+        if let Some(value) = self.reading.record.get(field) {
+            self.truth_value(key, field, value);
+        }
+    }
+
+    #[inline(never)]
+    fn truth_value(&mut self, key: &str, field: Field, value: Json<'_>) {
         let Some(truth) = value.bool() else { return };
         self.w.bool(key, truth);
         if value.kind() == Kind::Bool {

@@ -231,6 +231,12 @@ pub(crate) enum Outcome {
 /// What `ResultStatus` says. Admin records say `True` and `False`, mailbox records `Succeeded`, `PartiallySucceeded` and
 /// `Failed`, other workloads all of these in several cases.
 pub(crate) fn outcome(status: Text<'_>) -> Outcome {
+    match status.bytes() {
+        // As they are spelt nearly always.
+        b"True" | b"Succeeded" => return Outcome::Success,
+        b"False" | b"Failed" => return Outcome::Failure,
+        _ => {}
+    }
     if status.is_one_of(&["Succeeded", "True", "Success"]) {
         Outcome::Success
     } else if status.is_one_of(&["Failed", "False", "Failure", "Fail"]) {

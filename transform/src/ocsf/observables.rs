@@ -43,7 +43,7 @@ pub(super) struct Observables<'a> {
 
 impl<'a> Observables<'a> {
     pub(super) fn new(wanted: bool) -> Self {
-        Self { found: Vec::new(), wanted }
+        Self { found: Vec::with_capacity(if wanted { 4 } else { 0 }), wanted }
     }
 
     pub(super) fn add(&mut self, path: Path, kind: Kind, text: Text<'a>) {
