@@ -42,6 +42,24 @@ pub struct Lease {
     pub claim: Claim,
 }
 
+/// How much work is wanted at once: one at least, whatever its size, and then more until one of these is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Want {
+    /// Works.
+    pub works: usize,
+    /// Their records that are no duplicates.
+    pub records: u64,
+    /// Bytes of their bodies.
+    pub bytes: u64,
+}
+
+impl From<usize> for Want {
+    /// So many works, of any size.
+    fn from(works: usize) -> Self {
+        Self { works, records: u64::MAX, bytes: u64::MAX }
+    }
+}
+
 /// The end of one delivery: every record of the work that is no duplicate is in one of these (L10).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settlement {
@@ -87,10 +105,10 @@ struct Delivery {
 }
 
 impl Ledger {
-    /// Leases pending work of the sink, at most `want`, tenants in turn, each in the order of `Seq`. Work that is
+    /// Leases pending work of the sink, as much as is wanted, tenants in turn, each in the order of `Seq`. Work that is
     /// leased or that has a `not_before` in the future is passed over.
-    pub fn lease(&self, sink: &SinkName, want: usize) -> Answer<Vec<Lease>> {
-        let sink = sink.clone();
+    pub fn lease(&self, sink: &SinkName, want: impl Into<Want>) -> Answer<Vec<Lease>> {
+        let (sink, want) = (sink.clone(), want.into());
         self.look(move |writer| writer.lease(&sink, want))
     }
 
@@ -201,11 +219,11 @@ impl Writer {
         }
     }
 
-    pub(crate) fn lease(&mut self, sink: &SinkName, want: usize) -> Result<Vec<Lease>> {
+    pub(crate) fn lease(&mut self, sink: &SinkName, want: Want) -> Result<Vec<Lease>> {
         let number = self.sink_number(sink)?;
         let now = self.now_micros();
         // What is leased is still in the lists: that many more have to be looked at.
-        let limit = (want + self.leases.of_sink(number)) as i64;
+        let limit = (want.works + self.leases.of_sink(number)) as i64;
         let mut waited: BTreeMap<i64, Vec<(i64, WorkId)>> = BTreeMap::new();
         let rows = self.all(
             "SELECT tenant, seq, work FROM delivery WHERE sink = ?1 AND state = 'pending' AND not_before > 0 \
@@ -223,7 +241,9 @@ impl Writer {
         let mut queue: VecDeque<(i64, Option<VecDeque<WorkId>>)> =
             behind.into_iter().chain(before).map(|tenant| (tenant, None)).collect();
         let mut leases = Vec::new();
-        while leases.len() < want
+        let (mut records, mut bytes) = (0, 0);
+        while leases.len() < want.works
+            && (leases.is_empty() || (records < want.records && bytes < want.bytes))
             && let Some((tenant, list)) = queue.pop_front()
         {
             let mut list = match list {
@@ -236,10 +256,13 @@ impl Writer {
             let claim = self.leases.claim(Leased::Delivery(number, work));
             debug_assert!(claim.is_some(), "L5: {work} was leased while it was free");
             if let Some(claim) = claim {
-                leases.push(self.make_lease(number, work, claim)?);
+                let lease = self.make_lease(number, work, claim)?;
+                records += u64::from(lease.work.records - lease.work.duplicates);
+                bytes += lease.work.bytes;
+                leases.push(lease);
             }
         }
-        if leases.len() < want {
+        if queue.is_empty() && leases.len() < want.works {
             let sql = "SELECT min(not_before) FROM delivery WHERE sink = ?1 AND state = 'pending' AND not_before > 0 \
                        AND not_before > ?2 AND not_before < ?3";
             let next = self.first(sql, (number, now.max(0), HELD), |row| row.get::<_, Option<i64>>(0))?;

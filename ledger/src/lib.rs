@@ -92,7 +92,7 @@ mod testing;
 pub use bodies::{BROKEN_BODIES, BodyWriter, Spooled};
 pub use clock::Clock;
 pub use dead_letters::{Retried, RetryRefused};
-pub use deliveries::{DeadRecord, Deferral, Lease, PANICS, QUARANTINED, Settlement};
+pub use deliveries::{DeadRecord, Deferral, Lease, PANICS, QUARANTINED, Settlement, Want};
 pub use error::{BodyError, LedgerError, LeftOverSink, OpenError, Unreadable};
 pub use feeds::{CompletedWindow, FeedState, ListedPage};
 pub use fetches::FetchLease;

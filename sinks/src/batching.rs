@@ -163,6 +163,11 @@ impl Queue {
         self.records >= limits.max_records || self.bytes >= limits.max_bytes
     }
 
+    /// How many records and bytes it holds.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        (self.records, self.bytes)
+    }
+
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }

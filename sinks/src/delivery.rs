@@ -16,6 +16,8 @@
 //! * With one batch under way at most, nothing overtakes, also over a restart: after a batch that failed for longer
 //!   than retries in memory last, all leases are given back as due at once, the loop waits, and opens the sink anew.
 //!   Otherwise what failed waits in the ledger, and the rest goes on.
+//! * Tenants take turns, and no more is leased ahead than one and a half batches: behind one tenant's backlog another's
+//!   new blob waits for two batches at most, and for the blob that is being read, if that is larger.
 //! * What receipts cover is not sent again because other records of its work failed (`partial.rs`).
 //! * Memory is bounded: what is read ahead and what is read again each have a share of the budget (L8). Two shares,
 //!   because what was read ahead waits for batches under way, and these may have to be read again.

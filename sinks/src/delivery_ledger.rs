@@ -105,6 +105,17 @@ pub struct LedgerFailure {
     pub passing: bool,
 }
 
+/// How much work is wanted at once: one at least, whatever its size, and then more until one of these is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Want {
+    /// Works.
+    pub works: usize,
+    /// Their records that are no duplicates.
+    pub records: u64,
+    /// Bytes of their bodies.
+    pub bytes: u64,
+}
+
 /// Records of a piece of work, rendered, and where the next ones begin.
 #[derive(Debug, Clone)]
 pub struct RenderedPiece {
@@ -116,12 +127,12 @@ pub struct RenderedPiece {
 
 /// What the delivery loop and the sinks need of the ledger and of the normaliser.
 pub trait DeliveryLedger: SinkStates {
-    /// Leases pending work of the sink, at most `want`, tenants in turn, each in the order of `Seq`. Work that is
+    /// Leases pending work of the sink, as much as is wanted, tenants in turn, each in the order of `Seq`. Work that is
     /// leased or that has a `not_before` in the future is passed over.
     fn lease<'a>(
         &'a self,
         sink: &'a SinkName,
-        want: usize,
+        want: Want,
     ) -> BoxFuture<'a, Result<Vec<Lease>, LedgerFailure>>;
 
     /// Leases exactly this work, in this order, whatever its `not_before`; what is settled already is left out.

@@ -1,7 +1,7 @@
 //! A ledger in memory for the tests: works, leases, states, failures on demand, and crashes at any commit.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -16,7 +16,8 @@ use uuid::Uuid;
 
 use crate::{
     delivery_ledger::{
-        Deferral, DeliveryLedger, Lease, LedgerFailure, RenderedPiece, Settlement, SinkStates, Work, WorkId,
+        Deferral, DeliveryLedger, Lease, LedgerFailure, RenderedPiece, Settlement, SinkStates, Want, Work,
+        WorkId,
     },
     sink::BoxFuture,
 };
@@ -97,6 +98,7 @@ struct Inner {
     works: BTreeMap<WorkId, Entry>,
     state: Option<Vec<u8>>,
     failures: HashMap<&'static str, Vec<LedgerFailure>>,
+    last_served: Option<TenantId>,
     log: Vec<String>,
 }
 
@@ -186,7 +188,13 @@ impl MemoryLedger {
     }
 
     pub(crate) fn add(&self, id: i64, kinds: Vec<Kind>) {
+        self.add_of(1, id, kinds);
+    }
+
+    /// Adds a work of this tenant.
+    pub(crate) fn add_of(&self, tenant: u128, id: i64, kinds: Vec<Kind>) {
         let mut work = Arc::unwrap_or_clone(work(id, kinds.len()));
+        work.feed.tenant = TenantId::new(Uuid::from_u128(tenant));
         work.duplicates = kinds.iter().filter(|kind| **kind == Kind::Duplicate).count() as u32;
         let entry = Entry {
             work: Arc::new(work),
@@ -350,17 +358,38 @@ impl Drop for Claim {
 }
 
 impl DeliveryLedger for MemoryLedger {
-    fn lease<'a>(&'a self, _: &'a SinkName, want: usize) -> BoxFuture<'a, Result<Vec<Lease>, LedgerFailure>> {
+    fn lease<'a>(&'a self, _: &'a SinkName, want: Want) -> BoxFuture<'a, Result<Vec<Lease>, LedgerFailure>> {
         async move {
             if let Some(failure) = self.fails("lease") {
                 return Err(failure);
             }
             let now = Instant::now();
             let mut inner = self.lock();
-            let free = inner.works.values_mut().filter(|entry| {
-                entry.is_pending() && !entry.leased && entry.not_before.is_none_or(|at| at <= now)
-            });
-            Ok(free.take(want).map(|entry| self.claim(entry)).collect())
+            let mut free: BTreeMap<TenantId, VecDeque<WorkId>> = BTreeMap::new();
+            for (id, entry) in &inner.works {
+                if entry.is_pending() && !entry.leased && entry.not_before.is_none_or(|at| at <= now) {
+                    free.entry(entry.work.feed.tenant).or_default().push_back(*id);
+                }
+            }
+            let (mut leases, mut records, mut bytes) = (Vec::new(), 0, 0);
+            while leases.len() < want.works
+                && (leases.is_empty() || (records < want.records && bytes < want.bytes))
+            {
+                // The tenant behind the one that was served last, or the first again.
+                let last = inner.last_served;
+                let next = free.keys().find(|tenant| last.is_none_or(|last| **tenant > last));
+                let Some(tenant) = next.or(free.keys().next()).copied() else { break };
+                inner.last_served = Some(tenant);
+                let Some(id) = free.get_mut(&tenant).and_then(VecDeque::pop_front) else {
+                    free.remove(&tenant);
+                    continue;
+                };
+                let lease = self.claim(inner.works.get_mut(&id).unwrap());
+                records += u64::from(lease.work.records - lease.work.duplicates);
+                bytes += lease.work.bytes;
+                leases.push(lease);
+            }
+            Ok(leases)
         }
         .boxed()
     }

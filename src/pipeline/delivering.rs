@@ -10,7 +10,8 @@ use ledger::{Ledger, LedgerError};
 use schemas::{Rendered, SinkName, TenantId};
 use sinks::{
     delivery_ledger::{
-        Deferral, DeliveryLedger, Lease, LedgerFailure, RenderedPiece, Settlement, SinkStates, Work, WorkId,
+        Deferral, DeliveryLedger, Lease, LedgerFailure, RenderedPiece, Settlement, SinkStates, Want, Work,
+        WorkId,
     },
     sink::BoxFuture,
 };
@@ -138,10 +139,12 @@ impl DeliveryLedger for Delivering {
     fn lease<'a>(
         &'a self,
         sink: &'a SinkName,
-        want: usize,
+        want: Want,
     ) -> BoxFuture<'a, Result<Vec<Lease>, LedgerFailure>> {
         Box::pin(async move {
-            let leases = self.ledger.lease(sink, want).await.map_err(failure)?;
+            let Want { works, records, bytes } = want;
+            let leases =
+                self.ledger.lease(sink, ledger::Want { works, records, bytes }).await.map_err(failure)?;
             Ok(leases.into_iter().map(|lease| self.lease(lease)).collect())
         })
     }

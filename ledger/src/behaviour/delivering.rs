@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 
-use crate::{DeadRecord, Deferral, LedgerError, Settlement, SinkSpec, StartFrom, WorkId, testing::*};
+use crate::{DeadRecord, Deferral, LedgerError, Settlement, SinkSpec, StartFrom, Want, WorkId, testing::*};
 
 #[test]
 fn l5_a_work_is_leased_once_and_is_free_when_the_lease_is_dropped() {
@@ -57,6 +57,28 @@ fn tenants_take_turns_each_in_the_order_of_its_numbers() {
     assert_eq!(x0.attempts, 1);
     let of_first: Vec<_> = order(&leases).into_iter().filter(|id| id.starts_with('x')).collect();
     assert_eq!(of_first[0], "x0");
+}
+
+#[test]
+fn no_more_is_leased_than_is_wanted_and_the_turn_goes_on() {
+    let bench = Bench::new();
+    for number in 0..4 {
+        bench.spool(feed(1), &format!("x{number}"), &body(number * 10..number * 10 + 5));
+    }
+    let order = |want: Want| -> Vec<_> {
+        let leases = bench.ledger.lease(&sink("a"), want).wait().unwrap();
+        leases.iter().map(|lease| lease.work.content_id.to_string()).collect()
+    };
+    let all = Want::from(10);
+    assert_eq!(order(Want { records: 1, ..all }), ["x0"], "one at least");
+    assert_eq!(order(Want { records: 6, ..all }), ["x0", "x1"], "what was dropped comes again");
+    assert_eq!(order(Want { bytes: 1, ..all }), ["x0"]);
+    let first = bench.ledger.lease(&sink("a"), Want { records: 5, ..all }).wait().unwrap();
+    assert_eq!(first.len(), 1);
+    // Another tenant's new blob is next, however much of the first one waits.
+    bench.spool(feed(2), "y", &body([1]));
+    assert_eq!(order(Want { records: 1, ..all }), ["y"]);
+    assert_eq!(order(all), ["x1", "y", "x2", "x3"]);
 }
 
 #[test]

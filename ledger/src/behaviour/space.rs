@@ -282,7 +282,7 @@ fn claims_and_leases_do_not_read_what_is_done_or_waits() {
                     }),
                 )?;
                 writer.claim_fetches(tenant(2), 4)?;
-                writer.lease(&sink("a"), 4)?;
+                writer.lease(&sink("a"), 4.into())?;
                 writer.db.progress_handler(0, None::<fn() -> bool>)?;
                 Ok(count.load(std::sync::atomic::Ordering::Relaxed))
             })

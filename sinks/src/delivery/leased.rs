@@ -20,7 +20,7 @@ use crate::{
 /// A piece of a body as the spool cuts it; a single larger record is a piece of its own.
 const PIECE: u64 = 256 * 1024;
 /// How much larger than the body's bytes a rendered piece is taken to be until it is there.
-const GROWTH: u64 = 2;
+pub(super) const GROWTH: u64 = 2;
 
 /// One leased work.
 pub(super) struct Leased {
@@ -91,6 +91,18 @@ impl Leased {
             }
             None => (self.cursor.from, None, memory),
         }
+    }
+
+    /// What is still to be read, about: records, and bytes of the body.
+    pub(super) fn unread(&self) -> (u64, u64) {
+        let work = &self.lease.work;
+        let records = u64::from(work.records.max(1));
+        let left = records.saturating_sub(u64::from(if self.cursor.pass().is_none() {
+            self.cursor.from
+        } else {
+            0
+        }));
+        (left.saturating_sub(u64::from(work.duplicates)).max(1), work.bytes / records * left)
     }
 
     /// Takes what was read; returns what is ready to be sent, and whether it is the next work's turn to be read.

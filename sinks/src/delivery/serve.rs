@@ -340,6 +340,7 @@ impl<'a> Serve<'a> {
         }
         if self.ending.is_none() {
             // What was taken made room.
+            self.start_leasing();
             self.start_reading();
         }
         if !self.shared.limits.exactly_once && self.committing.is_none() {

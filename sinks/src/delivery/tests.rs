@@ -150,6 +150,49 @@ async fn refused_records_are_dead_and_the_others_are_sent_again() {
     assert_eq!(dead, [vec![0, 1, 3], vec![0]]);
 }
 
+/// L11: behind one tenant's 10,000 waiting blobs, another's new blob waits for two batches at most, and for the blob
+/// that is being read, if that is larger than a batch.
+#[tokio::test(start_paused = true)]
+async fn l11_a_tenants_new_blob_waits_for_two_batches_at_most_behind_anothers_ten_thousand() {
+    for (records_of_a_blob, max_records, in_flight, exactly_once) in [
+        (10, 100, 1, false),
+        (10, 100, 1, true),
+        (10, 100, 8, false),
+        (1, 500, 4, false),
+        (40, 100, 1, false),
+    ] {
+        let ledger = Arc::new(MemoryLedger::plain(std::iter::repeat_n(records_of_a_blob, 10_000)));
+        let (added, arrival) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(None)));
+        let (mut batches, adding) = (0, Arc::clone(&ledger));
+        let (added_in, arrival_in) = (Arc::clone(&added), Arc::clone(&arrival));
+        let limits = Limits { exactly_once, ..limits(max_records, in_flight) };
+        let sink = Arc::new(Scripted::new(limits, move |records| {
+            batches += 1;
+            if batches == 15 {
+                adding.add_of(2, 1_000_000, vec![Kind::Plain; 5]);
+                *added_in.lock().unwrap() = Some(batches);
+            }
+            if records.iter().any(|(work, _)| *work == 1_000_000) {
+                arrival_in.lock().unwrap().get_or_insert(batches);
+            }
+            Reply::TakeAfter(Duration::from_millis(20))
+        }));
+        let running = start(&sink, &ledger);
+        while arrival.lock().unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            assert!(sink.tried().len() < 100, "it waits for ever");
+        }
+        running.stop().await.unwrap();
+        let (added, arrival) = (added.lock().unwrap().unwrap(), arrival.lock().unwrap().unwrap());
+        // The batches that had left are not waited for; the two that go before it are.
+        assert!(
+            arrival - added <= 3,
+            "{records_of_a_blob} records a blob, {max_records} a batch, {in_flight} under way: it came {} batches later",
+            arrival - added
+        );
+    }
+}
+
 /// A sink that refuses records which are not in the batch must not make the loop spin or drop anything.
 #[tokio::test(start_paused = true)]
 async fn a_refusal_of_nothing_is_a_retry() {

@@ -8,13 +8,14 @@ use tokio::time::Instant;
 use super::{
     super::{
         attempt::carry,
+        leased::{GROWTH, Leased},
         shared::{insist, panic_text},
     },
     Serve,
 };
 use crate::{
     batching::Outgoing,
-    delivery_ledger::{LedgerFailure, RenderedPiece, WorkId},
+    delivery_ledger::{LedgerFailure, RenderedPiece, Want, WorkId},
     memory::Reservation,
     sink::BoxFuture,
 };
@@ -48,14 +49,35 @@ impl Serve<'_> {
         if self.leasing.is_some() || self.unread.len() >= FEW_UNREAD || self.leased.len() >= MOST_LEASED {
             return;
         }
+        let (records, bytes) = self.room_ahead();
+        if records == 0 || bytes == 0 {
+            return;
+        }
         let (shared, wait) = (Arc::clone(&self.shared), self.drained);
-        let want = LEASE_AT_ONCE.min(MOST_LEASED - self.leased.len());
+        let works = LEASE_AT_ONCE.min(MOST_LEASED - self.leased.len());
+        let want = Want { works, records, bytes };
         self.leasing = Some(Box::pin(async move {
             if wait {
                 shared.ledger.work_may_be_due(&shared.name, LEASE_AGAIN).await;
             }
             insist(&shared, || shared.ledger.lease(&shared.name, want)).await
         }));
+    }
+
+    /// How many records and bytes of bodies may still be leased ahead of what is sent. What is leased has its place
+    /// before everything that comes later, so that a tenant with much work would keep the others waiting for all of it.
+    fn room_ahead(&self) -> (u64, u64) {
+        let limits = &self.shared.limits;
+        let ahead = |limit: usize| limit as u64 + limit as u64 / 2;
+        let (records, bytes) = self.ready.size();
+        let room = (
+            ahead(limits.max_records).saturating_sub(records as u64),
+            ahead(limits.max_bytes).saturating_sub(bytes as u64) / GROWTH,
+        );
+        let unread = self.unread.iter().filter_map(|id| self.leased.get(id)).map(Leased::unread);
+        unread.fold(room, |(records, bytes), (of_records, of_bytes)| {
+            (records.saturating_sub(of_records), bytes.saturating_sub(of_bytes))
+        })
     }
 
     pub(super) fn start_reading(&mut self) {
