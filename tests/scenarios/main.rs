@@ -4,10 +4,12 @@
 
 mod check;
 mod contract;
+mod deploy;
 mod faults;
 mod health;
 mod house;
 mod kills;
+mod real_prometheus;
 mod reload;
 mod runs;
 mod samples;

@@ -121,7 +121,7 @@ impl World {
     }
 
     /// Waits until something is so.
-    pub(crate) fn until(&self, what: &str, so: impl Fn() -> bool) {
+    pub(crate) fn until(&self, what: &str, mut so: impl FnMut() -> bool) {
         let deadline = Instant::now() + Duration::from_secs(120);
         while !so() {
             assert!(Instant::now() < deadline, "waited in vain until {what}");
