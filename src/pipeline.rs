@@ -96,7 +96,7 @@ pub(crate) struct Fatal {
     why: String,
 }
 
-/// Everything that runs. Clones of the handle that others hold only look.
+/// Everything that runs. Whoever shows it (`status`, `/metrics`) holds it too, and only looks.
 pub(crate) struct Pipeline {
     ledger: Ledger,
     listing: Listing,

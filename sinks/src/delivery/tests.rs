@@ -150,6 +150,15 @@ async fn refused_records_are_dead_and_the_others_are_sent_again() {
     assert_eq!(dead, [vec![0, 1, 3], vec![0]]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_smallest_batches_there_can_be_are_enough() {
+    let ledger = Arc::new(MemoryLedger::plain([3; 20]));
+    let smallest = Limits { max_bytes: 1, ..limits(1, 1) };
+    let sink = Arc::new(Scripted::new(smallest, |_| Reply::Take));
+    deliver_all(&sink, &ledger).await;
+    assert_eq!(sink.arrived(), all(&[3; 20]));
+}
+
 /// L11: behind one tenant's 10,000 waiting blobs, another's new blob waits for two batches at most, and for the blob
 /// that is being read, if that is larger than a batch.
 #[tokio::test(start_paused = true)]

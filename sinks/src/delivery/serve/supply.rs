@@ -49,8 +49,12 @@ impl Serve<'_> {
         if self.leasing.is_some() || self.unread.len() >= FEW_UNREAD || self.leased.len() >= MOST_LEASED {
             return;
         }
-        let (records, bytes) = self.room_ahead();
-        if records == 0 || bytes == 0 {
+        let most = self.most_ahead();
+        let (records, bytes) = self.room_ahead(most);
+        // Work by work would ask the ledger far more often than needed.
+        let enough = records > most.0 / 2 && bytes > most.1 / 2;
+        let starves = self.unread.is_empty() && (self.ready.is_empty() || (records > 0 && bytes > 0));
+        if !(enough || starves) {
             return;
         }
         let (shared, wait) = (Arc::clone(&self.shared), self.drained);
@@ -64,16 +68,19 @@ impl Serve<'_> {
         }));
     }
 
-    /// How many records and bytes of bodies may still be leased ahead of what is sent. What is leased has its place
-    /// before everything that comes later, so that a tenant with much work would keep the others waiting for all of it.
-    fn room_ahead(&self) -> (u64, u64) {
-        let limits = &self.shared.limits;
+    /// How many records and bytes of bodies may be leased ahead of what is sent: one and a half batches. What is leased
+    /// has its place before everything that comes later, so that a tenant with much work would keep the others waiting
+    /// for all of it.
+    fn most_ahead(&self) -> (u64, u64) {
         let ahead = |limit: usize| limit as u64 + limit as u64 / 2;
+        let limits = &self.shared.limits;
+        (ahead(limits.max_records), ahead(limits.max_bytes) / GROWTH)
+    }
+
+    /// How much of that is not in use.
+    fn room_ahead(&self, most: (u64, u64)) -> (u64, u64) {
         let (records, bytes) = self.ready.size();
-        let room = (
-            ahead(limits.max_records).saturating_sub(records as u64),
-            ahead(limits.max_bytes).saturating_sub(bytes as u64) / GROWTH,
-        );
+        let room = (most.0.saturating_sub(records as u64), most.1.saturating_sub(bytes as u64 / GROWTH));
         let unread = self.unread.iter().filter_map(|id| self.leased.get(id)).map(Leased::unread);
         unread.fold(room, |(records, bytes), (of_records, of_bytes)| {
             (records.saturating_sub(of_records), bytes.saturating_sub(of_bytes))
