@@ -16,7 +16,7 @@ use futures_util::FutureExt;
 use reqwest::Client;
 use schemas::{ContentType, FeedKey, TenantId};
 use tokio::{
-    sync::watch,
+    sync::{Semaphore, watch},
     task::{JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
@@ -330,6 +330,7 @@ impl Tenant {
             clock: Arc::clone(&self.health.clock),
             health: Arc::clone(&self.health),
             concurrency: self.config.fetch_concurrency,
+            wires: Arc::new(Semaphore::new(self.config.fetch_concurrency.get())),
             blob_max_bytes: self.config.blob_max_bytes,
             pacing: self.config.pacing,
             gates: Gates::default(),

@@ -109,6 +109,10 @@ pub enum BodyError {
     Ledger(#[from] LedgerFailure),
 }
 
+/// Resolves when a body's duplicates are decided and it is durable (L2), together with others that came meanwhile. To
+/// be awaited anywhere.
+pub type Finishing = BoxFuture<'static, Result<Spooled, BodyError>>;
+
 /// Takes the inflated bytes of one body. Every method may block: call it off the reactor.
 pub trait BodyWriter: Send {
     /// Takes the next bytes.
@@ -118,12 +122,12 @@ pub trait BodyWriter: Send {
     /// When the body is broken or cannot be kept. It can then only be dropped, or ended to record a broken body.
     fn write(&mut self, bytes: &[u8]) -> Result<(), BodyError>;
 
-    /// Ends the body, decides its duplicates, and returns when it is durable (L2). Not calling it leaves no trace.
+    /// Ends the body. Not calling it leaves no trace; after it, the body counts whether or not anybody waits.
     ///
     /// # Errors
     ///
-    /// When the body is broken or cannot be kept.
-    fn finish(self: Box<Self>) -> Result<Spooled, BodyError>;
+    /// When the body is cut or cannot be kept.
+    fn finish(self: Box<Self>) -> Result<Finishing, BodyError>;
 }
 
 /// What the lister and the fetcher need of the ledger.

@@ -9,15 +9,17 @@ use std::{
     any::Any, collections::VecDeque, num::NonZeroUsize, panic::AssertUnwindSafe, sync::Arc, time::Duration,
 };
 
-use bytes::Bytes;
 use chrono::{TimeDelta, Utc};
 use futures_util::FutureExt;
 use schemas::{ContentType, GapReason, TenantId};
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{Action, ActivityApi, ApiError, codes},
+    api::{Action, ActivityApi, ApiError, body::Body, codes},
     backoff::Backoff,
     collector::Pacing,
     feed_ledger::{BodyError, FeedLedger, FetchLease, LedgerFailure, Spooled},
@@ -27,11 +29,13 @@ use crate::{
     skew::ServerClock,
 };
 
-/// Bytes that are handed over at once: fewer hand-overs cost less, and a body holds at most a few of these (L8).
-const PARCEL_BYTES: usize = 64 << 10;
+/// Bytes that are handed over at once. Most bodies are smaller and cost one change of threads; a larger one holds three
+/// of these at most: one that fills, one that waits and one that is worked on (L8).
+const PARCEL_BYTES: usize = 256 << 10;
 
-/// Parcels on their way to the ledger.
-const PARCELS: usize = 2;
+/// How many times as many bodies may wait to be durable as may be on the wire. Bodies that wait together are made
+/// durable together, which costs as much as making one durable; each waits with what it is compressed to.
+const WAITING: usize = 3;
 
 /// The longest wait for news of blobs that are due.
 const LONGEST_IDLE: Duration = Duration::from_secs(30);
@@ -57,6 +61,8 @@ pub(crate) struct Fetcher {
     pub(crate) clock: Arc<ServerClock>,
     pub(crate) health: Arc<TenantHealth>,
     pub(crate) concurrency: NonZeroUsize,
+    /// One permit for each body that may be on the wire.
+    pub(crate) wires: Arc<Semaphore>,
     pub(crate) blob_max_bytes: u64,
     pub(crate) pacing: Pacing,
     pub(crate) gates: Gates,
@@ -103,15 +109,17 @@ impl Fetcher {
         claimed: &mut VecDeque<FetchLease>,
     ) -> Result<(), LedgerFailure> {
         loop {
-            while running.len() < self.concurrency.get() {
-                let Some(lease) = claimed.pop_front() else { break };
+            while let Some(wire) = self.free_wire(running)
+                && let Some(lease) = claimed.pop_front()
+            {
                 let fetcher = Arc::clone(self);
-                running.spawn(async move { fetcher.fetch(lease).await });
+                running.spawn(async move { fetcher.fetch(lease, wire).await });
             }
             self.health.fetcher.set_in_flight(running.len());
-            if running.len() >= self.concurrency.get() {
-                if let Some(joined) = running.join_next().await {
-                    end_of(joined)?;
+            if self.free_wire(running).is_none() {
+                tokio::select! {
+                    Some(joined) = running.join_next() => end_of(joined)?,
+                    wire = self.wires.acquire(), if running.len() < self.most_under_way() => drop(wire),
                 }
                 continue;
             }
@@ -144,6 +152,18 @@ impl Fetcher {
         }
     }
 
+    fn most_under_way(&self) -> usize {
+        self.concurrency.get().saturating_mul(1 + WAITING)
+    }
+
+    /// A permit for one more body, unless there are enough under way.
+    fn free_wire(&self, running: &JoinSet<Ended>) -> Option<OwnedSemaphorePermit> {
+        if running.len() >= self.most_under_way() {
+            return None;
+        }
+        Arc::clone(&self.wires).try_acquire_owned().ok()
+    }
+
     /// The ledger gives out leases: that is all it takes to be well while nothing is due.
     fn claimed(&self) {
         let recovered = self.gates.claims(true);
@@ -153,7 +173,7 @@ impl Fetcher {
     }
 
     /// One attempt at one blob, and what becomes of it.
-    async fn fetch(&self, lease: FetchLease) -> Ended {
+    async fn fetch(&self, lease: FetchLease, wire: OwnedSemaphorePermit) -> Ended {
         let content_type = lease.blob.feed.content_type;
         if let Some(wait) = self.gates.held_back(content_type, self.pacing.probe) {
             let wait = wait + self.pacing.retry_blob.after(1);
@@ -161,7 +181,7 @@ impl Fetcher {
             return self.try_later(lease, wait, why).await;
         }
         // The lease stays out here: a panic must not make the blob due again at once.
-        let attempt = AssertUnwindSafe(self.attempt(&lease)).catch_unwind().await;
+        let attempt = AssertUnwindSafe(self.attempt(&lease, wire)).catch_unwind().await;
         match attempt.unwrap_or_else(|panic| Err(FetchError::Panicked { message: panic_message(&*panic) })) {
             Ok(spooled) => {
                 self.went_well(content_type, &spooled);
@@ -171,7 +191,8 @@ impl Fetcher {
         }
     }
 
-    async fn attempt(&self, lease: &FetchLease) -> Result<Spooled, FetchError> {
+    /// Fetches a body and waits until it is durable. The wire is free for the next one as soon as all of it came.
+    async fn attempt(&self, lease: &FetchLease, wire: OwnedSemaphorePermit) -> Result<Spooled, FetchError> {
         let mut throttled = 0;
         let mut body = loop {
             // What waits for its turn or its answer has nothing to lose; a body that comes may come to its end.
@@ -188,38 +209,42 @@ impl Fetcher {
                 Err(error) => return Err(error.into()),
             }
         };
-        let (sender, receiver) = mpsc::channel(PARCELS);
+        let (sender, receiver) = mpsc::channel(1);
+        // What is there already is sent ahead: the other half of a small body's fetch never waits.
+        let parcel = self.parcel(&mut body).await?;
+        let mut last = parcel.last;
+        let mut listening = sender.send(parcel).await.is_ok();
         let (writer, packing, limit) = (self.ledger.body_writer(lease), body.packing(), self.blob_max_bytes);
         let intake = tokio::task::spawn_blocking(move || take_body(receiver, writer, packing, limit));
-        let mut parcel: Vec<Bytes> = Vec::new();
-        let mut bytes = 0;
         // The intake is gone when sending fails: it says why.
-        let mut listening = true;
-        while let Some(chunk) = body.chunk().await? {
-            self.health.fetcher.wire_bytes.add(chunk.len() as u64);
-            bytes += chunk.len();
-            parcel.push(chunk);
-            if bytes >= PARCEL_BYTES {
-                bytes = 0;
-                listening = sender.send(Parcel::Bytes(std::mem::take(&mut parcel))).await.is_ok();
-                if !listening {
-                    break;
-                }
-            }
-        }
-        if listening {
-            // A refused send is explained by the intake's own end.
-            let _ = sender.send(Parcel::Bytes(parcel)).await;
-            let _ = sender.send(Parcel::End).await;
+        while listening && !last {
+            let parcel = self.parcel(&mut body).await?;
+            last = parcel.last;
+            listening = sender.send(parcel).await.is_ok();
         }
         drop(sender);
-        match intake.await {
-            Ok(taken) => taken,
+        let finishing = match intake.await {
+            Ok(taken) => taken?,
             Err(error) if error.is_panic() => {
-                Err(FetchError::Panicked { message: panic_message(&*error.into_panic()) })
+                return Err(FetchError::Panicked { message: panic_message(&*error.into_panic()) });
             }
-            Err(_) => Err(FetchError::Abandoned),
+            Err(_) => return Err(FetchError::Abandoned),
+        };
+        drop(wire);
+        Ok(finishing.await?)
+    }
+
+    /// The next bytes of a body, as many as are handed over at once.
+    async fn parcel(&self, body: &mut Body) -> Result<Parcel, ApiError> {
+        let mut parts = Vec::new();
+        let mut bytes = 0;
+        while bytes < PARCEL_BYTES {
+            let Some(chunk) = body.chunk().await? else { return Ok(Parcel { parts, last: true }) };
+            self.health.fetcher.wire_bytes.add(chunk.len() as u64);
+            bytes += chunk.len();
+            parts.push(chunk);
         }
+        Ok(Parcel { parts, last: false })
     }
 
     fn went_well(&self, content_type: ContentType, spooled: &Spooled) {

@@ -1,7 +1,7 @@
 //! The blocking half of a fetch: unpacks a body as it arrives and hands it to the ledger's [`BodyWriter`].
 //!
-//! It runs on a blocking thread, fed through a small channel. The body is ended only by [`Parcel::End`], which is sent
-//! when all of it came: a channel that is dropped without it leaves no trace in the ledger (L2, L7).
+//! It runs on a blocking thread, fed through a small channel. The body is ended only by a parcel that says that it is the
+//! last one, which is sent when all of it came: a channel that is dropped before leaves no trace in the ledger (L2, L7).
 //!
 //! A body that does not begin with `[` never reaches the ledger: it is an error answer with the wrong status, or the
 //! page of something on the way, and no proof that the blob itself is broken.
@@ -15,19 +15,18 @@ use crate::{
         ApiError, Refusal,
         body::{Packing, Unpacker},
     },
-    feed_ledger::{BodyError, BodyWriter, Spooled},
+    feed_ledger::{BodyError, BodyWriter, Finishing},
 };
 
 /// How much of a body that is no array is kept, to find the error in it.
 const ODD_BYTES: usize = 16 << 10;
 
-/// What comes through the channel.
-#[derive(Debug)]
-pub(crate) enum Parcel {
-    /// The next bytes of the body, as they came.
-    Bytes(Vec<Bytes>),
+/// What comes through the channel: the next bytes of the body, as they came.
+#[derive(Debug, Default)]
+pub(crate) struct Parcel {
+    pub(crate) parts: Vec<Bytes>,
     /// There are no more, and all came.
-    End,
+    pub(crate) last: bool,
 }
 
 /// Why a fetch failed.
@@ -97,7 +96,7 @@ impl Intake {
         }
     }
 
-    fn end(self) -> Result<Spooled, FetchError> {
+    fn end(self) -> Result<Finishing, FetchError> {
         match self.kind {
             Kind::Array => Ok(self.writer.finish()?),
             Kind::Unknown => Err(ApiError::Damaged { cause: "it is empty".to_owned() }.into()),
@@ -114,7 +113,7 @@ impl Intake {
     }
 }
 
-/// Takes a body in. Blocks until it is durable.
+/// Takes a body in. Blocks until it has come to its end; what it returns tells when it is durable.
 ///
 /// # Errors
 ///
@@ -124,21 +123,17 @@ pub(crate) fn take_body(
     writer: Box<dyn BodyWriter>,
     packing: Packing,
     limit: u64,
-) -> Result<Spooled, FetchError> {
+) -> Result<Finishing, FetchError> {
     let mut intake = Intake { writer, kind: Kind::Unknown, mark: 0, broken: false };
     let mut unpacker = Unpacker::new(packing, "blob", limit);
     loop {
-        match parcels.blocking_recv() {
-            None => return Err(FetchError::Abandoned),
-            Some(Parcel::Bytes(parts)) => {
-                for part in parts {
-                    unpacker.push(&part, &mut |bytes| intake.take(bytes))?;
-                }
-            }
-            Some(Parcel::End) => {
-                unpacker.finish(&mut |bytes| intake.take(bytes))?;
-                return intake.end();
-            }
+        let Some(Parcel { parts, last }) = parcels.blocking_recv() else { return Err(FetchError::Abandoned) };
+        for part in parts {
+            unpacker.push(&part, &mut |bytes| intake.take(bytes))?;
+        }
+        if last {
+            unpacker.finish(&mut |bytes| intake.take(bytes))?;
+            return intake.end();
         }
     }
 }
@@ -147,11 +142,12 @@ pub(crate) fn take_body(
 mod tests {
     use std::sync::{Arc, Mutex};
 
+    use futures_util::FutureExt;
     use proptest::prelude::*;
     use schemas::{GapReason, Seq, Splitter};
 
     use super::*;
-    use crate::api::Action;
+    use crate::{api::Action, feed_ledger::Spooled};
 
     #[derive(Default, Clone)]
     struct Kept(Arc<Mutex<(Vec<u8>, u32)>>);
@@ -173,7 +169,7 @@ mod tests {
             Ok(pushed?)
         }
 
-        fn finish(self: Box<Self>) -> Result<Spooled, BodyError> {
+        fn finish(self: Box<Self>) -> Result<Finishing, BodyError> {
             let mut kept = self.kept.0.lock().unwrap();
             kept.1 += 1;
             if self.failed {
@@ -181,7 +177,8 @@ mod tests {
             }
             self.splitter.finish()?;
             let bytes = kept.0.len() as u64;
-            Ok(Spooled { seq: Seq(1), records: self.records, duplicates: 0, bytes })
+            let spooled = Spooled { seq: Seq(1), records: self.records, duplicates: 0, bytes };
+            Ok(Box::pin(std::future::ready(Ok(spooled))))
         }
     }
 
@@ -191,13 +188,15 @@ mod tests {
         let writer = Writer { kept: kept.clone(), splitter: Splitter::new(), records: 0, failed: false };
         let (sender, receiver) = mpsc::channel(1000);
         for chunk in chunks {
-            sender.try_send(Parcel::Bytes(vec![Bytes::copy_from_slice(chunk)])).unwrap();
+            let parts = vec![Bytes::copy_from_slice(chunk)];
+            sender.try_send(Parcel { parts, last: false }).unwrap();
         }
         if end {
-            sender.try_send(Parcel::End).unwrap();
+            sender.try_send(Parcel { parts: Vec::new(), last: true }).unwrap();
         }
         drop(sender);
-        let taken = take_body(receiver, Box::new(writer), Packing::Plain, 1 << 20);
+        let taken = take_body(receiver, Box::new(writer), Packing::Plain, 1 << 20)
+            .and_then(|finishing| Ok(finishing.now_or_never().expect("this ledger is durable at once")?));
         let (bytes, ended) = kept.0.lock().unwrap().clone();
         (taken, bytes, ended)
     }

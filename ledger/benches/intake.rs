@@ -87,7 +87,8 @@ fn run(place: &std::path::Path, bodies: &[String]) -> Result<()> {
                 for chunk in bodies[number].as_bytes().chunks(32 << 10) {
                     writer.write(chunk).map_err(|error| error.to_string())?;
                 }
-                writer.finish().map_err(|error| error.to_string())?;
+                let finishing = writer.finish().map_err(|error| error.to_string())?;
+                finishing.wait().map_err(|error| error.to_string())?;
             }
         };
         let threads: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(fetch)).collect();

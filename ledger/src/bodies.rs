@@ -1,6 +1,10 @@
 //! Taking in a body: cut into records while it streams in, decided about and made durable at its end.
 
-use std::sync::{Arc, mpsc::Sender};
+use std::{
+    pin::Pin,
+    sync::{Arc, atomic::Ordering, mpsc::Sender},
+    task::{Context, Poll},
+};
 
 use rusqlite::params;
 use schemas::{RecordKey, Seq, SplitError, Splitter};
@@ -10,7 +14,7 @@ use crate::{
     BodyError, WorkId,
     dedupe::{self, Keys},
     error::{LedgerError, Result, Unreadable},
-    handle::{Ledger, Shared, lock, send},
+    handle::{Answer, Ledger, Shared, lock, send_body},
     ids::Day,
     positions,
     spool::incoming::Incoming,
@@ -33,7 +37,7 @@ pub struct Spooled {
     pub bytes: u64,
 }
 
-/// Takes the inflated bytes of one body. Every method may block.
+/// Takes the inflated bytes of one body. Its methods may block.
 ///
 /// A body that is no array of records is taken to its end all the same, so that the same broken body is recognised when
 /// it comes again; [`BodyWriter::finish`] tells.
@@ -51,12 +55,55 @@ pub struct BodyWriter {
     keys: Keys,
     /// The body's bytes as they came, kept when the next broken one is the last. `None` before the first byte.
     raw: Option<Option<Incoming>>,
+    _arriving: Arriving,
+}
+
+/// A body that somebody is taking in, counted for as long as this lives.
+struct Arriving(Arc<Shared>);
+
+impl Arriving {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.arriving.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.0.arriving.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A body that is on its way into a commit. What becomes of it does not depend on anybody's waiting.
+#[derive(Debug)]
+#[must_use = "a body counts only when it is durable"]
+pub struct Finishing(Answer<Result<Spooled, BodyError>>);
+
+impl Finishing {
+    /// Waits until the body is durable (L2). Not to be called on a thread of an async runtime, where it is awaited.
+    ///
+    /// # Errors
+    ///
+    /// When the body is broken or cannot be kept. A broken one is counted, and the third one in a row with the same
+    /// bytes quarantines the blob.
+    pub fn wait(self) -> Result<Spooled, BodyError> {
+        self.0.wait()?
+    }
+}
+
+impl Future for Finishing {
+    type Output = Result<Spooled, BodyError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|answer| answer.unwrap_or_else(|error| Err(error.into())))
+    }
 }
 
 /// A body that waits to be committed.
 struct Finished {
     work: WorkId,
     sha256: [u8; 32],
+    bytes: u64,
     record_bytes: u64,
     records: Incoming,
     keys: Keys,
@@ -84,6 +131,7 @@ impl Ledger {
             record_bytes: 0,
             keys: Keys::new(),
             raw: None,
+            _arriving: Arriving::new(&shared),
             shared,
         }
     }
@@ -140,37 +188,37 @@ impl BodyWriter {
         failed.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// Ends the body, decides its duplicates, and returns when it is durable (L2). Not calling it leaves no trace.
+    /// Ends the body: its duplicates are decided and it is made durable together with whatever else is under way. Not
+    /// calling it leaves no trace.
     ///
     /// # Errors
     ///
-    /// When the body is broken or cannot be kept. A cut one ([`SplitError::Truncated`]) leaves no trace; one that is
-    /// whole and broken is counted, and the third one in a row with the same bytes quarantines the blob.
-    pub fn finish(mut self) -> Result<Spooled, BodyError> {
-        let sha256: [u8; 32] = self.hash.finalize().into();
+    /// When the body is cut ([`SplitError::Truncated`]) or its last records cannot be kept; that leaves no trace either.
+    pub fn finish(mut self) -> Result<Finishing, BodyError> {
+        let sha256: [u8; 32] = std::mem::take(&mut self.hash).finalize().into();
         let work = self.work;
         if let Some(splitter) = self.splitter.take() {
             splitter.finish()?;
         }
         if let Some(cause) = self.broken {
             let raw = self.raw.take().flatten();
-            let (times, quarantined) =
-                send(&self.writer, true, move |writer| writer.broken_body(work, sha256, cause, raw))
-                    .wait()?;
-            return Err(if quarantined { BodyError::Quarantined { times, cause } } else { cause.into() });
+            let count = move |writer: &mut Writer| {
+                let (times, quarantined) = writer.broken_body(work, sha256, cause, raw)?;
+                Ok(Err(if quarantined { BodyError::Quarantined { times, cause } } else { cause.into() }))
+            };
+            return Ok(Finishing(send_body(&self.writer, count)));
         }
         self.records.close()?;
         dedupe::sort(&mut self.keys);
         let body = Finished {
             work,
             sha256,
+            bytes: self.bytes,
             record_bytes: self.record_bytes,
             records: self.records,
             keys: self.keys,
         };
-        let bytes = self.bytes;
-        let spooled = send(&self.writer, true, move |writer| writer.spool(body)).wait()?;
-        Ok(Spooled { bytes, ..spooled })
+        Ok(Finishing(send_body(&self.writer, move |writer| writer.spool(body).map(Ok))))
     }
 }
 
@@ -265,7 +313,7 @@ impl Writer {
         }
         self.usual_body = (self.usual_body * 7 + stored.max(4096)) / 8;
         self.after.wake_sinks.insert(None);
-        Ok(Spooled { seq: Seq(seq as u64), records, duplicates, bytes: 0 })
+        Ok(Spooled { seq: Seq(seq as u64), records, duplicates, bytes: body.bytes })
     }
 
     /// What was decided when the same body was spooled before: by the row itself, or by the blob that it retries.

@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::AtomicU64,
+        atomic::{AtomicU64, AtomicUsize},
         mpsc::{Receiver, Sender},
     },
     task::{Context, Poll},
@@ -26,7 +26,7 @@ use crate::{
     open::Settings,
     spool::{codec::Codecs, reader::SpoolReader},
     wake::Waker,
-    writer::{Held, Job, Message, Writer},
+    writer::{Held, Job, Kind, Message, Writer},
 };
 
 /// What the writer and every handle share.
@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     /// Tenants whose repetitions are kept.
     pub(crate) keep_duplicates: Mutex<HashSet<TenantId>>,
     pub(crate) corrupt_pieces: AtomicU64,
+    /// Bodies that are being taken in.
+    pub(crate) arriving: AtomicUsize,
 }
 
 impl Shared {
@@ -63,6 +65,7 @@ impl Shared {
             paused: watch::Sender::new(false),
             keep_duplicates: Mutex::new(settings.keep_duplicates.iter().copied().collect()),
             corrupt_pieces: AtomicU64::new(0),
+            arriving: AtomicUsize::new(0),
             dir,
             settings,
         }
@@ -252,6 +255,22 @@ pub(crate) fn send<T: Send + 'static>(
     writes: bool,
     job: impl FnOnce(&mut Writer) -> Result<T> + Send + 'static,
 ) -> Answer<T> {
+    send_as(writer, if writes { Kind::Change } else { Kind::Look }, job)
+}
+
+/// Sends the end of a body to the writer, which may let it wait a little for others.
+pub(crate) fn send_body<T: Send + 'static>(
+    writer: &Sender<Message>,
+    job: impl FnOnce(&mut Writer) -> Result<T> + Send + 'static,
+) -> Answer<T> {
+    send_as(writer, Kind::Body, job)
+}
+
+fn send_as<T: Send + 'static>(
+    writer: &Sender<Message>,
+    kind: Kind,
+    job: impl FnOnce(&mut Writer) -> Result<T> + Send + 'static,
+) -> Answer<T> {
     let (answer, receiver) = oneshot::channel();
     let run = move |writer: Result<&mut Writer>| {
         let result = writer.and_then(job);
@@ -267,6 +286,6 @@ pub(crate) fn send<T: Send + 'static>(
         Held { error, answer }
     };
     // A closed channel drops the job, and with it the sender of the answer.
-    let _ = writer.send(Message::Job(Job { writes, run: Box::new(run) }));
+    let _ = writer.send(Message::Job(Job { kind, run: Box::new(run) }));
     Answer(receiver)
 }

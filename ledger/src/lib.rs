@@ -89,7 +89,7 @@ mod behaviour;
 #[cfg(test)]
 mod testing;
 
-pub use bodies::{BROKEN_BODIES, BodyWriter, Spooled};
+pub use bodies::{BROKEN_BODIES, BodyWriter, Finishing, Spooled};
 pub use clock::Clock;
 pub use dead_letters::{Retried, RetryRefused};
 pub use deliveries::{DeadRecord, Deferral, Lease, PANICS, QUARANTINED, Settlement, Want};

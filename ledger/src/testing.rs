@@ -152,7 +152,7 @@ impl Bench {
         for chunk in body.chunks(1000) {
             writer.write(chunk)?;
         }
-        writer.finish()
+        writer.finish()?.wait()
     }
 
     /// Lists a blob and spools its body.

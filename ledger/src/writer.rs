@@ -8,7 +8,8 @@
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     ops::ControlFlow,
-    sync::{Arc, mpsc::Receiver},
+    sync::{Arc, atomic::Ordering, mpsc::Receiver},
+    time::{Duration, Instant},
 };
 
 use chrono::{DateTime, Utc};
@@ -29,6 +30,10 @@ use crate::{
 /// Most jobs of one transaction.
 const GROUP: usize = 256;
 
+/// How long a group that holds nothing but ends of bodies waits for more of them, while more are arriving. Making a
+/// group durable costs three flushes however many bodies are in it.
+const GATHER: Duration = Duration::from_millis(10);
+
 /// What the writer's channel carries.
 pub(crate) enum Message {
     /// Something to do.
@@ -39,12 +44,47 @@ pub(crate) enum Message {
     Close,
 }
 
+/// What kind of thing a job does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It changes nothing durable.
+    Look,
+    /// It changes something, and somebody waits for that.
+    Change,
+    /// It ends a body. Nobody waits for a single one: it may wait a little for others, to be made durable with them.
+    Body,
+}
+
 /// Something to do, and whom to answer.
 pub(crate) struct Job {
-    /// Whether it changes anything durable.
-    pub(crate) writes: bool,
+    /// What it does.
+    pub(crate) kind: Kind,
     /// Runs it, or tells its owner why it cannot be.
     pub(crate) run: Run,
+}
+
+/// Whether a group waits for more.
+#[derive(Default)]
+struct Gather {
+    /// When it has waited long enough. `None` before the first end of a body.
+    until: Option<Instant>,
+    /// Somebody waits for something else in the group.
+    hurry: bool,
+}
+
+impl Gather {
+    fn joined(&mut self, kind: Kind) {
+        match kind {
+            Kind::Body => self.until = self.until.or_else(|| Instant::now().checked_add(GATHER)),
+            Kind::Look | Kind::Change => self.hurry = true,
+        }
+    }
+
+    /// How long to wait for one more, when so many bodies are arriving.
+    fn wait(&self, arriving: usize) -> Option<Duration> {
+        let until = self.until.filter(|_| !self.hurry && arriving > 0)?;
+        until.checked_duration_since(Instant::now())
+    }
 }
 
 /// The answer to a job, held back until the commit.
@@ -124,12 +164,14 @@ impl Writer {
         let mut next = Some(first);
         let mut end = ControlFlow::Continue(());
         let mut jobs = 0;
+        let mut gather = Gather::default();
         while let Some(message) = next.take() {
             match message {
                 Message::Release(what, token) => self.release(what, token),
                 Message::Close => end = ControlFlow::Break(()),
                 Message::Job(job) => {
                     jobs += 1;
+                    gather.joined(job.kind);
                     if let Some(answer) = self.job(job, &mut open, &mut held) {
                         held.push(answer);
                     }
@@ -140,7 +182,10 @@ impl Writer {
             }
             // Whoever found no room may ask again at once.
             if end.is_continue() && jobs < GROUP && !self.wants_room {
-                next = messages.try_recv().ok();
+                next = messages.try_recv().ok().or_else(|| {
+                    let wait = gather.wait(self.shared.arriving.load(Ordering::Relaxed))?;
+                    messages.recv_timeout(wait).ok()
+                });
             }
         }
         self.end_group(open, held);
@@ -165,7 +210,7 @@ impl Writer {
             (refused.answer)(None);
             return None;
         }
-        if !job.writes && !*open {
+        if job.kind == Kind::Look && !*open {
             // One transaction for its statements: they see the same state, and the file is locked once.
             let result = self.exec("BEGIN", []).map(|_| ());
             let done = (job.run)(result.map(|()| &mut *self));
@@ -444,4 +489,20 @@ pub(crate) fn all<T>(
     let mut statement = db.prepare_cached(sql)?;
     let rows = statement.query_map(params, read)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_wait_for_others_that_are_arriving_and_nothing_else_waits() {
+        let mut gather = Gather::default();
+        assert_eq!(gather.wait(3), None, "nothing to wait with");
+        gather.joined(Kind::Body);
+        assert!(gather.wait(3).is_some_and(|wait| wait <= GATHER));
+        assert_eq!(gather.wait(0), None, "nothing to wait for");
+        gather.joined(Kind::Change);
+        assert_eq!(gather.wait(3), None, "somebody waits for the change");
+    }
 }

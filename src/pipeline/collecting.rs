@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ingest::feed_ledger::{
-    self, BodyError, BodyWriter, BoxFuture, CompletedWindow, FeedLedger, FeedState, FetchLease,
+    BodyError, BodyWriter, BoxFuture, CompletedWindow, FeedLedger, FeedState, FetchLease, Finishing,
     LedgerFailure, ListedPage, Spooled,
 };
 use ledger::{Ledger, LedgerError, WorkId};
@@ -113,9 +113,12 @@ impl BodyWriter for Body {
         self.0.write(bytes).map_err(body_error)
     }
 
-    fn finish(self: Box<Self>) -> Result<Spooled, BodyError> {
-        let ledger::Spooled { seq, records, duplicates, bytes } = self.0.finish().map_err(body_error)?;
-        Ok(feed_ledger::Spooled { seq, records, duplicates, bytes })
+    fn finish(self: Box<Self>) -> Result<Finishing, BodyError> {
+        let finishing = self.0.finish().map_err(body_error)?;
+        Ok(Box::pin(async {
+            let ledger::Spooled { seq, records, duplicates, bytes } = finishing.await.map_err(body_error)?;
+            Ok(Spooled { seq, records, duplicates, bytes })
+        }))
     }
 }
 

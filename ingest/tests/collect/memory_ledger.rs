@@ -11,7 +11,8 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use ingest::feed_ledger::{
-    BodyError, BodyWriter, BoxFuture, FeedLedger, FeedState, FetchLease, LedgerFailure, ListedPage, Spooled,
+    BodyError, BodyWriter, BoxFuture, FeedLedger, FeedState, FetchLease, Finishing, LedgerFailure,
+    ListedPage, Spooled,
 };
 use schemas::{
     BlobKey, ContentType, FeedKey, GapReason, HoleReason, Seq, SplitError, Splitter, TenantId, TimeRange,
@@ -141,7 +142,7 @@ impl BodyWriter for Writer {
         })
     }
 
-    fn finish(self: Box<Self>) -> Result<Spooled, BodyError> {
+    fn finish(self: Box<Self>) -> Result<Finishing, BodyError> {
         if let Some(error) = self.broken {
             return Err(error.into());
         }
@@ -157,7 +158,8 @@ impl BodyWriter for Writer {
         assert_eq!(row.state, State::Listed, "{} was settled before", self.blob);
         row.state = State::Fetched;
         row.records = self.records;
-        Ok(Spooled { seq, records: self.records, duplicates: 0, bytes: self.bytes })
+        let spooled = Spooled { seq, records: self.records, duplicates: 0, bytes: self.bytes };
+        Ok(ready(Ok(spooled)))
     }
 }
 

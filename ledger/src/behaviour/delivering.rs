@@ -249,8 +249,10 @@ async fn wait_for_work(bench: &Bench) {
         let mut writer = bench.ledger.body_writer(lease.work);
         tokio::task::spawn_blocking(move || {
             writer.write(body([1]).as_bytes()).unwrap();
-            writer.finish().unwrap();
+            writer.finish().unwrap()
         })
+        .await
+        .unwrap()
         .await
         .unwrap();
     };
