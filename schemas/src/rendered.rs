@@ -36,7 +36,8 @@ pub struct Unrenderable {
 
 /// Consecutive records of one blob, rendered for one sink.
 ///
-/// The bytes of all records stand in one buffer, because a batch has thousands of them.
+/// The bytes of all records stand in one buffer, because a batch has thousands of them, each with a line break behind
+/// it, so that whoever sends lines sends the buffer as it is.
 #[derive(Debug, Clone, Default)]
 pub struct Rendered {
     bytes: Vec<u8>,
@@ -51,6 +52,7 @@ pub struct Rendered {
 #[derive(Debug, Clone, Copy)]
 struct Mark {
     position: u32,
+    /// Behind its line break.
     bytes_end: u32,
     /// Where each text ends in `texts`: id, user, mailbox, operation, workload, client address.
     texts_end: [u32; 6],
@@ -99,6 +101,7 @@ impl Rendered {
             self.texts.push_str(text);
             fits(self.texts.len())
         });
+        self.bytes.push(b'\n');
         let bytes_end = fits(self.bytes.len());
         self.records.push(Mark { position, bytes_end, texts_end, time_ms, record_type, tags });
     }
@@ -115,10 +118,10 @@ impl Rendered {
         self.records.is_empty()
     }
 
-    /// The length of all records together, in bytes.
+    /// The length of all records together, in bytes, without line breaks.
     #[must_use]
     pub fn total_bytes(&self) -> usize {
-        self.bytes_end()
+        self.bytes_of(0..self.records.len())
     }
 
     /// What this takes of memory, about, in bytes.
@@ -146,7 +149,7 @@ impl Rendered {
         });
         RenderedRecord {
             position: mark.position,
-            bytes: &self.bytes[bytes_start as usize..mark.bytes_end as usize],
+            bytes: &self.bytes[bytes_start as usize..mark.bytes_end as usize - 1],
             facts: RecordFacts {
                 id,
                 time_ms: mark.time_ms,
@@ -177,12 +180,23 @@ impl Rendered {
         (0..self.records.len()).map(|index| self.get(index))
     }
 
-    /// The length of the records in `indexes`, in bytes.
+    /// The length of the records in `indexes`, in bytes, without line breaks.
     #[must_use]
     pub fn bytes_of(&self, indexes: Range<usize>) -> usize {
+        let records = indexes.len();
+        self.span(indexes).len() - records
+    }
+
+    /// The records in `indexes` as lines, each with a line break behind it.
+    #[must_use]
+    pub fn lines_of(&self, indexes: Range<usize>) -> &[u8] {
+        &self.bytes[self.span(indexes)]
+    }
+
+    fn span(&self, indexes: Range<usize>) -> Range<usize> {
         let end =
             |index: usize| index.checked_sub(1).map_or(0, |before| self.records[before].bytes_end as usize);
-        end(indexes.end) - end(indexes.start)
+        end(indexes.start)..end(indexes.end)
     }
 
     fn bytes_end(&self) -> usize {
@@ -217,5 +231,7 @@ mod tests {
         assert_eq!(rendered.bytes_of(1..3), 6);
         assert_eq!((rendered.time_ms(0), rendered.time_ms(2)), (Some(3), Some(6)));
         assert_eq!(rendered.total_bytes(), 9);
+        assert_eq!(rendered.lines_of(1..3), b"{5}\n{6}\n");
+        assert!(rendered.lines_of(3..3).is_empty());
     }
 }

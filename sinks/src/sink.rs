@@ -129,6 +129,12 @@ impl BatchPart {
         self.indexes.clone().map(|index| self.piece.get(index))
     }
 
+    /// Its records from the `skip`th on as lines, each with a line break behind it.
+    #[must_use]
+    pub fn lines(&self, skip: usize) -> &[u8] {
+        self.piece.lines_of(self.indexes.start + skip..self.indexes.end)
+    }
+
     /// Their length in bytes, without separators.
     #[must_use]
     pub fn bytes(&self) -> usize {

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,6 +23,12 @@ use transform::{Filter, Origin, Renderer};
 use super::pieces::Pieces;
 use crate::config::{SinkConfig, TenantConfig};
 
+/// Room beyond what was needed lately, so that a piece that grows a little more than the last one need not move.
+const SLACK: usize = 16 << 10;
+
+/// The hundredths of a piece's bytes for which room is made at least and at most.
+const GROWTH: (usize, usize) = (10, 400);
+
 /// How one sink wants its records.
 struct SinkView {
     filter: Filter,
@@ -27,6 +36,8 @@ struct SinkView {
     renderers: HashMap<TenantId, Renderer>,
     /// For tenants whose records are still in the spool but that are no longer configured.
     otherwise: Renderer,
+    /// To how many hundredths of their bytes records grew lately, so that room is made for them at once.
+    growth: AtomicUsize,
 }
 
 /// What the configuration says of tenants and sinks: replaced as a whole when it changes.
@@ -102,6 +113,7 @@ impl SinkView {
             filter: sink.filter.clone(),
             renderers: tenants.iter().map(renderer).collect(),
             otherwise: Renderer::new(sink.render.clone()),
+            growth: AtomicUsize::new(100),
         }
     }
 
@@ -121,11 +133,17 @@ impl SinkView {
             content_type: work.feed.content_type,
             content_id: work.content_id.as_str(),
         };
-        let mut out = Rendered::with_capacity(piece.bytes());
+        let growth = self.growth.load(Ordering::Relaxed);
+        let mut out = Rendered::with_capacity(piece.bytes() / 100 * growth + SLACK);
         for (position, record) in piece.records() {
             if position >= from && only.is_none_or(|only| only.contains(&position)) {
                 renderer.render(record, position, &origin, filter, &mut out);
             }
+        }
+        if let Some(grown) = (out.total_bytes() * 100).checked_div(piece.bytes())
+            && only.is_none()
+        {
+            self.growth.store(grown.clamp(GROWTH.0, GROWTH.1), Ordering::Relaxed);
         }
         out
     }

@@ -124,7 +124,7 @@ impl Header {
         Ok(header)
     }
 
-    /// Checks what follows the header and unpacks it.
+    /// Checks what follows the header and unpacks it. The buffer is kept for others when it is not needed.
     pub(crate) fn unpack(&self, stored: Vec<u8>, codecs: &Codecs) -> Result<Unpacked, &'static str> {
         let mut crc = crc32fast::Hasher::new();
         crc.update(&self.to_bytes()[..HEADER - 4]);
@@ -134,7 +134,11 @@ impl Header {
         }
         let mut bytes = match self.codec {
             STORED => stored,
-            ZSTD => codecs.decompress(&stored, self.raw as usize).ok_or("it does not decompress")?,
+            ZSTD => {
+                let bytes = codecs.decompress(&stored, self.raw as usize).ok_or("it does not decompress")?;
+                codecs.keep_buffer(stored);
+                bytes
+            }
             _ => return Err("its compression is unknown"),
         };
         if bytes.len() != self.raw as usize || self.lengths > self.raw {

@@ -61,11 +61,12 @@ impl Drop for Spilled {
 impl Incoming {
     /// A body for the work.
     pub(crate) fn new(dir: PathBuf, codecs: Arc<Codecs>, work: i64) -> Self {
+        let piece = codecs.buffer();
         Self {
             dir,
             codecs,
             work,
-            piece: Vec::new(),
+            piece,
             lengths: Vec::new(),
             first: 0,
             count: 0,
@@ -103,7 +104,7 @@ impl Incoming {
         if self.count > self.first {
             self.close_piece()?
         }
-        self.piece = Vec::new();
+        self.codecs.keep_buffer(std::mem::take(&mut self.piece));
         self.lengths = Vec::new();
         Ok(())
     }

@@ -97,7 +97,8 @@ impl SpoolReader {
                 (at, first) = (next, behind);
                 continue;
             }
-            let mut stored = vec![0; header.stored as usize];
+            let mut stored = self.codecs.buffer();
+            stored.resize(header.stored as usize, 0);
             read(&file, &mut stored, at + HEADER as u64)?;
             let unpacked = header.unpack(stored, &self.codecs).map_err(corrupt)?;
             self.remember(Hint { work, place, position: behind, offset: next });

@@ -1,7 +1,8 @@
 //! The steps on disk, in the order that a crash at any of them can be made good. Blocking.
 //!
-//! A batch is one write and one fdatasync. Before the write, what stands behind the place of the batch is compared
-//! with it: a whole line that is the due record stays (somebody may have read it), anything else is cut.
+//! A batch is one write for each of its parts and one fdatasync. Before the first write, what stands behind the place of
+//! the batch is compared with it: a whole line that is the due record stays (somebody may have read it), anything else
+//! is cut.
 
 use std::{
     io,
@@ -20,8 +21,6 @@ use super::{
 };
 use crate::sink::{Batch, DeliverError, Disposition};
 
-/// A buffer that one large batch left is not kept longer than this.
-const KEPT_BUFFER: usize = 8 << 20;
 const CHUNK: usize = 256 * 1024;
 
 /// Does what is to be done on disk.
@@ -35,7 +34,6 @@ pub(super) struct Writer {
     suspect: bool,
     /// A directory whose entries changed and were not fsynced.
     dirty: Option<PathBuf>,
-    buffer: Vec<u8>,
 }
 
 struct OpenFile {
@@ -62,7 +60,7 @@ pub(super) fn failed(what: &str, path: &Path, error: &io::Error) -> DeliverError
 
 impl Writer {
     pub(super) fn new(disk: Arc<dyn Disk>, live: PathBuf, access: Access) -> Self {
-        Self { disk, live, access, open: None, suspect: false, dirty: None, buffer: Vec::new() }
+        Self { disk, live, access, open: None, suspect: false, dirty: None }
     }
 
     pub(super) fn disk(&self) -> &dyn Disk {
@@ -196,45 +194,37 @@ impl Writer {
         let mut tail = (length > at).then(|| Lines::new(file, at));
         let mut end = at;
         let mut starts = Vec::with_capacity(batch.parts.len());
-        self.buffer.clear();
-        let mut cut_at = None;
         for part in &batch.parts {
-            starts.push(end + self.buffer.len() as u64);
-            for record in part.records() {
-                if let Some(lines) = &mut tail {
-                    match lines.next().map_err(reading)? {
-                        Some(line) if line.whole && is_record(line.bytes, &record) => {
-                            end += line.bytes.len() as u64 + 1;
-                            continue;
+            starts.push(end);
+            let mut there = 0;
+            while let Some(lines) = &mut tail
+                && let Some(record) = part.records().nth(there)
+            {
+                match lines.next().map_err(reading)? {
+                    Some(line) if line.whole && is_record(line.bytes, &record) => {
+                        end += line.bytes.len() as u64 + 1;
+                        there += 1;
+                    }
+                    Some(line) if line.whole && end == 0 => return Err(unknown(path)),
+                    line => {
+                        if let Some(line) = line {
+                            tell_cut(path, end, length, line.whole);
+                            file.set_length(end).map_err(writing)?;
                         }
-                        Some(line) if line.whole && end == 0 => return Err(unknown(path)),
-                        line => {
-                            if let Some(line) = line {
-                                tell_cut(path, end, length, line.whole);
-                                cut_at = Some(end);
-                            }
-                            tail = None;
-                        }
+                        tail = None;
                     }
                 }
-                self.buffer.extend_from_slice(record.bytes);
-                self.buffer.push(b'\n');
             }
-        }
-        if let Some(cut_at) = cut_at {
-            file.set_length(cut_at).map_err(writing)?;
-        }
-        if let Err((written, error)) = write_all(file, &self.buffer, end) {
-            // Whole lines stay, somebody may have read them; they are found when the batch comes again.
-            let whole = self.buffer[..written].iter().rposition(|&b| b == b'\n').map_or(0, |last| last + 1);
-            if let Err(error) = file.set_length(end + whole as u64) {
-                warn!("cannot take half a line off {}: {error}", path.display());
+            let due = part.lines(there);
+            if let Err((written, error)) = write_all(file, due, end) {
+                // Whole lines stay, somebody may have read them; they are found when the batch comes again.
+                let whole = due[..written].iter().rposition(|&b| b == b'\n').map_or(0, |last| last + 1);
+                if let Err(error) = file.set_length(end + whole as u64) {
+                    warn!("cannot take half a line off {}: {error}", path.display());
+                }
+                return Err(writing(error));
             }
-            return Err(writing(error));
-        }
-        end += self.buffer.len() as u64;
-        if self.buffer.capacity() > KEPT_BUFFER {
-            self.buffer = Vec::new();
+            end += due.len() as u64;
         }
         if let Err(error) = file.sync() {
             self.suspect = true;
