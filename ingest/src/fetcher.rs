@@ -34,8 +34,8 @@ use crate::{
 const PARCEL_BYTES: usize = 256 << 10;
 
 /// How many times as many bodies may wait to be durable as may be on the wire. Bodies that wait together are made
-/// durable together, which costs as much as making one durable; each waits with what it is compressed to.
-const WAITING: usize = 3;
+/// durable together, which costs as much as making one durable.
+const WAITING: usize = 1;
 
 /// The longest wait for news of blobs that are due.
 const LONGEST_IDLE: Duration = Duration::from_secs(30);

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use schemas::Buffer;
+
 use crate::{
     WorkId,
     error::{LedgerError, Result, Unreadable},
@@ -18,7 +20,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Piece {
     /// The records' bytes, and those of duplicates between them.
-    buffer: Vec<u8>,
+    buffer: Buffer,
     records: Vec<RecordSpan>,
     /// Where to read on; `None` behind the last record of the body.
     pub next: Option<u32>,

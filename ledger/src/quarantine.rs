@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use schemas::SplitError;
+use schemas::{Buffer, SplitError};
 
 use crate::{
     WorkId,
@@ -93,7 +93,8 @@ impl Writer {
                 reader.read_exact(&mut head[1..]).map_err(failed())?;
                 let odd = |what: &str| LedgerError::damaged(format!("a part file of which {what}"));
                 let header = Header::parse(&head, work.0).map_err(odd)?;
-                let mut stored = vec![0; header.stored as usize];
+                let mut stored = Buffer::with_room(header.stored as usize);
+                stored.resize(header.stored as usize, 0);
                 reader.read_exact(&mut stored).map_err(failed())?;
                 let unpacked = header.unpack(stored, &codecs).map_err(odd)?;
                 kept += self.add_letter(work, None, None, 0, &reason, Some(&unpacked.bytes))?;

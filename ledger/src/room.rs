@@ -18,6 +18,10 @@ use crate::{
 /// The reason of a delivery that had to make room.
 pub const SPOOL_FULL: &str = "spool_full";
 
+/// How full the spool is at least when bodies are compressed, in parts of its bound and in bytes: a quarter of a gigabyte
+/// is hundreds of bodies more than sinks that keep up ever leave.
+const PACK_FROM: (u64, u64) = (8, 256 << 20);
+
 /// Deliveries of a sink that are looked at in one go when room is made.
 const GIVEN_UP_AT_ONCE: i64 = 256;
 
@@ -29,6 +33,7 @@ impl Writer {
     pub(crate) fn room_for(&self, tenant: i64) -> Result<usize> {
         let max = self.shared.settings.spool_max_bytes;
         let disk = self.number("SELECT coalesce(sum(length), 0) FROM segment", [])? as u64;
+        self.shared.codecs.set_packing(disk > (max / PACK_FROM.0).min(PACK_FROM.1));
         let claimed = self.leases.fetches() as u64 * self.usual_body;
         let free = max.saturating_sub(disk).saturating_sub(claimed);
         let active = self.all(

@@ -7,6 +7,7 @@
 //! | [`tenant`] | [`TenantId`], [`LedgerId`]: who is collected, and by which installation |
 //! | [`content_type`] | [`ContentType`]: the five content types of the Management Activity API |
 //! | [`blob`] | [`FeedKey`], [`ContentId`], [`BlobKey`], [`ListedBlob`], [`TimeRange`], [`Seq`] |
+//! | [`buffer`] | [`Buffer`]: memory for pieces of blobs, used again and again |
 //! | [`split`] | [`Splitter`]: cuts a blob body into records, byte for byte, as it arrives |
 //! | [`loss`] | [`GapReason`], [`HoleReason`]: what cannot be had any more, and why |
 //! | [`record_key`] | [`RecordKey`]: what makes two records the same record |
@@ -16,6 +17,7 @@
 //! | [`time`] | how the API and its records write times |
 
 pub mod blob;
+pub mod buffer;
 pub mod content_type;
 pub mod loss;
 pub mod record_key;
@@ -27,6 +29,7 @@ pub mod tenant;
 pub mod time;
 
 pub use blob::{BlobKey, ContentId, FeedKey, ListedBlob, Seq, TimeRange};
+pub use buffer::Buffer;
 pub use content_type::ContentType;
 pub use loss::{GapReason, HoleReason};
 pub use record_key::RecordKey;

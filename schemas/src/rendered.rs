@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::buffer::Buffer;
+
 /// What is known of a record beside its bytes. Texts are empty when the record does not say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RecordFacts<'a> {
@@ -40,7 +42,7 @@ pub struct Unrenderable {
 /// it, so that whoever sends lines sends the buffer as it is.
 #[derive(Debug, Clone, Default)]
 pub struct Rendered {
-    bytes: Vec<u8>,
+    bytes: Buffer,
     texts: String,
     records: Vec<Mark>,
     /// Records that could not be rendered: dead letters.
@@ -76,7 +78,7 @@ impl Rendered {
     /// Room for about this many bytes of records.
     #[must_use]
     pub fn with_capacity(bytes: usize) -> Self {
-        Self { bytes: Vec::with_capacity(bytes), ..Self::default() }
+        Self { bytes: Buffer::with_room(bytes), ..Self::default() }
     }
 
     /// Where the next record's bytes are to be appended, before [`Rendered::end_record`].
@@ -86,7 +88,8 @@ impl Rendered {
 
     /// Forgets what was appended since the last record ended.
     pub fn undo_record(&mut self) {
-        self.bytes.truncate(self.bytes_end());
+        let end = self.bytes_end();
+        self.bytes.truncate(end);
     }
 
     /// Ends a record whose bytes were appended to [`Rendered::buffer`].

@@ -57,6 +57,26 @@ fn a_full_spool_pauses_fetching_until_the_sinks_have_caught_up() {
 }
 
 #[test]
+fn bodies_are_compressed_once_they_pile_up() {
+    let bench = Bench::with(|settings| settings.spool_max_bytes = 8_000_000);
+    let text = |number| format!("[{}]", record(number, &"x".repeat(150_000)));
+    let stored = |number: u64| {
+        let before = used(&bench);
+        let (work, _) = bench.spool(feed(1), &format!("{number}"), &text(number));
+        assert_eq!(format!("[{}]", bench.read(work).join(",")), text(number));
+        used(&bench) - before
+    };
+    assert!(stored(1) > 150_000, "nearly empty");
+    let sizes: Vec<_> = (2..10).map(stored).collect();
+    assert!(sizes[7] < 10_000, "{sizes:?}");
+    bench.deliver("a");
+    bench.deliver("b");
+    bench.maintain();
+    bench.claim(tenant(1));
+    assert!(stored(10) > 150_000, "nearly empty again");
+}
+
+#[test]
 fn l11_each_tenant_keeps_half_of_its_equal_share() {
     let bench = Bench::with(|settings| settings.spool_max_bytes = 4_000_000);
     bench.list(feed(2), &["first"]);

@@ -16,6 +16,8 @@
 //! 36  crc              4  CRC-32 of the 36 bytes before and of what follows the header
 //! ```
 
+use schemas::Buffer;
+
 use super::codec::Codecs;
 use crate::positions::{put_varint, take_varint};
 
@@ -46,15 +48,16 @@ pub(crate) struct Header {
 #[derive(Debug, Default)]
 pub(crate) struct Unpacked {
     /// The records, one behind the other.
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Buffer,
     /// The length of each.
     pub(crate) lengths: Vec<u32>,
 }
 
-/// Closes a piece: appends its frame to `out`. `piece` holds the records' bytes and `lengths` their encoded lengths.
+/// Closes a piece: appends its frame to `out`, compressed when there are `codecs` for that and it is worth it. `piece`
+/// holds the records' bytes and `lengths` their encoded lengths.
 pub(crate) fn encode(
     out: &mut Vec<u8>,
-    codecs: &Codecs,
+    codecs: Option<&Codecs>,
     work: i64,
     first: u32,
     count: u32,
@@ -65,7 +68,7 @@ pub(crate) fn encode(
     let raw = u32::try_from(piece.len()).map_err(|_| piece.len() as u64)?;
     let at = out.len();
     out.resize(at + HEADER, 0);
-    let codec = if codecs.compress(piece, out) { ZSTD } else { STORED };
+    let codec = if codecs.is_some_and(|codecs| codecs.compress(piece, out)) { ZSTD } else { STORED };
     if codec == STORED {
         out.truncate(at + HEADER);
         out.extend_from_slice(piece);
@@ -124,8 +127,8 @@ impl Header {
         Ok(header)
     }
 
-    /// Checks what follows the header and unpacks it. The buffer is kept for others when it is not needed.
-    pub(crate) fn unpack(&self, stored: Vec<u8>, codecs: &Codecs) -> Result<Unpacked, &'static str> {
+    /// Checks what follows the header and unpacks it.
+    pub(crate) fn unpack(&self, stored: Buffer, codecs: &Codecs) -> Result<Unpacked, &'static str> {
         let mut crc = crc32fast::Hasher::new();
         crc.update(&self.to_bytes()[..HEADER - 4]);
         crc.update(&stored);
@@ -134,11 +137,7 @@ impl Header {
         }
         let mut bytes = match self.codec {
             STORED => stored,
-            ZSTD => {
-                let bytes = codecs.decompress(&stored, self.raw as usize).ok_or("it does not decompress")?;
-                codecs.keep_buffer(stored);
-                bytes
-            }
+            ZSTD => codecs.decompress(&stored, self.raw as usize).ok_or("it does not decompress")?,
             _ => return Err("its compression is unknown"),
         };
         if bytes.len() != self.raw as usize || self.lengths > self.raw {
@@ -166,26 +165,34 @@ mod tests {
 
     use super::*;
 
-    fn frame(records: &[Vec<u8>]) -> Vec<u8> {
+    fn frame(records: &[Vec<u8>], packed: bool) -> Vec<u8> {
         let (mut piece, mut lengths, mut out) = (Vec::new(), Vec::new(), Vec::new());
         for record in records {
             piece.extend_from_slice(record);
             put_length(&mut lengths, record.len() as u32);
         }
-        encode(&mut out, &Codecs::default(), 7, 3, records.len() as u32, &mut piece, &lengths).unwrap();
+        let codecs = Codecs::default();
+        let codecs = packed.then_some(&codecs);
+        encode(&mut out, codecs, 7, 3, records.len() as u32, &mut piece, &lengths).unwrap();
         out
+    }
+
+    fn buffer(bytes: &[u8]) -> Buffer {
+        let mut buffer = Buffer::with_room(bytes.len());
+        buffer.extend_from_slice(bytes);
+        buffer
     }
 
     fn decode(bytes: &[u8], work: i64) -> Result<(Header, Unpacked), &'static str> {
         let head: &[u8; HEADER] = bytes.first_chunk().ok_or("too short")?;
         let header = Header::parse(head, work)?;
-        let unpacked = header.unpack(bytes[HEADER..].to_vec(), &Codecs::default())?;
+        let unpacked = header.unpack(buffer(&bytes[HEADER..]), &Codecs::default())?;
         Ok((header, unpacked))
     }
 
     #[test]
     fn a_frame_of_another_body_is_not_taken() {
-        let bytes = frame(&[b"{}".to_vec()]);
+        let bytes = frame(&[b"{}".to_vec()], false);
         assert!(decode(&bytes, 7).is_ok());
         assert_eq!(decode(&bytes, 8).unwrap_err(), "the frame belongs to another body");
     }
@@ -194,17 +201,17 @@ mod tests {
         #[test]
         fn records_come_back(records in proptest::collection::vec(
             proptest::collection::vec(prop_oneof![Just(b'a'), any::<u8>()], 0..300), 0..30,
-        )) {
-            let (header, unpacked) = decode(&frame(&records), 7).unwrap();
+        ), packed in any::<bool>()) {
+            let (header, unpacked) = decode(&frame(&records, packed), 7).unwrap();
             prop_assert_eq!((header.first, header.count as usize), (3, records.len()));
-            prop_assert_eq!(unpacked.bytes, records.concat());
+            prop_assert_eq!(&*unpacked.bytes, &records.concat());
             let lengths: Vec<_> = records.iter().map(|record| record.len() as u32).collect();
             prop_assert_eq!(unpacked.lengths, lengths);
         }
 
         #[test]
         fn any_changed_byte_is_noticed(at: prop::sample::Index, by in 1u8..) {
-            let mut bytes = frame(&[b"{\"a\":1}".repeat(20), b"{}".to_vec()]);
+            let mut bytes = frame(&[b"{\"a\":1}".repeat(20), b"{}".to_vec()], true);
             let at = at.index(bytes.len());
             // The three unused bytes mean nothing, and are zero when the CRC is taken.
             prop_assume!(!(5..8).contains(&at));

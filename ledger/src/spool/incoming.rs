@@ -1,6 +1,6 @@
 //! Bodies on their way into the spool: cut into pieces while they stream in, so that nothing holds a whole one.
 //!
-//! Finished frames wait in memory up to 1 MiB and beyond that in a file `spool/incoming-*.part`, which is deleted with
+//! Finished frames wait in memory up to 512 KiB and beyond that in a file `spool/incoming-*.part`, which is deleted with
 //! the body or, after a crash, at the next start.
 
 use std::{
@@ -14,14 +14,19 @@ use std::{
     },
 };
 
+use schemas::Buffer;
+
 use super::{
     codec::Codecs,
-    frame::{self, PIECE_BYTES},
+    frame::{self, HEADER, PIECE_BYTES},
 };
 use crate::error::{LedgerError, Result};
 
 /// Bytes of frames that wait in memory.
-const IN_MEMORY: usize = 1 << 20;
+const IN_MEMORY: usize = 512 << 10;
+
+/// Bytes of frames from which on the rest of a body is compressed in any case: large bodies are to stay in memory.
+const PACK_FROM: usize = IN_MEMORY / 2;
 
 /// How the name of a file with a body on its way begins.
 pub(crate) const PREFIX: &str = "incoming-";
@@ -34,13 +39,13 @@ pub(crate) struct Incoming {
     dir: PathBuf,
     codecs: Arc<Codecs>,
     work: i64,
-    piece: Vec<u8>,
+    piece: Buffer,
     lengths: Vec<u8>,
     /// Position of the first record of the open piece.
     first: u32,
     /// Records so far.
     count: u32,
-    frames: Vec<u8>,
+    frames: Buffer,
     spilled: Option<Spilled>,
     stored: u64,
 }
@@ -61,7 +66,7 @@ impl Drop for Spilled {
 impl Incoming {
     /// A body for the work.
     pub(crate) fn new(dir: PathBuf, codecs: Arc<Codecs>, work: i64) -> Self {
-        let piece = codecs.buffer();
+        let piece = Buffer::with_room(PIECE_BYTES);
         Self {
             dir,
             codecs,
@@ -70,7 +75,7 @@ impl Incoming {
             lengths: Vec::new(),
             first: 0,
             count: 0,
-            frames: Vec::new(),
+            frames: Buffer::default(),
             spilled: None,
             stored: 0,
         }
@@ -104,7 +109,7 @@ impl Incoming {
         if self.count > self.first {
             self.close_piece()?
         }
-        self.codecs.keep_buffer(std::mem::take(&mut self.piece));
+        self.piece = Buffer::default();
         self.lengths = Vec::new();
         Ok(())
     }
@@ -121,9 +126,13 @@ impl Incoming {
     fn close_piece(&mut self) -> Result<()> {
         let before = self.frames.len();
         let count = self.count - self.first;
+        if self.frames.capacity() == 0 {
+            self.frames = Buffer::with_room(self.piece.len() + self.lengths.len() + HEADER);
+        }
+        let pack = self.codecs.packing() || self.stored > PACK_FROM as u64;
         frame::encode(
             &mut self.frames,
-            &self.codecs,
+            pack.then_some(&*self.codecs),
             self.work,
             self.first,
             count,
@@ -135,7 +144,7 @@ impl Incoming {
         self.first = self.count;
         self.lengths.clear();
         if self.piece.capacity() > 2 * PIECE_BYTES {
-            self.piece = Vec::new();
+            self.piece = Buffer::with_room(PIECE_BYTES);
         } else {
             self.piece.clear();
         }

@@ -13,7 +13,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use schemas::LedgerId;
+use schemas::{Buffer, LedgerId};
 
 use super::{
     Place,
@@ -97,7 +97,7 @@ impl SpoolReader {
                 (at, first) = (next, behind);
                 continue;
             }
-            let mut stored = self.codecs.buffer();
+            let mut stored = Buffer::with_room(header.stored as usize);
             stored.resize(header.stored as usize, 0);
             read(&file, &mut stored, at + HEADER as u64)?;
             let unpacked = header.unpack(stored, &self.codecs).map_err(corrupt)?;
