@@ -121,8 +121,10 @@ const CHECK_HELP: &str = "\
 Examples:
   mailtrail check --config mailtrail.toml
   mailtrail check --offline           # only the file and the secrets that it refers to
+  mailtrail check --send-test-event   # also whether Splunk takes an event into the configured index
 
-No subscription is started and no record is sent; a file sink's directory is made when it is missing.
+No subscription is started and no record is sent, except for test events with --send-test-event; a file sink's directory is
+made when it is missing.
 
 Exit status: 0 everything works, 1 something does not, 2 wrong usage or configuration.";
 
@@ -135,4 +137,8 @@ pub(crate) struct CheckArgs {
     /// Only read the configuration and its secrets; ask nobody
     #[arg(long)]
     pub(crate) offline: bool,
+    /// Also deliver an event that is marked as a test, for what cannot be found out otherwise, such as whether the token
+    /// may write to the index
+    #[arg(long, conflicts_with = "offline")]
+    pub(crate) send_test_event: bool,
 }

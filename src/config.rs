@@ -219,11 +219,11 @@ fn check_directory(
     others: &[SinkConfig],
     state: Option<&StateConfig>,
 ) {
-    let SinkKind::File(file) = &sink.kind;
+    let SinkKind::File(file) = &sink.kind else { return };
     let directory = plain(&file.directory);
     let key = format!("'sinks.{}.directory'", sink.name);
     for other in others {
-        let SinkKind::File(other_file) = &other.kind;
+        let SinkKind::File(other_file) = &other.kind else { continue };
         if plain(&other_file.directory) == directory {
             document.report(
                 line,

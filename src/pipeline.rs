@@ -25,7 +25,7 @@ use std::{
 
 use chrono::{TimeDelta, Utc};
 use ingest::{FeedLedger, HttpSettings, Listing, TenantHealth};
-use ledger::{Inspector, Ledger, LedgerError, OpenError, Settings, SinkSpec};
+use ledger::{Ledger, LedgerError, OpenError, Settings, SinkSpec};
 use reqwest::Client;
 use schemas::SinkName;
 use sinks::{
@@ -34,6 +34,7 @@ use sinks::{
     memory::MemoryBudget,
     rate::Rate,
     sink::{Sink, SinkContext},
+    splunk_hec::SplunkHecSink,
 };
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -41,13 +42,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{
     collecting::Collecting,
     delivering::Delivering,
-    probing::Probing,
     running::{MadeSink, MadeTenant, SinkEntry, TenantEntry},
 };
 use crate::config::{Config, NetworkConfig, SinkConfig, SinkKind, StartFrom, StateConfig, TenantConfig};
 
 pub(crate) use self::{
     changing::ApplyError,
+    probing::{Found, probe},
     running::{RunningSink, RunningTenant},
 };
 
@@ -184,6 +185,7 @@ pub(crate) fn open_ledger(config: &Config) -> Result<Ledger, OpenError> {
 /// Makes a sink as it is configured.
 fn make_sink(
     config: &SinkConfig,
+    network: &NetworkConfig,
     ledger: Arc<dyn SinkStates>,
     rate: Arc<Rate>,
 ) -> Result<Arc<dyn Sink>, StartError> {
@@ -194,14 +196,10 @@ fn make_sink(
             let sink = FileSink::new(file.clone(), context).map_err(|error| wrong(error.to_string()))?;
             Ok(Arc::new(sink))
         }
+        SinkKind::SplunkHec(hec) => {
+            Ok(Arc::new(SplunkHecSink::new(hec.as_ref().clone(), network.hec(), context)))
+        }
     }
-}
-
-/// Tries a sink without sending a record.
-pub(crate) async fn probe(config: &SinkConfig, ledger: Option<Inspector>) -> Result<(), String> {
-    let rate = Arc::new(Rate::new(None, None));
-    let sink = make_sink(config, Arc::new(Probing(ledger)), rate).map_err(|error| error.to_string())?;
-    sink.probe().await.map_err(|error| error.to_string())
 }
 
 /// The HTTP client for logins and API calls alike.
@@ -236,7 +234,7 @@ impl Pipeline {
         for sink in &config.sinks {
             let rate = Arc::new(Rate::new(sink.events_per_second, sink.bytes_per_second));
             let states: Arc<dyn SinkStates> = deliveries.clone();
-            let made = make_sink(sink, states, Arc::clone(&rate))?;
+            let made = make_sink(sink, &config.network, states, Arc::clone(&rate))?;
             sinks.push(MadeSink { config: sink.clone(), sink: made, rate });
         }
         let http = network.http.clone();

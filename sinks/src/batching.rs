@@ -107,7 +107,13 @@ pub(crate) fn records(slices: &[Slice]) -> usize {
 
 /// Cuts slices in two halves by records; there must be at least two.
 pub(crate) fn halve(slices: Vec<Slice>) -> (Vec<Slice>, Vec<Slice>) {
-    let mut left = records(&slices) / 2;
+    let at = records(&slices) / 2;
+    cut(slices, at)
+}
+
+/// Cuts slices before their `at`th record; either part may be empty.
+pub(crate) fn cut(slices: Vec<Slice>, at: usize) -> (Vec<Slice>, Vec<Slice>) {
+    let mut left = at;
     let (mut first, mut second) = (Vec::new(), Vec::new());
     for slice in slices {
         if left == 0 {

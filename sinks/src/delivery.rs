@@ -191,7 +191,7 @@ async fn open(shared: &Arc<Shared>) -> Option<Vec<Unfinished>> {
                 }
             }
             // There is no batch that could be cut or refused.
-            Disposition::Split | Disposition::Reject { .. } => {
+            Disposition::Split | Disposition::Reject { .. } | Disposition::Isolate { .. } => {
                 shared.health.retrying(&error.context, false);
                 if !shared.pause(backoff.next()).await {
                     return None;

@@ -13,7 +13,9 @@
 //! | [`memory`], [`rate`], [`health`] | bytes that may be held, the pace, what can be seen from outside |
 //! | [`measure`] | what one kind of sink counts beyond what all do |
 //! | [`positions`], [`units`] | positions of records as runs; sizes and spans of time in the configuration |
+//! | [`template`] | texts with placeholders, for whatever a destination wants to be named |
 //! | [`mod@file`] | the `file` sink: NDJSON, exactly once |
+//! | [`splunk_hec`] | the `splunk_hec` sink: Splunk's HTTP Event Collector, at least once |
 //!
 //! # Adding a sink
 //!
@@ -42,6 +44,8 @@ mod partial;
 pub mod positions;
 pub mod rate;
 pub mod sink;
+pub mod splunk_hec;
+pub mod template;
 #[cfg(test)]
 mod test_ledger;
 pub mod units;

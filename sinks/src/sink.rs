@@ -52,6 +52,12 @@ pub trait Sink: Send + Sync + 'static {
     /// Tries the destination without sending a record; for `check` and for a halted sink.
     fn probe(&self) -> BoxFuture<'_, Result<(), DeliverError>>;
 
+    /// What [`Sink::probe`] cannot find out, because it takes a record to do so. `check --send-test-event` then delivers
+    /// one that is marked as a test.
+    fn untried(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Does what time asks for while nothing is to be delivered (closing a file that is old enough). Returns after
     /// how long it wants to be asked again; `None` is never.
     fn upkeep(&self) -> BoxFuture<'_, Result<Option<Duration>, DeliverError>> {
@@ -267,6 +273,13 @@ pub enum Disposition {
     Reject {
         /// The refused ones.
         records: Vec<(usize, String)>,
+    },
+    /// The destination refused the batch because of one record that it will never take, and stopped there: what stands
+    /// before it may have been taken, and counts as resent when it is sent again. The record becomes a dead letter
+    /// when it is refused alone.
+    Isolate {
+        /// The index of the record, as far as the destination says; `None` when it does not.
+        suspect: Option<usize>,
     },
     /// The sink is misconfigured or locked out: stop it, keep everything pending, probe slowly for ever.
     Halt,

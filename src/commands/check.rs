@@ -13,7 +13,7 @@ use super::{Failure, found, load, print, runtime};
 use crate::{
     cli::CheckArgs,
     config::{Config, Credentials, TenantConfig},
-    pipeline,
+    pipeline::{self, Found},
 };
 
 /// What was found, a line each.
@@ -67,8 +67,16 @@ pub(super) fn run(args: CheckArgs) -> Result<ExitCode, Failure> {
         if !args.offline {
             for sink in &config.sinks {
                 let what = format!("sink {}", sink.name);
-                match pipeline::probe(sink, Inspector::open(&config.state.directory).ok()).await {
-                    Ok(()) => findings.good(&what, "can be delivered to"),
+                let ledger = Inspector::open(&config.state.directory).ok();
+                match pipeline::probe(&config, sink, ledger, args.send_test_event).await {
+                    Ok(Found::Works) => findings.good(&what, "can be delivered to"),
+                    Ok(Found::Untried(rest)) => {
+                        findings.good(&what, "can be delivered to");
+                        let how = "not tried; --send-test-event sends an event that is marked as a test to find out";
+                        findings.note(&what, &format!("{rest}: {how}"));
+                    }
+                    Ok(Found::Took(1)) => findings.good(&what, "took a test event"),
+                    Ok(Found::Took(sent)) => findings.good(&what, &format!("took {sent} test events")),
                     Err(error) => findings.problem(&what, &error),
                 }
             }

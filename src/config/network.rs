@@ -1,18 +1,19 @@
-//! `[network]`: how mailtrail reaches Entra ID and the Management Activity API.
+//! `[network]`: how mailtrail reaches Entra ID, the Management Activity API and sinks that speak HTTP.
 
 use std::{path::PathBuf, time::Duration};
 
 use entra::{SecretError, SecretSource};
 use ingest::HttpSettings;
 use secrecy::ExposeSecret as _;
+use sinks::splunk_hec::{HecNetwork, HecProxy};
 use url::Url;
 
 use super::reader::Section;
 
-/// What every connection to Microsoft shares.
+/// What every connection shares.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NetworkConfig {
-    /// The proxy for logins and API calls; `None` is what `HTTPS_PROXY`, `HTTP_PROXY` and `ALL_PROXY` say.
+    /// The proxy for logins, API calls and sinks that speak HTTP; `None` is what `HTTPS_PROXY`, `HTTP_PROXY` and `ALL_PROXY` say.
     pub(crate) proxy: Option<ProxyAddress>,
     /// Hosts and networks that are reached without the configured proxy.
     pub(crate) no_proxy: Vec<String>,
@@ -73,6 +74,24 @@ impl NetworkConfig {
         config
     }
 
+    /// The settings for HTTP Event Collectors, which read the proxy's password themselves.
+    pub(crate) fn hec(&self) -> HecNetwork {
+        HecNetwork {
+            proxy: self.proxy.as_ref().map(|proxy| match proxy {
+                ProxyAddress::Plain(url) => HecProxy::Plain(url.clone()),
+                ProxyAddress::Secret(reference) => HecProxy::Secret(reference.clone()),
+            }),
+            no_proxy: self.no_proxy_text(),
+            ca_files: self.ca_files.clone(),
+            connect_timeout: self.connect_timeout,
+        }
+    }
+
+    /// In the form of the variable `NO_PROXY`.
+    fn no_proxy_text(&self) -> Option<String> {
+        (!self.no_proxy.is_empty()).then(|| self.no_proxy.join(","))
+    }
+
     /// The settings for the HTTP client, with the proxy's password as it is now.
     ///
     /// # Errors
@@ -92,7 +111,7 @@ impl NetworkConfig {
         };
         Ok(HttpSettings {
             proxy,
-            no_proxy: (!self.no_proxy.is_empty()).then(|| self.no_proxy.join(",")),
+            no_proxy: self.no_proxy_text(),
             ca_files: self.ca_files.clone(),
             connect_timeout: self.connect_timeout,
         })

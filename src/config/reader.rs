@@ -213,6 +213,33 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A table whose keys the operator chose, in the order of the file. It may be empty.
+    pub(super) fn entries<T: FromToml>(&mut self, key: &'static str) -> Option<Vec<(String, T)>> {
+        let value = self.ask(key)?;
+        let Some(table) = value.as_table() else {
+            self.wrong(key, Misfit::Kind.explain(value, "names and values in { }"));
+            return None;
+        };
+        let mut entries = Vec::with_capacity(table.len());
+        for (name, value) in table {
+            let name_text = name.get_ref().as_ref();
+            match T::from_toml(value.get_ref()) {
+                Ok(value) => entries.push((name.span().start, name_text.to_owned(), value)),
+                Err(misfit) => self.document.report(
+                    Some(self.document.line_of(name.span().start)),
+                    format!(
+                        "'{}' {}",
+                        join(&self.path_of(key), name_text),
+                        misfit.explain(value.get_ref(), T::EXPECTED)
+                    ),
+                ),
+            }
+        }
+        entries.sort_by_key(|(at, ..)| *at);
+        let whole = entries.len() == table.len();
+        whole.then(|| entries.into_iter().map(|(_, name, value)| (name, value)).collect())
+    }
+
     /// Whether the key's value is a table; for keys that also take something else.
     pub(super) fn is_section(&self, key: &str) -> bool {
         self.table.and_then(|table| table.get(key)).is_some_and(|value| value.get_ref().is_table())

@@ -1,6 +1,8 @@
 //! `[sinks.NAME]`: one destination. A new kind of sink is one variant of [`SinkKind`], one word of [`SinkType`] and
 //! one function that reads its own keys.
 
+mod splunk_hec;
+
 use std::{
     num::{NonZeroU32, NonZeroU64},
     path::PathBuf,
@@ -10,6 +12,7 @@ use std::{
 use schemas::{SinkName, TenantId};
 use sinks::{
     file::{Compression, FileConfig, FileName, Mode},
+    splunk_hec::HecConfig,
     units::{ByteSize, Span},
 };
 use transform::{
@@ -50,11 +53,14 @@ pub(crate) struct SinkConfig {
 pub(crate) enum SinkKind {
     /// Lines in files of a directory.
     File(FileConfig),
+    /// Splunk's HTTP Event Collector.
+    SplunkHec(Box<HecConfig>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SinkType {
     File,
+    SplunkHec,
 }
 
 /// What a new sink gets first.
@@ -67,7 +73,7 @@ pub(crate) enum StartFrom {
 }
 
 impl Keyword for SinkType {
-    const WORDS: &'static [(&'static str, Self)] = &[("file", Self::File)];
+    const WORDS: &'static [(&'static str, Self)] = &[("file", Self::File), ("splunk_hec", Self::SplunkHec)];
 }
 
 impl Keyword for View {
@@ -118,10 +124,18 @@ impl SinkConfig {
         }
         // Without a type the section's own keys are unknown, and complaining about each would hide what matters.
         let kind = section.keyword("type")?;
-        let (kind, default_view) = match kind {
-            SinkType::File => (read_file(&mut section).map(SinkKind::File), View::Ocsf),
+        let default_view = match kind {
+            SinkType::File => View::Ocsf,
+            // What is there for Splunk expects the record as it came.
+            SinkType::SplunkHec => View::Raw,
         };
         let render = read_render(&mut section, default_view);
+        let kind = match kind {
+            SinkType::File => read_file(&mut section).map(SinkKind::File),
+            SinkType::SplunkHec => {
+                splunk_hec::read(&mut section, render.view).map(|hec| SinkKind::SplunkHec(Box::new(hec)))
+            }
+        };
         let required = section.get_or("required", true);
         let start_from = section.keyword("start_from").unwrap_or(StartFrom::Spooled);
         let events_per_second = section.get("events_per_second");
@@ -157,6 +171,14 @@ impl SinkConfig {
 }
 
 impl SinkConfig {
+    /// Whether it is made anew when `[network]` changes.
+    pub(crate) fn uses_network(&self) -> bool {
+        match self.kind {
+            SinkKind::File(_) => false,
+            SinkKind::SplunkHec(_) => true,
+        }
+    }
+
     /// How a tenant's records are rendered for this sink.
     pub(crate) fn render_options(&self, tenant: &TenantConfig) -> RenderOptions {
         RenderOptions {

@@ -67,7 +67,7 @@ fn the_shortest_configuration_has_the_documented_defaults() {
     assert_eq!((sink.events_per_second, sink.bytes_per_second), (None, None));
     let default: FileConfig = serde_json::from_str(r#"{"directory":"/var/log/mailtrail"}"#).unwrap();
     assert_eq!(sink.kind, SinkKind::File(default));
-    let SinkKind::File(file) = &sink.kind;
+    let SinkKind::File(file) = &sink.kind else { panic!("a file sink") };
     assert_eq!(
         (file.rotate_bytes, file.rotate_interval),
         (ByteSize(256 << 20), Span(Duration::from_secs(3600)))
@@ -114,7 +114,7 @@ users = ["*@bots.contoso.com"]
     assert_eq!(sink.filter.operations, ["MailItemsAccessed", "Send*"]);
     assert_eq!(sink.filter.record_types, [2, 50]);
     assert_eq!(sink.filter.exclude.users, ["*@bots.contoso.com"]);
-    let SinkKind::File(file) = &sink.kind;
+    let SinkKind::File(file) = &sink.kind else { panic!("a file sink") };
     assert_eq!(
         (file.mode.bits(), file.group.as_deref(), file.compression),
         (0o640, Some("splunk"), Compression::Zstd)

@@ -4,7 +4,10 @@ use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use entra::{ClientId, ServiceUrl};
 use schemas::{ContentType, TenantId};
-use sinks::file::{FileName, Mode};
+use sinks::{
+    file::{FileName, Mode},
+    template::{BadTemplate, Template},
+};
 use toml::de::DeValue;
 use url::Url;
 
@@ -62,7 +65,8 @@ pub(super) fn kind_of(value: &DeValue<'_>) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Bytes(pub(super) u64);
 
-fn text<'v>(value: &'v DeValue<'_>) -> Result<&'v str, Misfit> {
+/// The text that the value is.
+pub(super) fn text<'v>(value: &'v DeValue<'_>) -> Result<&'v str, Misfit> {
     match value.as_str() {
         Some(text) if text.trim().is_empty() => Err(Misfit::Value("it is empty".to_owned())),
         Some(text) => Ok(text),
@@ -186,6 +190,16 @@ impl FromToml for FileName {
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, Misfit> {
         Self::try_from(text(value)?.to_owned()).map_err(|error| Misfit::Value(error.to_string()))
+    }
+}
+
+impl FromToml for Template {
+    const EXPECTED: &'static str =
+        "a text, which may hold {tenant}, {tenant_id}, {content_type} and {content_id}";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, Misfit> {
+        let text = text(value)?;
+        text.parse().map_err(|error: BadTemplate| Misfit::Value(format!("in \"{text}\" {error}")))
     }
 }
 

@@ -151,16 +151,20 @@ impl Pipeline {
         for sink in &config.sinks {
             let old = running.sinks.iter().find(|entry| entry.config.name == sink.name);
             match old {
-                Some(entry) if entry.config == *sink => continue,
-                Some(_) => {
-                    plan.changes.sinks.changed.push(sink.name.to_string());
+                Some(entry) if entry.config == *sink && !(plan.changes.network && sink.uses_network()) => {
+                    continue;
+                }
+                Some(entry) => {
+                    if entry.config != *sink {
+                        plan.changes.sinks.changed.push(sink.name.to_string());
+                    }
                     plan.stopped_sinks.push(sink.name.clone());
                 }
                 None => plan.changes.sinks.added.push(sink.name.to_string()),
             }
             let rate = Arc::new(Rate::new(sink.events_per_second, sink.bytes_per_second));
             let states: Arc<dyn SinkStates> = self.deliveries.clone();
-            match make_sink(sink, states, Arc::clone(&rate)) {
+            match make_sink(sink, &config.network, states, Arc::clone(&rate)) {
                 Ok(made) => plan.sinks.push(MadeSink { config: sink.clone(), sink: made, rate }),
                 Err(error) => problems.push(error.to_string()),
             }

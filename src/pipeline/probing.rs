@@ -1,14 +1,125 @@
-//! The ledger as a sink sees it that is only tried: what an earlier run has kept, and nothing to be written.
+//! Trying a sink: with no record at all, or with one that is marked as a test.
 
+use std::{sync::Arc, time::Duration};
+
+use chrono::Utc;
 use ledger::Inspector;
-use schemas::SinkName;
+use schemas::{ContentId, FeedKey, Rendered, Seq, SinkName};
 use sinks::{
-    delivery_ledger::{LedgerFailure, SinkStates},
-    sink::BoxFuture,
+    delivery_ledger::{LedgerFailure, SinkStates, Work, WorkId},
+    memory::{Piece, Reservation},
+    rate::Rate,
+    sink::{Batch, BatchPart, BoxFuture, Sink},
 };
+use transform::{Filter, Origin, Renderer};
+use uuid::Uuid;
+
+use super::make_sink;
+use crate::config::{Config, SinkConfig, TenantConfig};
+
+/// How long a destination may take to confirm the test records.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What trying a sink came to.
+pub(crate) enum Found {
+    /// It can be delivered to.
+    Works,
+    /// It can, as far as is known without a record; this can only be found out with one.
+    Untried(&'static str),
+    /// It took so many test records.
+    Took(usize),
+}
+
+/// Tries a sink. With `send`, one test record for each feed is delivered to a sink that can only so be tried whole.
+pub(crate) async fn probe(
+    config: &Config,
+    sink: &SinkConfig,
+    ledger: Option<Inspector>,
+    send: bool,
+) -> Result<Found, String> {
+    let rate = Arc::new(Rate::new(None, None));
+    let made = make_sink(sink, &config.network, Arc::new(Probing(ledger)), rate);
+    let made = made.map_err(|error| error.to_string())?;
+    made.probe().await.map_err(|error| error.to_string())?;
+    match made.untried() {
+        None => Ok(Found::Works),
+        Some(what) if !send => Ok(Found::Untried(what)),
+        Some(_) => {
+            let tried = tokio::time::timeout(PATIENCE, send_tests(config, sink, made.as_ref())).await;
+            made.close().await;
+            tried.unwrap_or_else(|_| Err(format!("it did not confirm the test event within {PATIENCE:.0?}")))
+        }
+    }
+}
+
+async fn send_tests(config: &Config, sink: &SinkConfig, made: &dyn Sink) -> Result<Found, String> {
+    let mut sent = 0;
+    for tenant in &config.tenants {
+        for content_type in &tenant.content_types {
+            let feed = FeedKey { tenant: tenant.tenant_id, content_type: *content_type };
+            let batch = test_batch(sink, tenant, feed)?;
+            if let Err(error) = made.deliver(batch).await {
+                return Err(format!(
+                    "the test event of {} {content_type} was not taken: {error}",
+                    tenant.name
+                ));
+            }
+            sent += 1;
+        }
+    }
+    Ok(Found::Took(sent))
+}
+
+/// A record of its own kind, in the sink's view: nobody takes it for something that happened.
+fn test_batch(sink: &SinkConfig, tenant: &TenantConfig, feed: FeedKey) -> Result<Batch, String> {
+    let id = Uuid::new_v4();
+    let record = serde_json::json!({
+        "CreationTime": Utc::now().format("%Y-%m-%dT%H:%M:%S").to_string(),
+        "Id": id,
+        "Operation": "MailtrailTestEvent",
+        "OrganizationId": tenant.tenant_id,
+        "RecordType": 1,
+        "ResultStatus": "Test",
+        "UserId": "mailtrail",
+        "UserType": 4,
+        "Workload": "mailtrail",
+        "Comment": "sent by `mailtrail check --send-test-event`; nothing happened",
+    });
+    let content_id = format!("mailtrail-test-{id}");
+    let origin = Origin {
+        tenant: feed.tenant,
+        tenant_name: &tenant.name,
+        content_type: feed.content_type,
+        content_id: &content_id,
+    };
+    let mut rendered = Rendered::default();
+    let renderer = Renderer::new(sink.render_options(tenant));
+    renderer.render(record.to_string().as_bytes(), 0, &origin, &Filter::default(), &mut rendered);
+    if let Some(failed) = rendered.unrenderable.first() {
+        return Err(format!("the test event cannot be rendered: {}", failed.reason));
+    }
+    let work = Work {
+        id: WorkId(0),
+        seq: Seq(0),
+        feed,
+        tenant_name: tenant.name.as_str().into(),
+        content_id: ContentId::try_from(content_id).map_err(|error| error.to_string())?,
+        records: 1,
+        duplicates: 0,
+        bytes: rendered.total_bytes() as u64,
+    };
+    let part = BatchPart {
+        work: Arc::new(work),
+        indexes: 0..rendered.len(),
+        piece: Arc::new(Piece::new(Arc::new(rendered), Arc::new(Reservation::uncounted()))),
+        first: true,
+        last: true,
+    };
+    Ok(Batch { parts: vec![part] })
+}
 
 /// A ledger that is looked at, if there is one.
-pub(super) struct Probing(pub(super) Option<Inspector>);
+struct Probing(Option<Inspector>);
 
 impl SinkStates for Probing {
     fn sink_state<'a>(&'a self, sink: &'a SinkName) -> BoxFuture<'a, Result<Option<Vec<u8>>, LedgerFailure>> {

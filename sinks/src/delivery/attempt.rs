@@ -15,7 +15,7 @@ use tracing::warn;
 use super::shared::{Backoff, Shared, insist, panic_text};
 use crate::{
     age::Ages,
-    batching::{Outgoing, Slice, halve, records},
+    batching::{Outgoing, Slice, cut, halve, records},
     delivery_ledger::{DeadRecord, LedgerFailure, WorkId},
     memory::Piece,
     sink::{Batch, DeliverError, Disposition},
@@ -148,7 +148,15 @@ async fn carry_jobs(
                 jobs.push_front(Job { slices: second, ambiguous });
                 jobs.push_front(Job { slices: first, ambiguous });
             }
-            Disposition::Split => refuse(shared, jobs, &[(0, context)], outcome),
+            Disposition::Isolate { suspect } if records(&job.slices) > 1 => {
+                let job = jobs.pop_front().expect("it is the first");
+                for part in isolate(job, suspect).into_iter().rev() {
+                    jobs.push_front(part);
+                }
+            }
+            Disposition::Split | Disposition::Isolate { .. } => {
+                refuse(shared, jobs, &[(0, context)], outcome);
+            }
             Disposition::Reject { records: refused }
                 if refused.iter().any(|(index, _)| *index < records(&job.slices)) =>
             {
@@ -172,6 +180,24 @@ async fn carry_jobs(
         }
     }
     End::Done
+}
+
+/// Cuts a job of several records such that the suspect is alone. Destinations count from 0 or from 1 and are not always
+/// right, so nothing is refused by their word: what is left whole and is refused again is cut again.
+fn isolate(job: Job, suspect: Option<usize>) -> Vec<Job> {
+    let count = records(&job.slices);
+    let Job { slices, ambiguous } = job;
+    let Some(suspect) = suspect else {
+        // Nobody knows where it stopped.
+        let (first, second) = halve(slices);
+        return vec![Job { slices: first, ambiguous: true }, Job { slices: second, ambiguous: true }];
+    };
+    let suspect = suspect.min(count - 1);
+    let (before, rest) = cut(slices, suspect);
+    let (alone, after) = cut(rest, 1);
+    let parts = [(before, true), (alone, ambiguous), (after, ambiguous)];
+    let parts = parts.into_iter().filter(|(slices, _)| !slices.is_empty());
+    parts.map(|(slices, ambiguous)| Job { slices, ambiguous }).collect()
 }
 
 /// Makes dead letters of the refused records of the first job.

@@ -202,6 +202,35 @@ async fn l11_a_tenants_new_blob_waits_for_two_batches_at_most_behind_anothers_te
     }
 }
 
+/// Destinations count from 0, from 1, or say nothing, and some are wrong. Only what is refused alone is dead.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_stops_the_destination_is_found_whatever_it_says_about_it() {
+    let hints: [fn(usize) -> Option<usize>; 5] =
+        [Some, |index| Some(index + 1), |_| None, |_| Some(0), |_| Some(usize::MAX)];
+    for (number, hint) in hints.into_iter().enumerate() {
+        let ledger = Arc::new(MemoryLedger::plain([12, 5]));
+        let sink = Arc::new(Scripted::new(limits(100, 1), move |records| {
+            match records.iter().position(|record| [(0, 7), (1, 4)].contains(record)) {
+                Some(index) => {
+                    let disposition = Disposition::Isolate { suspect: hint(index) };
+                    Reply::Fail(DeliverError { disposition, context: "code 6".into() })
+                }
+                None => Reply::Take,
+            }
+        }));
+        let report = deliver_all(&sink, &ledger).await;
+        let mut arrived = sink.arrived();
+        arrived.sort_unstable();
+        let good: Vec<_> = all(&[12, 5]).into_iter().filter(|r| ![(0, 7), (1, 4)].contains(r)).collect();
+        assert_eq!(arrived, good, "hint {number}");
+        let dead: Vec<Vec<u32>> =
+            ledger.settlements().iter().map(|s| s.dead.iter().map(|d| d.position).collect()).collect();
+        assert_eq!(dead, [vec![7], vec![4]], "hint {number}");
+        // What stood before it may be there.
+        assert!(report.counters.resent >= 11 || number == 3, "hint {number}: {}", report.counters.resent);
+    }
+}
+
 /// A sink that refuses records which are not in the batch must not make the loop spin or drop anything.
 #[tokio::test(start_paused = true)]
 async fn a_refusal_of_nothing_is_a_retry() {
