@@ -7,6 +7,7 @@ use entra::{ClientId, Cloud, SecretSource};
 use schemas::ContentType;
 use sinks::{
     file::{Compression, FileConfig},
+    splunk_hec::{Acknowledgement, EventForm, Tls},
     units::{ByteSize, Span},
 };
 use transform::options::{OcsfVersion, RawData, View};
@@ -120,6 +121,42 @@ users = ["*@bots.contoso.com"]
         (0o640, Some("splunk"), Compression::Zstd)
     );
     assert_eq!((file.file_name.as_str(), file.keep), ("audit", NonZeroU32::new(72)));
+}
+
+#[test]
+fn a_splunk_sink_expects_what_is_there_for_splunk() {
+    let config = parse(&format!(
+        "{HEAD}[sinks.soc]\ntype = \"splunk_hec\"\nurl = \"https://splunk:8088/services/collector\"\n\
+         token = {{ env = \"HEC_TOKEN\" }}\nacknowledgement = \"indexer\"\n"
+    ))
+    .unwrap();
+    let sink = &config.sinks[1];
+    assert_eq!(sink.render.view, View::Raw);
+    let SinkKind::SplunkHec(hec) = &sink.kind else { panic!("a Splunk sink") };
+    assert_eq!(hec.urls, ["https://splunk:8088".parse().unwrap()]);
+    assert_eq!(hec.token, SecretSource::Env("HEC_TOKEN".to_owned()));
+    assert_eq!((hec.acknowledgement, hec.ack_timeout), (Acknowledgement::Indexer, Duration::from_secs(300)));
+    assert_eq!((hec.event, hec.gzip, hec.index.clone()), (EventForm::String, true, None));
+    assert_eq!((hec.batch_bytes, hec.batch_events, hec.linger), (768 << 10, 1000, Duration::from_secs(1)));
+    assert_eq!((hec.connections, hec.timeout), (4, Duration::from_secs(60)));
+    assert_eq!(hec.tls, Tls::default());
+    assert_eq!(hec.sourcetype.to_string(), "o365:management:activity");
+    assert_eq!(hec.host.to_string(), "{tenant}");
+    assert_eq!(
+        hec.source.to_string(),
+        "https://manage.office.com/api/v1.0/{tenant_id}/activity/feed/audit/{content_id}"
+    );
+    let config = parse(&format!(
+        "{HEAD}[sinks.soc]\ntype = \"splunk_hec\"\nurls = [\"https://a\", \"https://b\"]\nview = \"ocsf\"\nverify = false\n\
+         token = {{ file = \"/t\" }}\nacknowledgement = \"accept\"\nfields = {{}}\ncompression = \"none\"\n\
+         client_certificate = \"/c.pem\"\nclient_key = {{ file = \"/k.pem\" }}\n"
+    ))
+    .unwrap();
+    let SinkKind::SplunkHec(hec) = &config.sinks[1].kind else { panic!("a Splunk sink") };
+    assert_eq!((hec.event, hec.gzip, hec.urls.len()), (EventForm::Object, false, 2));
+    assert_eq!((hec.sourcetype.to_string().as_str(), hec.fields.len()), ("mailtrail:ocsf", 0));
+    let client = Some(("/c.pem".into(), SecretSource::File("/k.pem".into())));
+    assert_eq!(hec.tls, Tls { ca_file: None, client, unverified: true });
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod contract;
 mod deploy;
 mod faults;
 mod health;
+mod hec;
 mod house;
 mod kills;
 mod real_prometheus;

@@ -154,10 +154,10 @@ const WRONG: &[(&str, &str)] = &[
         "[sinks.second]\ntype = \"file\"\ndirectory = \"/var/lib/mailtrail/out\"",
         "m.toml:12: 'sinks.second.directory' is in the state directory, where only the ledger may be; choose another",
     ),
-    ("[sinks.second]", "m.toml:10: 'sinks.second.type' is missing; say what it is: \"file\""),
+    ("[sinks.second]", "m.toml:10: 'sinks.second.type' is missing; say what it is: \"file\", \"splunk_hec\""),
     (
         "[sinks.second]\ntype = \"files\"\nurl = \"x\"",
-        "m.toml:11: 'sinks.second.type' is \"files\"; it must be one of \"file\"; did you mean \"file\"?",
+        "m.toml:11: 'sinks.second.type' is \"files\"; it must be one of \"file\", \"splunk_hec\"; did you mean \"file\"?",
     ),
     (
         "[sinks.second]\ntype = \"file\"",
@@ -168,6 +168,60 @@ const WRONG: &[(&str, &str)] = &[
         "m.toml:10: 'sinks.\"a.b\"' cannot name a sink: use 1 to 64 letters, digits, `_` or `-`",
     ),
     ("[sinks]\nfile = 1", "m.toml:11: 'sinks.file' is not a section; begin one with [sinks.NAME]"),
+    // Splunk.
+    (
+        "[sinks.soc]\ntype = \"splunk_hec\"\nurl = \"https://splunk:8088\"\ntoken.env = \"T\"",
+        "m.toml:10: 'sinks.soc.acknowledgement' is missing; choose \"indexer\": delivered means that the indexer has it on disk \
+         (the token needs indexer acknowledgement), or \"accept\": delivered means that the receiver took it, and its crash \
+         can lose that. Splunk Cloud supports \"accept\" only",
+    ),
+    (
+        "[sinks.soc]\ntype = \"splunk_hec\"\ntoken.env = \"T\"\nacknowledgement = \"accept\"",
+        "m.toml:10: 'sinks.soc.url' is missing; it is the scheme, host and port of the HTTP Event Collector, such as \
+         \"https://splunk.example.com:8088\"",
+    ),
+    (
+        "[sinks.soc]\ntype = \"splunk_hec\"\nurl = \"https://splunk:8088\"\nacknowledgement = \"accept\"",
+        "m.toml:10: 'sinks.soc.token' is missing; say where it is: { env = \"NAME\" } or { file = \"/path\" }",
+    ),
+    (
+        "[sinks.soc]\ntype = \"splunk_hec\"\nurl = \"https://x:hunter2@splunk\"\ntoken.env = \"T\"\nacknowledgement = \"accept\"",
+        "m.toml:12: 'sinks.soc.url' must be the URL of an HTTP Event Collector such as \"https://splunk.example.com:8088\"; it \
+         must hold no user, password, query or fragment; the token has a key of its own",
+    ),
+    (
+        "[sinks.soc]\ntype = \"splunk_hec\"\nurls = [\"https://a\", \"https://a/\"]\ntoken.env = \"T\"\nacknowledgement = \"accept\"",
+        "m.toml:12: 'sinks.soc.urls' names https://a twice",
+    ),
+    (
+        "[sinks.soc]\ntype = \"splunk_hec\"\nurl = \"https://a\"\nurls = [\"https://b\"]\ntoken.env = \"T\"\n\
+         acknowledgement = \"accept\"",
+        "m.toml:13: 'sinks.soc.urls' stands beside `url`; write all of them into `urls`",
+    ),
+    (
+        "[sinks.soc]\ntype = \"splunk_hec\"\nurl = \"https://a\"\ntoken.env = \"T\"\nacknowledgement = \"accept\"\n\
+         ack_timeout = \"1m\"",
+        "m.toml:15: 'sinks.soc.ack_timeout' has no meaning with acknowledgement = \"accept\"",
+    ),
+    (
+        "[sinks.soc]\ntype = \"splunk_hec\"\nurl = \"https://a\"\ntoken.env = \"T\"\nacknowledgement = \"indexer\"\n\
+         index = \"o365-{tennant}\"",
+        "m.toml:15: 'sinks.soc.index' must be a text, which may hold {tenant}, {tenant_id}, {content_type} and {content_id}; \
+         in \"o365-{tennant}\" there is no {tennant}; there are {tenant}, {tenant_id}, {content_type} and {content_id}",
+    ),
+    (
+        "[sinks.soc]\ntype = \"splunk_hec\"\nurl = \"https://a\"\ntoken.env = \"T\"\nacknowledgement = \"indexer\"\n\
+         fields = { a = 1 }\nclient_key.env = \"K\"\ntimeout = \"1s\"",
+        "m.toml:15: 'sinks.soc.fields.a' must be a text, which may hold {tenant}, {tenant_id}, {content_type} and {content_id}, \
+         not the number 1\n\
+         m.toml:16: 'sinks.soc.client_key' needs `client_certificate` beside it\n\
+         m.toml:17: 'sinks.soc.timeout' must be at least 5s: what takes longer is sent again, and may arrive twice",
+    ),
+    (
+        "[sinks.soc]\ntype = \"splunk_hec\"\nurl = \"https://a\"\ntoken = \"hunter2\"\nacknowledgement = \"indexer\"",
+        "m.toml:13: 'sinks.soc.token' must not be written into the file; write { env = \"NAME\" } to take it from an environment \
+         variable, or { file = \"/path\" } to read it from a file",
+    ),
     // Tenants.
     (
         "[tenants.x]\ntenant_id = \"contoso.com\"\nmanaged_identity = true",

@@ -3,6 +3,7 @@
 
 mod arrived;
 mod binary;
+pub(crate) mod hec;
 mod http;
 mod world;
 

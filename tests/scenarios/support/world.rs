@@ -66,6 +66,16 @@ impl World {
 
     /// Like [`World::configure_with`], with further lines of `[state]`.
     pub(crate) fn configure_all(&self, state: &str, tenant: &str, sinks: &[(&str, &str)]) -> &Self {
+        let mut text = String::new();
+        for (name, lines) in sinks {
+            let out = self.out(name);
+            writeln!(text, "[sinks.{name}]\ntype = \"file\"\ndirectory = {out:?}\n{lines}").expect("text");
+        }
+        self.configure_sinks(state, tenant, &text)
+    }
+
+    /// Writes `mailtrail.toml` with these sections of sinks.
+    pub(crate) fn configure_sinks(&self, state: &str, tenant: &str, sinks: &str) -> &Self {
         let mut text = format!("[state]\ndirectory = {:?}\n{state}\n", self.path().join("state"));
         let origin = self.simulator().base_url();
         for (number, simulated) in self.tenants.iter().enumerate() {
@@ -79,10 +89,7 @@ impl World {
             )
             .expect("text");
         }
-        for (name, lines) in sinks {
-            let out = self.out(name);
-            writeln!(text, "[sinks.{name}]\ntype = \"file\"\ndirectory = {out:?}\n{lines}").expect("text");
-        }
+        text.push_str(sinks);
         fs::write(self.path().join("mailtrail.toml"), text).expect("a configuration");
         self
     }
