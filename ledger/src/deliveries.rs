@@ -35,9 +35,8 @@ pub struct Lease {
     pub work: Arc<Work>,
     /// How often it was deferred before.
     pub attempts: u32,
-    /// Whether [`Ledger::begin`] was committed for it and it was neither settled nor given back as not begun since: what
-    /// is sent now may be there already.
-    pub begun: bool,
+    /// How often its records may be there already, as [`Ledger::begin`] or the last deferral said.
+    pub begun: u32,
     /// Releases the work when dropped.
     pub claim: Claim,
 }
@@ -84,9 +83,9 @@ pub struct Deferral {
     pub not_before: Option<DateTime<Utc>>,
     /// Why, for people.
     pub error: String,
-    /// Whether some of it may have reached the destination without a receipt. If not, its mark of [`Ledger::begin`] is
-    /// taken off.
-    pub begun: bool,
+    /// How often its records may have reached the destination without a receipt. This takes the place of what
+    /// [`Ledger::begin`] said.
+    pub begun: u32,
 }
 
 /// A record that a sink refuses for good.
@@ -123,16 +122,16 @@ impl Ledger {
         self.shared.sink(sink).wait(&self.shared.clock, at_most).await;
     }
 
-    /// Commits that these deliveries have begun.
-    pub fn begin(&self, sink: &SinkName, work: Vec<WorkId>) -> Answer<()> {
+    /// Commits how often the records of these deliveries may be there, before they leave. It never becomes less by this.
+    pub fn begin(&self, sink: &SinkName, work: Vec<(WorkId, u32)>) -> Answer<()> {
         let sink = sink.clone();
         self.change(move |writer| {
             let number = writer.sink_number(&sink)?;
-            for work in work {
+            for (work, times) in work {
                 writer.require_lease(number, &sink, work)?;
                 let sql =
-                    "UPDATE delivery SET begun = ?3 WHERE work = ?1 AND sink = ?2 AND state = 'pending'";
-                writer.exec(sql, (work.0, number, writer.run))?;
+                    "UPDATE delivery SET begun = max(begun, ?3) WHERE work = ?1 AND sink = ?2 AND state = 'pending'";
+                writer.exec(sql, (work.0, number, times))?;
             }
             Ok(())
         })
@@ -169,7 +168,7 @@ impl Ledger {
                 // A delivery that waits for its body goes on waiting for it.
                 let sql = "UPDATE delivery SET attempts = attempts + ?3, last_error = ?4, \
                            not_before = CASE not_before WHEN ?5 THEN not_before ELSE ?6 END, \
-                           begun = CASE ?7 WHEN 0 THEN 0 ELSE begun END \
+                           begun = ?7 \
                            WHERE work = ?1 AND sink = ?2 AND state = 'pending'";
                 let until = deferral.not_before.map_or(0, |at| micros(at).max(1));
                 writer.exec(
@@ -359,7 +358,8 @@ impl Writer {
             duplicates,
             bytes: bytes as u64,
         };
-        Ok(Lease { work: Arc::new(work), attempts, begun: begun != 0, claim })
+        let begun = u32::try_from(begun).unwrap_or(u32::MAX);
+        Ok(Lease { work: Arc::new(work), attempts, begun, claim })
     }
 
     fn settle(&mut self, number: i64, sink: &SinkName, settlement: &Settlement) -> Result<()> {

@@ -178,7 +178,6 @@ impl Ledger {
             leases: Leases::new(sender.clone()),
             after: After::default(),
             shared: Arc::clone(&shared),
-            run,
             faults,
             paused: std::collections::HashSet::new(),
             usual_body: 64 << 10,

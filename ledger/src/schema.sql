@@ -92,7 +92,7 @@ CREATE TABLE delivery (
     seq        INTEGER NOT NULL,
     state      TEXT    NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'delivered', 'dead')),
     due        INTEGER NOT NULL,           -- records in it that are no duplicates
-    begun      INTEGER NOT NULL DEFAULT 0, -- the run that began it last
+    begun      INTEGER NOT NULL DEFAULT 0, -- how often its records may be at the sink without a receipt
     attempts   INTEGER NOT NULL DEFAULT 0,
     not_before INTEGER NOT NULL DEFAULT 0, -- 0: due; the largest number: its body is being fetched again
     last_error TEXT,

@@ -119,8 +119,6 @@ pub(crate) struct Writer {
     pub(crate) leases: Leases,
     pub(crate) after: After,
     pub(crate) shared: Arc<Shared>,
-    /// This run's number, 1 for the first.
-    pub(crate) run: i64,
     pub(crate) faults: Faults,
     /// Tenants whose fetching pauses for want of room.
     pub(crate) paused: HashSet<i64>,

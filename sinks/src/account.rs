@@ -128,18 +128,18 @@ impl Account {
 
     /// What is to be remembered when it is given back before it is complete. For `begun_before` see
     /// [`Account::settle`].
-    pub(crate) fn partial(&self, begun_before: bool) -> Partial {
+    pub(crate) fn partial(&self, begun_before: u32) -> Partial {
         let all: BTreeSet<u32> = self.covered.iter().flat_map(Positions::iter).collect();
         Partial { delivered: all.into_iter().collect(), resent: self.all_resent(begun_before) }
     }
 
-    fn all_resent(&self, begun_before: bool) -> u32 {
-        self.resent + if begun_before { self.delivered - self.already } else { 0 }
+    fn all_resent(&self, begun_before: u32) -> u32 {
+        self.resent.saturating_add(begun_before.saturating_mul(self.delivered - self.already))
     }
 
-    /// Closes the account. `begun_before`: an earlier turn had begun it, so that all that was sent now may be there
-    /// once more.
-    pub(crate) fn settle(self, work: &Work, begun_before: bool) -> Result<Settlement, Imbalance> {
+    /// Closes the account. `begun_before`: how often earlier turns had begun it, so that all that was sent now may be
+    /// there as often beside.
+    pub(crate) fn settle(self, work: &Work, begun_before: u32) -> Result<Settlement, Imbalance> {
         debug_assert!(self.is_complete(), "only what is complete is settled");
         let resent = self.all_resent(begun_before);
         let dead = count(self.dead.len());
@@ -169,7 +169,7 @@ mod tests {
         let mut account = Account::new(&work, &Partial::default(), 0);
         account.filtered(4);
         account.read();
-        let imbalance = account.settle(&work, false).unwrap_err();
+        let imbalance = account.settle(&work, 0).unwrap_err();
         assert_eq!(imbalance.due, 5);
         assert_eq!(imbalance.filtered, 4);
     }
@@ -184,8 +184,8 @@ mod tests {
         account.met(2);
         account.filtered(2);
         account.read();
-        assert_eq!(account.partial(true), already);
-        let settlement = account.settle(&work, true).unwrap();
+        assert_eq!(account.partial(1), already);
+        let settlement = account.settle(&work, 1).unwrap();
         assert_eq!((settlement.delivered, settlement.filtered, settlement.dead.len()), (3, 1, 1));
         assert_eq!(settlement.resent, 7, "nothing was sent in this turn");
     }

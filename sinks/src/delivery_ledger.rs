@@ -41,9 +41,8 @@ pub struct Lease {
     pub work: Arc<Work>,
     /// How often it was tried before.
     pub attempts: u32,
-    /// Whether [`DeliveryLedger::begin`] was committed for it and it was neither settled nor deferred as not begun
-    /// since: what is sent now may be there already.
-    pub begun: bool,
+    /// How often its records may be there already, as [`DeliveryLedger::begin`] or the last deferral said.
+    pub begun: u32,
     /// Releases the claim when dropped.
     pub claim: Box<dyn Send + Sync>,
 }
@@ -81,9 +80,9 @@ pub struct Deferral {
     pub not_before: Option<DateTime<Utc>>,
     /// Why, for people.
     pub error: String,
-    /// Whether some of it may have reached the destination without a receipt. If not, its mark of
-    /// [`DeliveryLedger::begin`] is taken off.
-    pub begun: bool,
+    /// How often its records may have reached the destination without a receipt. This takes the place of what
+    /// [`DeliveryLedger::begin`] said.
+    pub begun: u32,
 }
 
 /// A record that a sink refuses for good.
@@ -156,9 +155,12 @@ pub trait DeliveryLedger: SinkStates {
         only: Option<&'a BTreeSet<u32>>,
     ) -> BoxFuture<'a, Result<RenderedPiece, LedgerFailure>>;
 
-    /// Commits that these deliveries have begun.
-    fn begin<'a>(&'a self, sink: &'a SinkName, work: Vec<WorkId>)
-    -> BoxFuture<'a, Result<(), LedgerFailure>>;
+    /// Commits how often the records of these deliveries may be there, before they leave. It never becomes less by this.
+    fn begin<'a>(
+        &'a self,
+        sink: &'a SinkName,
+        work: Vec<(WorkId, u32)>,
+    ) -> BoxFuture<'a, Result<(), LedgerFailure>>;
 
     /// Settles deliveries (none is fine), together with the sink's own state if there is one, in one commit (L3, L6).
     /// The leases may be dropped when it resolves.

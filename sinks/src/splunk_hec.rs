@@ -213,9 +213,6 @@ impl Inner {
 
     /// Sends a batch, and awaits its acknowledgement when it is configured.
     async fn deliver(self: &Arc<Self>, batch: Batch) -> Result<Receipt, DeliverError> {
-        if let Some(why) = self.refused().clone() {
-            return Err(DeliverError::halt(why));
-        }
         let coverage = batch.coverage();
         let turn = self.pool.turn();
         let endpoint: &Arc<Endpoint> = &turn;
@@ -242,6 +239,9 @@ impl Inner {
                 }
             }
         };
+        if let Some(why) = self.refused().clone() {
+            return Err(DeliverError::halt(why));
+        }
         let (batch, body) = self.encode(batch).await?;
         let body = match body {
             Ok(body) => body,

@@ -87,7 +87,7 @@ struct Entry {
     leased: bool,
     not_before: Option<Instant>,
     attempts: u32,
-    begun: bool,
+    begun: u32,
     panics: u32,
     settled: Option<Settlement>,
     quarantined: bool,
@@ -202,7 +202,7 @@ impl MemoryLedger {
             leased: false,
             not_before: None,
             attempts: 0,
-            begun: false,
+            begun: 0,
             panics: 0,
             settled: None,
             quarantined: false,
@@ -263,7 +263,7 @@ impl MemoryLedger {
     }
 
     pub(crate) fn begun(&self) -> usize {
-        self.lock().works.values().filter(|entry| entry.is_pending() && entry.begun).count()
+        self.lock().works.values().filter(|entry| entry.is_pending() && entry.begun > 0).count()
     }
 
     pub(crate) fn state(&self) -> Option<Vec<u8>> {
@@ -466,11 +466,16 @@ impl DeliveryLedger for MemoryLedger {
         .boxed()
     }
 
-    fn begin<'a>(&'a self, _: &'a SinkName, works: Vec<WorkId>) -> BoxFuture<'a, Result<(), LedgerFailure>> {
+    fn begin<'a>(
+        &'a self,
+        _: &'a SinkName,
+        works: Vec<(WorkId, u32)>,
+    ) -> BoxFuture<'a, Result<(), LedgerFailure>> {
         self.commit("begin", move |inner| {
             inner.log.push(format!("begin {}", works.len()));
-            for work in works {
-                inner.works.get_mut(&work).unwrap().begun = true;
+            for (work, times) in works {
+                let entry = inner.works.get_mut(&work).unwrap();
+                entry.begun = entry.begun.max(times);
             }
             Ok(())
         })
@@ -509,7 +514,7 @@ impl DeliveryLedger for MemoryLedger {
             for deferral in deferrals {
                 let entry = inner.works.get_mut(&deferral.work).unwrap();
                 assert!(entry.leased, "{:?} is deferred without a lease", deferral.work);
-                entry.begun &= deferral.begun;
+                entry.begun = deferral.begun;
                 entry.attempts += u32::from(deferral.not_before.is_some());
                 entry.not_before = deferral
                     .not_before

@@ -219,10 +219,10 @@ impl DeliveryLedger for Delivering {
     fn begin<'a>(
         &'a self,
         sink: &'a SinkName,
-        work: Vec<WorkId>,
+        work: Vec<(WorkId, u32)>,
     ) -> BoxFuture<'a, Result<(), LedgerFailure>> {
         Box::pin(async move {
-            let work = work.into_iter().map(|work| ledger::WorkId(work.0)).collect();
+            let work = work.into_iter().map(|(work, times)| (ledger::WorkId(work.0), times)).collect();
             self.ledger.begin(sink, work).await.map_err(failure)
         })
     }

@@ -10,6 +10,7 @@ mod health;
 mod hec;
 mod house;
 mod kills;
+mod real_hec;
 mod real_prometheus;
 mod reload;
 mod runs;

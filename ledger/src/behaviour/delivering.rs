@@ -47,7 +47,7 @@ fn tenants_take_turns_each_in_the_order_of_its_numbers() {
     // What was put back comes in its place again when its time has come.
     let later = bench.now() + TimeDelta::minutes(1);
     let work = first[0].work.id;
-    let deferral = Deferral { work, not_before: Some(later), error: "busy".to_owned(), begun: false };
+    let deferral = Deferral { work, not_before: Some(later), error: "busy".to_owned(), begun: 0 };
     bench.ledger.defer(&sink("a"), vec![deferral]).wait().unwrap();
     drop((first, second));
     assert_eq!(order(&bench.lease("a", 10)), ["y0", "x1", "y1", "x2", "x3"]);
@@ -90,7 +90,7 @@ fn exactly_what_is_asked_for_is_leased_whatever_its_wait() {
     let leases = bench.lease("a", 2);
     bench.ledger.settle(&sink("a"), vec![delivered(&leases[0])], None).wait().unwrap();
     let later = Some(bench.now() + TimeDelta::hours(1));
-    let deferral = Deferral { work: y, not_before: later, error: String::new(), begun: true };
+    let deferral = Deferral { work: y, not_before: later, error: String::new(), begun: 1 };
     bench.ledger.defer(&sink("a"), vec![deferral]).wait().unwrap();
     drop(leases);
     let these = bench.ledger.lease_these(&sink("a"), &[z, x, y, z, WorkId(99)]).wait().unwrap();
@@ -164,8 +164,9 @@ fn what_was_begun_is_known_after_a_restart_until_it_is_put_back_as_not_begun() {
     let mut bench = Bench::new();
     bench.spool(feed(1), "x", &body([1]));
     let lease = bench.lease("a", 1).pop().unwrap();
-    assert!(!lease.begun);
-    bench.ledger.begin(&sink("a"), vec![lease.work.id]).wait().unwrap();
+    assert_eq!(lease.begun, 0);
+    bench.ledger.begin(&sink("a"), vec![(lease.work.id, 2)]).wait().unwrap();
+    bench.ledger.begin(&sink("a"), vec![(lease.work.id, 1)]).wait().unwrap();
     bench.faults.plan(crate::faults::Point::Commit, 0, crate::faults::in_tests::Fault::Crash);
     assert!(bench.ledger.settle(&sink("a"), vec![delivered(&lease)], None).wait().is_err());
     drop(lease);
@@ -174,12 +175,12 @@ fn what_was_begun_is_known_after_a_restart_until_it_is_put_back_as_not_begun() {
     assert!(bench.recovery.unclean);
     assert_eq!((bench.recovery.begun, bench.recovery.pending), (1, 2));
     let lease = bench.lease("a", 1).pop().unwrap();
-    assert!(lease.begun);
-    let deferral = Deferral { work: lease.work.id, not_before: None, error: String::new(), begun: false };
+    assert_eq!(lease.begun, 2);
+    let deferral = Deferral { work: lease.work.id, not_before: None, error: String::new(), begun: 0 };
     bench.ledger.defer(&sink("a"), vec![deferral]).wait().unwrap();
     drop(lease);
     let lease = bench.lease("a", 1).pop().unwrap();
-    assert_eq!((lease.begun, lease.attempts), (false, 0));
+    assert_eq!((lease.begun, lease.attempts), (0, 0));
 }
 
 #[test]

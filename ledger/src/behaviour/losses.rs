@@ -82,7 +82,7 @@ fn a_damaged_body_is_fetched_again_and_keeps_its_decision() {
         Err(LedgerError::Body(Unreadable::NotSpooled { .. }))
     ));
     let now = Some(bench.now());
-    let deferral = crate::Deferral { work, not_before: now, error: "damaged".into(), begun: false };
+    let deferral = crate::Deferral { work, not_before: now, error: "damaged".into(), begun: 0 };
     bench.ledger.defer(&sink("b"), vec![deferral]).wait().unwrap();
     drop(lease);
     assert!(bench.lease("b", 1).is_empty());

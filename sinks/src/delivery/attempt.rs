@@ -63,6 +63,18 @@ struct Job {
     slices: Vec<Slice>,
     /// Whether it was sent before and may have arrived.
     ambiguous: bool,
+    /// How often it was sent again after that.
+    again: u32,
+}
+
+/// A work that a batch has records of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Beginning {
+    pub(super) work: WorkId,
+    /// How often its records may be there once the batch has left.
+    pub(super) times: u32,
+    /// Whether the ledger knows that.
+    pub(super) committed: bool,
 }
 
 /// What became of one sending.
@@ -72,8 +84,8 @@ enum Sent {
     Panicked(String),
 }
 
-/// Carries a batch to the destination. `begin` are the works of which nothing has left before.
-pub(super) async fn carry(shared: Arc<Shared>, outgoing: Outgoing, begin: Vec<WorkId>) -> Outcome {
+/// Carries a batch to the destination. `works` are those that it has records of; empty for a sink that is exactly once.
+pub(super) async fn carry(shared: Arc<Shared>, outgoing: Outgoing, works: Vec<Beginning>) -> Outcome {
     let mut outcome = Outcome {
         delivered: Vec::new(),
         dead: Vec::new(),
@@ -82,7 +94,9 @@ pub(super) async fn carry(shared: Arc<Shared>, outgoing: Outgoing, begin: Vec<Wo
         end: End::Done,
     };
     let Outgoing { slices, batch } = outgoing;
-    let mut jobs = VecDeque::from([Job { slices, ambiguous: false }]);
+    let mut jobs = VecDeque::from([Job { slices, ambiguous: false, again: 0 }]);
+    let begin: Vec<_> =
+        works.iter().filter(|work| !work.committed).map(|work| (work.work, work.times)).collect();
     if !begin.is_empty() {
         let begun = insist(&shared, || shared.ledger.begin(&shared.name, begin.clone())).await;
         if let Err(failure) = begun {
@@ -91,7 +105,7 @@ pub(super) async fn carry(shared: Arc<Shared>, outgoing: Outgoing, begin: Vec<Wo
             return outcome;
         }
     }
-    outcome.end = carry_jobs(&shared, &mut jobs, Some(batch), &mut outcome).await;
+    outcome.end = carry_jobs(&shared, &mut jobs, Some(batch), &works, &mut outcome).await;
     outcome.ambiguous = jobs.iter().any(|job| job.ambiguous);
     outcome.left = jobs.into_iter().flat_map(|job| job.slices).collect();
     outcome
@@ -101,6 +115,7 @@ async fn carry_jobs(
     shared: &Arc<Shared>,
     jobs: &mut VecDeque<Job>,
     mut in_hand: Option<Batch>,
+    works: &[Beginning],
     outcome: &mut Outcome,
 ) -> End {
     let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(15));
@@ -122,6 +137,18 @@ async fn carry_jobs(
         }
         // A sink that is exactly once recognises what is there already.
         if job.ambiguous && !shared.limits.exactly_once {
+            // Durable before it leaves again: a crash must not forget that it left before.
+            job.again += 1;
+            let in_job: BTreeSet<WorkId> = job.slices.iter().map(|slice| slice.work.id).collect();
+            let again: Vec<_> = works
+                .iter()
+                .filter(|work| in_job.contains(&work.work))
+                .map(|work| (work.work, work.times + job.again))
+                .collect();
+            let begun = insist(shared, || shared.ledger.begin(&shared.name, again.clone())).await;
+            if let Err(failure) = begun {
+                return End::Ledger(failure);
+            }
             shared.note_resent(&job.slices);
         }
         let error = match send(shared, batch).await {
@@ -142,11 +169,11 @@ async fn carry_jobs(
         match disposition {
             Disposition::Halt => return End::Halted(DeliverError::halt(context)),
             Disposition::Split if records(&job.slices) > 1 => {
-                let ambiguous = job.ambiguous;
+                let (ambiguous, again) = (job.ambiguous, job.again);
                 let (first, second) = halve(std::mem::take(&mut job.slices));
                 jobs.pop_front();
-                jobs.push_front(Job { slices: second, ambiguous });
-                jobs.push_front(Job { slices: first, ambiguous });
+                jobs.push_front(Job { slices: second, ambiguous, again });
+                jobs.push_front(Job { slices: first, ambiguous, again });
             }
             Disposition::Isolate { suspect } if records(&job.slices) > 1 => {
                 let job = jobs.pop_front().expect("it is the first");
@@ -186,23 +213,23 @@ async fn carry_jobs(
 /// right, so nothing is refused by their word: what is left whole and is refused again is cut again.
 fn isolate(job: Job, suspect: Option<usize>) -> Vec<Job> {
     let count = records(&job.slices);
-    let Job { slices, ambiguous } = job;
+    let Job { slices, ambiguous, again } = job;
     let Some(suspect) = suspect else {
         // Nobody knows where it stopped.
         let (first, second) = halve(slices);
-        return vec![Job { slices: first, ambiguous: true }, Job { slices: second, ambiguous: true }];
+        return [first, second].map(|slices| Job { slices, ambiguous: true, again }).into();
     };
     let suspect = suspect.min(count - 1);
     let (before, rest) = cut(slices, suspect);
     let (alone, after) = cut(rest, 1);
     let parts = [(before, true), (alone, ambiguous), (after, ambiguous)];
     let parts = parts.into_iter().filter(|(slices, _)| !slices.is_empty());
-    parts.map(|(slices, ambiguous)| Job { slices, ambiguous }).collect()
+    parts.map(|(slices, ambiguous)| Job { slices, ambiguous, again }).collect()
 }
 
 /// Makes dead letters of the refused records of the first job.
 fn refuse(shared: &Shared, jobs: &mut VecDeque<Job>, refused: &[(usize, String)], outcome: &mut Outcome) {
-    let Some(Job { slices, ambiguous }) = jobs.pop_front() else { return };
+    let Some(Job { slices, ambiguous, again }) = jobs.pop_front() else { return };
     let mut left = Vec::new();
     let mut start = 0;
     let mut count = 0;
@@ -221,7 +248,7 @@ fn refuse(shared: &Shared, jobs: &mut VecDeque<Job>, refused: &[(usize, String)]
     }
     warn!(sink = %shared.name, "refused {count} records for good, the first because: {}", refused[0].1);
     if !left.is_empty() {
-        jobs.push_front(Job { slices: left, ambiguous });
+        jobs.push_front(Job { slices: left, ambiguous, again });
     }
 }
 

@@ -165,7 +165,7 @@ impl Leased {
 
     /// The lease as it goes back into the ledger.
     pub(super) fn deferral(&self, not_before: Option<DateTime<Utc>>, error: String) -> Deferral {
-        let begun = self.lease.begun || self.account.ambiguous;
+        let begun = self.lease.begun + u32::from(self.account.ambiguous);
         Deferral { work: self.lease.work.id, not_before, error, begun }
     }
 }

@@ -96,11 +96,13 @@ impl Inner {
         }
         let said = answered.said();
         let what = self.told(endpoint, answered.http, &said);
-        // Without acknowledgements there is no way to ask for them either.
-        if said.code == Some(14) || matches!(answered.http, 404 | 405) {
-            return Err(DeliverError::halt(format!("{what}; {ACKNOWLEDGEMENT_OFF}")));
+        let off = || Err(DeliverError::halt(format!("{what}; {ACKNOWLEDGEMENT_OFF}")));
+        // Some receivers without acknowledgements have no address for the question, others take it for an event.
+        if said.code == Some(14) || said.code == Some(NO_DATA) || matches!(answered.http, 404 | 405) {
+            return off();
         }
         match meaning(answered.http, answered.after, &said) {
+            Meaning::Taken { .. } | Meaning::Poisoned { .. } => off(),
             Meaning::Refused { advice } => Err(DeliverError::halt(format!("{what}; {advice}"))),
             _ => Err(DeliverError::retry(format!("cannot ask for acknowledgements: {what}"))),
         }

@@ -109,7 +109,7 @@ fn an_answer_without_an_id_halts_the_sink_and_is_no_delivery() {
     setup.hec.set(|behaviour| behaviour.gives_ids = true);
     setup.world.collect();
     let (twice, resent) = setup.judge();
-    assert!(twice == taken && resent >= taken);
+    assert!(twice == taken && resent >= taken, "{twice} twice, {resent} counted, {taken} taken before");
 }
 
 #[test]

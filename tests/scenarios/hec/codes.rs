@@ -45,7 +45,8 @@ fn what_can_pass_is_tried_again() {
     setup.world.mailtrail(&["reconcile"]).ends_with(0);
     let (twice, resent) = setup.judge();
     assert!(twice > 0 && resent < 12 * 15, "{twice} twice, {resent} counted");
-    assert!(setup.hec.requests().len() >= 14 + 12 * 15 / 10, "each was tried again");
+    // Two of them were successes.
+    assert!(setup.hec.requests().len() >= 12 + 12 * 15 / 10, "each was tried again");
 }
 
 #[test]

@@ -172,12 +172,8 @@ impl World {
                 let (index, number) = (self.index(lease.work.id), self.model.sink(*name));
                 self.model.row(index).deliveries.get_mut(&number).unwrap().not_before =
                     until.timestamp_micros();
-                let deferral = Deferral {
-                    work: lease.work.id,
-                    not_before: Some(until),
-                    error: "503".into(),
-                    begun: true,
-                };
+                let deferral =
+                    Deferral { work: lease.work.id, not_before: Some(until), error: "503".into(), begun: 1 };
                 self.bench.ledger.defer(&sink(&name.to_string()), vec![deferral]).wait()?;
             }
             Op::Hold { sink: name } => {

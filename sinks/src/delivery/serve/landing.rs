@@ -175,9 +175,10 @@ impl Serve<'_> {
             work: id,
             not_before: Some(self.not_before(lease.attempts, None)),
             error: String::new(),
-            begun: true,
+            begun: lease.begun + 1,
         };
-        match account.settle(&lease.work, lease.begun && !self.shared.limits.exactly_once) {
+        let begun_before = if self.shared.limits.exactly_once { 0 } else { lease.begun };
+        match account.settle(&lease.work, begun_before) {
             Ok(settlement) => {
                 self.shared.health.count(|counters| {
                     counters.settled += 1;

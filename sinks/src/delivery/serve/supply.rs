@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     super::{
-        attempt::carry,
+        attempt::{Beginning, carry},
         leased::{GROWTH, Leased},
         shared::{insist, panic_text},
     },
@@ -164,18 +164,22 @@ impl Serve<'_> {
     }
 
     pub(super) fn dispatch(&mut self, outgoing: Outgoing) {
-        let mut begin = Vec::new();
+        let mut works: Vec<Beginning> = Vec::new();
         if !self.shared.limits.exactly_once {
             for slice in &outgoing.slices {
                 let id = slice.work.id;
-                if let Some(leased) = self.leased.get_mut(&id).filter(|leased| !leased.begin_committed) {
+                if let Some(leased) = self.leased.get_mut(&id)
+                    && works.last().is_none_or(|last| last.work != id)
+                {
                     leased.begin_asked = true;
-                    if !begin.contains(&id) {
-                        begin.push(id);
-                    }
+                    works.push(Beginning {
+                        work: id,
+                        times: leased.lease.begun + 1,
+                        committed: leased.begin_committed,
+                    });
                 }
             }
         }
-        self.under_way.push(Box::pin(carry(Arc::clone(&self.shared), outgoing, begin)));
+        self.under_way.push(Box::pin(carry(Arc::clone(&self.shared), outgoing, works)));
     }
 }
