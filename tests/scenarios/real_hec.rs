@@ -19,7 +19,7 @@ use nix::{
 use serde_json::Value;
 use simulator::SimulatorConfig;
 
-use crate::support::{World, free_address, terminate};
+use crate::support::{World, hec::lasting_port, terminate};
 
 const TOKEN: &str = "11111111-2222-3333-4444-555555555555";
 
@@ -47,7 +47,7 @@ struct Collector {
 
 impl Collector {
     fn start(directory: &Path) -> Collector {
-        let ports = [free_address().port(), free_address().port()];
+        let ports = [lasting_port(), lasting_port()];
         let mut collector = Collector { directory: directory.to_owned(), ports, child: None, starts: 0 };
         collector.resume();
         collector

@@ -15,6 +15,7 @@ use std::{
 use serde_json::{Value, json};
 use tokio_rustls::rustls::ServerConfig;
 
+pub(crate) use self::wire::lasting_port;
 use self::wire::{Reply, Request, Server};
 
 /// The token that is let in.

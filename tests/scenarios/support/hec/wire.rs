@@ -6,7 +6,7 @@ use std::{
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU16, Ordering},
     },
     thread,
     time::Duration,
@@ -36,6 +36,19 @@ pub(crate) enum Reply {
     Stall(Duration),
 }
 
+/// A port that stays free while nobody listens on it: the system gives none of this range to whoever asks for any port.
+pub(crate) fn lasting_port() -> u16 {
+    const RANGE: u16 = 10_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = (std::process::id() % u32::from(RANGE)) as u16;
+    loop {
+        let port = 20_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed) % RANGE) % RANGE;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 /// A server that listens until it is dropped.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
@@ -54,7 +67,7 @@ impl Server {
         tls: Option<Arc<ServerConfig>>,
         handle: impl Fn(&Request) -> Reply + Send + Sync + 'static,
     ) -> Server {
-        let address = address.unwrap_or_else(|| ([127, 0, 0, 1], 0).into());
+        let address = address.unwrap_or_else(|| ([127, 0, 0, 1], lasting_port()).into());
         let listener = TcpListener::bind(address).expect("the port is free");
         let address = listener.local_addr().expect("an address");
         let (stop, streams) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
