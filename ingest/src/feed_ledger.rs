@@ -169,6 +169,14 @@ pub trait FeedLedger: Send + Sync + 'static {
         error: String,
     ) -> BoxFuture<'_, Result<(), LedgerFailure>>;
 
+    /// Counts a panic while the blob was fetched; the third one, over restarts, quarantines it (L11). Returns whether it
+    /// did.
+    fn panicked<'a>(
+        &'a self,
+        lease: &'a FetchLease,
+        message: String,
+    ) -> BoxFuture<'a, Result<bool, LedgerFailure>>;
+
     /// Records that the blob can no longer be had.
     fn gap(&self, lease: FetchLease, reason: GapReason) -> BoxFuture<'_, Result<(), LedgerFailure>>;
 }

@@ -297,6 +297,14 @@ impl Fetcher {
             }
             FetchError::Panicked { message } => {
                 self.health.fetcher.panics.add(1);
+                match self.ledger.panicked(&lease, message.clone()).await {
+                    Ok(true) => {
+                        self.health.fetcher.quarantined.add(1);
+                        return Ok(());
+                    }
+                    Err(failure) if !failure.passing => return Err(failure),
+                    Ok(false) | Err(_) => {}
+                }
                 let error = FetchError::Panicked { message }.to_string();
                 tracing::error!(blob = %lease.blob, %error, "fetching a blob panicked");
                 self.note(feed.content_type, Trouble::new(error.clone()));

@@ -197,11 +197,12 @@ impl Ledger {
                 Ok((row.get::<_, u32>(0)?, row.get::<_, String>(1)?))
             })?;
             let (panics, state) = row.ok_or(Unreadable::NotSpooled { work })?;
-            let quarantine = panics >= PANICS && state == "spooled";
-            if quarantine {
-                writer.quarantine(work, QUARANTINED, &message)?;
+            match state.as_str() {
+                "spooled" if panics >= PANICS => writer.quarantine(work, QUARANTINED, &message)?,
+                "listed" if panics >= PANICS => writer.quarantine_unfetched(work, &message)?,
+                _ => return Ok(false),
             }
-            Ok(quarantine)
+            Ok(true)
         })
     }
 }

@@ -132,13 +132,26 @@ impl Writer {
             if let Some(swept_at) = done.swept_at {
                 self.exec("UPDATE feed SET swept_at = ?2 WHERE id = ?1", (row.feed, micros(swept_at)))?;
             }
-            let sql = "UPDATE hole SET recovered_at = ?4 \
-                       WHERE feed = ?1 AND recovered_at IS NULL AND starts >= ?2 AND ends <= ?3";
-            let (start, end) = (micros(done.window.start), micros(done.window.end));
-            self.exec(sql, (row.feed, start, end, now))?;
+            self.fill_holes(row.feed, done.window)?;
         }
         self.after.wake_fetches |= new > 0;
         Ok(new)
+    }
+
+    /// Takes a span that was listed whole off the feed's holes, at either end of what is left of them. A sweep lists
+    /// windows in rising order, so that it fills a hole of any length.
+    fn fill_holes(&mut self, feed: i64, window: TimeRange) -> Result<()> {
+        let (start, end) = (micros(window.start), micros(window.end));
+        let sql = "UPDATE hole SET left_from = ?3 \
+                   WHERE feed = ?1 AND recovered_at IS NULL AND left_from >= ?2 AND left_from < ?3";
+        self.exec(sql, (feed, start, end))?;
+        let sql = "UPDATE hole SET left_to = ?2 \
+                   WHERE feed = ?1 AND recovered_at IS NULL AND left_to <= ?3 AND left_to > ?2";
+        self.exec(sql, (feed, start, end))?;
+        let sql = "UPDATE hole SET recovered_at = ?2 \
+                   WHERE feed = ?1 AND recovered_at IS NULL AND left_from >= left_to";
+        self.exec(sql, (feed, self.now_micros()))?;
+        Ok(())
     }
 
     fn record_hole(&mut self, feed: FeedKey, span: TimeRange, reason: HoleReason) -> Result<()> {
@@ -146,8 +159,8 @@ impl Writer {
         let (start, end) = (micros(span.start), micros(span.end));
         if !span.is_empty() {
             let seq = self.take_seq(row.tenant)?;
-            let sql = "INSERT INTO hole (feed, tenant, seq, starts, ends, reason, recorded_at) \
-                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+            let sql = "INSERT INTO hole (feed, tenant, seq, starts, ends, left_from, left_to, reason, recorded_at) \
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?4, ?5, ?6, ?7)";
             self.exec(
                 sql,
                 params![row.feed, row.tenant, seq, start, end, reason.as_str(), self.now_micros()],

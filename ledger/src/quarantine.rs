@@ -101,15 +101,27 @@ impl Writer {
             }
         }
         self.count_letter_bytes(kept)?;
+        self.end_unfetched(work, &reason)?;
+        tracing::error!(%work, %cause, "the same broken body came again and again: quarantined");
+        Ok(())
+    }
+
+    /// Quarantines a listed blob whose fetching panics. There is no body to keep.
+    pub(crate) fn quarantine_unfetched(&mut self, work: WorkId, message: &str) -> Result<()> {
+        self.end_unfetched(work, &format!("{QUARANTINED}: {message}"))?;
+        tracing::error!(%work, message, "fetching it panicked again and again: quarantined");
+        Ok(())
+    }
+
+    fn end_unfetched(&mut self, work: WorkId, reason: &str) -> Result<()> {
         let sql = "UPDATE blob SET state = 'quarantined', reason = ?2, ended_at = ?3, not_before = 0 WHERE work = ?1";
         let now = self.now_micros();
-        self.exec(sql, (work.0, &reason, now))?;
+        self.exec(sql, (work.0, reason, now))?;
         // A body that was spooled before and damaged: what waited for it waits for nothing.
         let sql = "UPDATE delivery SET state = 'dead', dead = due, reason = ?2, settled_at = ?3, not_before = 0 \
                    WHERE work = ?1 AND state = 'pending'";
         self.exec(sql, (work.0, QUARANTINED, now))?;
         self.exec("UPDATE dead_letter SET retry = NULL WHERE retry = ?1 AND done_at IS NULL", [work.0])?;
-        tracing::error!(%work, %cause, "the same broken body came again and again: quarantined");
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig, params};
 use crate::error::OpenError;
 
 /// The format that this version writes.
-pub const FORMAT_VERSION: i64 = 1;
+pub const FORMAT_VERSION: i64 = 2;
 
 /// "mtra", as SQLite's `application_id`.
 const APPLICATION_ID: i64 = 0x6d74_7261;
@@ -24,7 +24,7 @@ pub(crate) const FILE_NAME: &str = "ledger.sqlite";
 
 /// Step `n` brings format `n` to format `n + 1`; the first step makes format 1 out of nothing. A step that was released
 /// is never changed.
-const STEPS: [&str; FORMAT_VERSION as usize] = [include_str!("schema.sql")];
+const STEPS: [&str; FORMAT_VERSION as usize] = [include_str!("schema.sql"), include_str!("schema-2.sql")];
 
 /// Opens the database for writing, makes it or brings it up to date.
 pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
@@ -194,19 +194,35 @@ mod tests {
         drop(open(&path).unwrap());
         let step = "ALTER TABLE sink ADD COLUMN colour TEXT; INSERT INTO meta VALUES ('step', 2);";
         // A step that fails in the middle leaves everything as it was.
-        assert!(open_with(&path, &[STEPS[0], &format!("{step} CREATE TABLE sink (x);")]).is_err());
+        let after = |step: &str| open_with(&path, &[&STEPS[..], &[step]].concat());
+        assert!(after(&format!("{step} CREATE TABLE sink (x);")).is_err());
         let db = open(&path).unwrap();
         assert_eq!(db.query_row("SELECT count(*) FROM meta", [], |row| row.get::<_, i64>(0)).unwrap(), 0);
         drop(db);
-        let db = open_with(&path, &[STEPS[0], step]).unwrap();
-        assert_eq!(version(&db, &path).unwrap(), 2);
+        let db = after(step).unwrap();
+        assert_eq!(version(&db, &path).unwrap(), FORMAT_VERSION + 1);
         assert_eq!(
             db.query_row("SELECT count(colour) FROM sink", [], |row| row.get::<_, i64>(0)).unwrap(),
             0
         );
         drop(db);
         // A step is taken once.
-        drop(open_with(&path, &[STEPS[0], step]).unwrap());
-        assert!(matches!(open(&path), Err(OpenError::Newer { found: 2, .. })));
+        drop(after(step).unwrap());
+        assert!(matches!(open(&path), Err(OpenError::Newer { .. })));
+    }
+
+    #[test]
+    fn a_hole_of_the_first_format_is_as_open_as_it_was() {
+        let (_dir, path) = file();
+        let db = open_with(&path, &STEPS[..1]).unwrap();
+        let hole = "INSERT INTO tenant (id, guid) VALUES (1, 't');
+            INSERT INTO feed (id, tenant, content_type) VALUES (1, 1, 'Audit.Exchange');
+            INSERT INTO hole (feed, tenant, seq, starts, ends, reason, recorded_at) VALUES (1, 1, 1, 5, 9, 'x', 10);";
+        db.execute_batch(hole).unwrap();
+        drop(db);
+        let db = open(&path).unwrap();
+        let left =
+            db.query_row("SELECT left_from, left_to FROM hole", [], |row| Ok((row.get(0)?, row.get(1)?)));
+        assert_eq!(left.unwrap(), (5i64, 9i64));
     }
 }

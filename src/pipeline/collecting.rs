@@ -95,6 +95,14 @@ impl FeedLedger for Collecting {
         })
     }
 
+    fn panicked<'a>(
+        &'a self,
+        lease: &'a FetchLease,
+        message: String,
+    ) -> BoxFuture<'a, Result<bool, LedgerFailure>> {
+        Box::pin(async move { self.ledger.panicked(WorkId(lease.row), message).await.map_err(failure) })
+    }
+
     fn gap(&self, lease: FetchLease, reason: GapReason) -> BoxFuture<'_, Result<(), LedgerFailure>> {
         Box::pin(async move {
             let FetchLease { row, claim, .. } = lease;

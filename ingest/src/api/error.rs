@@ -143,7 +143,7 @@ impl ApiError {
                     .to_owned()
             }
             Self::TooLarge { limit, .. } => format!(
-                "raise blob_max_bytes of this tenant above {limit}; until then the blob is tried once a day, and it \
+                "raise max_blob_bytes of this tenant above {limit}; until then the blob is tried once a day, and it \
                  is lost when it expires"
             ),
             Self::Redirected { .. } => {

@@ -253,7 +253,7 @@ mod tests {
         let cloud = ApiError::from(read(400, r#"{"error":{"code":"AF20052"}}"#));
         assert!(cloud.advice().contains("manage-gcc.office.com"), "{}", cloud.advice());
         let large = ApiError::TooLarge { what: "blob", limit: 5 };
-        assert!(large.advice().contains("blob_max_bytes"), "{}", large.advice());
+        assert!(large.advice().contains("max_blob_bytes"), "{}", large.advice());
     }
 
     #[test]

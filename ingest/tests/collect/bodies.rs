@@ -35,7 +35,7 @@ async fn a_body_that_grows_beyond_the_bound_is_refused_and_left_alone_for_a_day(
     assert!(row().errors[0].contains("more than 4194304 bytes"), "{:?}", row().errors);
     assert!(row().not_before - Utc::now() > hours(23), "it is tried again once a day");
     let advice = collecting.handle.health().feeds[0].fetching.get().last_error.unwrap().1.advice;
-    assert!(advice.contains("blob_max_bytes"), "{advice}");
+    assert!(advice.contains("max_blob_bytes"), "{advice}");
     // L8: what it grew to came in small pieces.
     assert!(collecting.ledger.largest_piece.load(SeqCst) <= 64 << 10);
     collecting.cancel.cancel();
@@ -66,6 +66,19 @@ async fn l7_a_panic_costs_one_attempt_and_nobody_else_anything() {
     assert_eq!((fetcher.panics.get(), panicked), (7, 7));
     assert_eq!(fetcher.fetched.get(), 20);
     collecting.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn l11_three_panics_quarantine_the_blob() {
+    let simulator = start(simulation(1, "")).await;
+    let config = tenant(&simulator, &[ContentType::Exchange]);
+    let collecting = collect_with(simulator, config, &HttpSettings::default());
+    collecting.ledger.panics.store(3, SeqCst);
+    collecting.until_settled().await;
+    let fetcher = &collecting.handle.health().fetcher;
+    assert_eq!((fetcher.panics.get(), fetcher.quarantined.get(), fetcher.fetched.get()), (3, 1, 0));
+    assert_eq!(collecting.ledger.count(|state| *state == State::Quarantined), 1);
+    collecting.cancel.cancel();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,6 +24,7 @@ pub(crate) enum State {
     Listed,
     Fetched,
     Gap(GapReason),
+    Quarantined,
 }
 
 #[derive(Debug, Clone)]
@@ -32,6 +33,7 @@ pub(crate) struct Row {
     pub expires: DateTime<Utc>,
     pub state: State,
     pub attempts: u32,
+    pub panics: u32,
     pub errors: Vec<String>,
     pub records: u32,
     pub not_before: DateTime<Utc>,
@@ -195,6 +197,7 @@ impl FeedLedger for Shared {
                         expires: blob.expires,
                         state: State::Listed,
                         attempts: 0,
+                        panics: 0,
                         errors: Vec::new(),
                         records: 0,
                         not_before: DateTime::UNIX_EPOCH,
@@ -309,6 +312,21 @@ impl FeedLedger for Shared {
         }
         drop(lease);
         ready(Ok(()))
+    }
+
+    fn panicked<'a>(
+        &'a self,
+        lease: &'a FetchLease,
+        message: String,
+    ) -> BoxFuture<'a, Result<bool, LedgerFailure>> {
+        assert_eq!(message, "a writer that panics");
+        let mut inner = self.0.lock();
+        let row = inner.blobs.get_mut(&lease.blob).expect("a lease is of a listed blob");
+        row.panics += 1;
+        if row.panics == 3 {
+            row.state = State::Quarantined;
+        }
+        ready(Ok(row.panics == 3))
     }
 
     fn gap(&self, lease: FetchLease, reason: GapReason) -> BoxFuture<'_, Result<(), LedgerFailure>> {

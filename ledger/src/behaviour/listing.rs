@@ -40,7 +40,7 @@ fn l1_a_window_moves_the_watermark_in_the_commit_of_its_last_page() {
 }
 
 #[test]
-fn l9_a_hole_moves_the_watermark_and_is_recovered_only_by_a_window_that_covers_it() {
+fn l9_a_hole_moves_the_watermark_and_is_recovered_only_when_all_of_it_was_listed() {
     let bench = Bench::new();
     let hole = TimeRange { start: start() - TimeDelta::hours(30), end: start() - TimeDelta::hours(26) };
     bench.ledger.record_hole(feed(1), hole, HoleReason::TooOld).wait().unwrap();
@@ -57,10 +57,23 @@ fn l9_a_hole_moves_the_watermark_and_is_recovered_only_by_a_window_that_covers_i
         bench.ledger.record_page(ListedPage { feed, blobs: Vec::new(), completes }).wait().unwrap();
         bench.reconcile().findings.len()
     };
-    assert_eq!(list(feed(1), TimeRange { end: hole.end - TimeDelta::seconds(1), ..hole }), 1);
+    let minutes = |from, to| TimeRange {
+        start: hole.start + TimeDelta::minutes(from),
+        end: hole.start + TimeDelta::minutes(to),
+    };
     assert_eq!(list(feed(2), hole), 1, "another feed's window");
-    assert_eq!(list(feed(1), hole), 0);
+    assert_eq!(list(feed(1), minutes(60, 120)), 1, "neither end of it");
+    assert_eq!(list(feed(1), minutes(-100, 60)), 1, "its beginning");
+    assert_eq!(list(feed(1), minutes(180, 400)), 1, "its end");
+    assert_eq!(list(feed(1), minutes(61, 180)), 1, "a minute is left");
+    assert_eq!(list(feed(1), minutes(60, 61)), 0);
     assert!(bench.reconcile().is_clean());
+    // At once, and over windows that follow each other.
+    bench.ledger.record_hole(feed(1), hole, HoleReason::TooOld).wait().unwrap();
+    assert_eq!(list(feed(1), hole), 0);
+    bench.ledger.record_hole(feed(1), hole, HoleReason::TooOld).wait().unwrap();
+    assert_eq!(list(feed(1), minutes(-9, 100)), 1);
+    assert_eq!(list(feed(1), minutes(100, 1540)), 0);
 }
 
 #[test]

@@ -158,6 +158,24 @@ fn a_damaged_body_that_has_expired_is_quarantined_with_what_can_be_read() {
 }
 
 #[test]
+fn l11_three_panics_while_it_is_fetched_quarantine_a_blob() {
+    let mut bench = Bench::new();
+    bench.list(feed(1), &["x"]);
+    let work = bench.claim(tenant(1)).unwrap().work;
+    for _ in 0..2 {
+        assert!(!bench.ledger.panicked(work, "out of bounds".into()).wait().unwrap());
+        bench.reopen();
+        assert!(bench.claim(tenant(1)).is_some());
+    }
+    assert!(bench.ledger.panicked(work, "out of bounds".into()).wait().unwrap());
+    assert!(bench.claim(tenant(1)).is_none());
+    let report = bench.reconcile();
+    assert!(report.agrees());
+    let findings: Vec<_> = report.open_findings().map(|found| found.id.to_string()).collect();
+    assert_eq!(findings, ["quarantine-1"]);
+}
+
+#[test]
 fn l11_three_panics_quarantine_a_blob_over_restarts() {
     let mut bench = Bench::new();
     let (work, _) = bench.spool(feed(1), "x", &body([1, 1, 2]));
