@@ -122,6 +122,17 @@ impl Inspector {
         &self.dir
     }
 
+    /// Which one of that name a sink is; `None` when the ledger does not know it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn incarnation(&self, sink: &SinkName) -> Result<Option<u64>> {
+        let sql = "SELECT incarnation FROM sink WHERE name = ?1 AND forgotten_at IS NULL";
+        let incarnation: Option<i64> = first(&self.db(), sql, [sink.as_str()], |row| row.get(0))?;
+        Ok(incarnation.map(|incarnation| incarnation as u64))
+    }
+
     /// A sink's own durable state; `None` when the ledger does not know the sink, or it has none.
     ///
     /// # Errors

@@ -96,6 +96,15 @@ impl Ledger {
         }
     }
 
+    /// Which one of that name the sink is: 1, and one more after each time that it was forgotten.
+    pub fn incarnation(&self, sink: &SinkName) -> Answer<u64> {
+        let sink = sink.clone();
+        self.look(move |writer| {
+            let number = writer.sink_number(&sink)?;
+            Ok(writer.number("SELECT incarnation FROM sink WHERE id = ?1", [number])? as u64)
+        })
+    }
+
     /// The sink's own durable state.
     pub fn sink_state(&self, sink: &SinkName) -> Answer<Option<Vec<u8>>> {
         let sink = sink.clone();

@@ -183,8 +183,23 @@ pub trait DeliveryLedger: SinkStates {
     fn panicked<'a>(&'a self, work: WorkId, message: String) -> BoxFuture<'a, Result<bool, LedgerFailure>>;
 }
 
-/// What a sink itself needs of the ledger: its own durable state.
+/// Whose deliveries a sink makes, for a destination that remembers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SinkIdentity {
+    /// The ledger's id. A state directory that was made anew has another.
+    pub ledger: String,
+    /// Which sink of that name: 1, and one more after each time that it was forgotten.
+    pub incarnation: u64,
+}
+
+/// What a sink itself needs of the ledger: who it is, and its own durable state.
 pub trait SinkStates: Send + Sync + 'static {
+    /// Whose deliveries the sink makes; `None` when there is no ledger yet or it has not met the sink.
+    fn identity<'a>(
+        &'a self,
+        sink: &'a SinkName,
+    ) -> BoxFuture<'a, Result<Option<SinkIdentity>, LedgerFailure>>;
+
     /// The sink's own durable state.
     fn sink_state<'a>(&'a self, sink: &'a SinkName) -> BoxFuture<'a, Result<Option<Vec<u8>>, LedgerFailure>>;
 

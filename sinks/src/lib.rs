@@ -16,6 +16,7 @@
 //! | [`template`] | texts with placeholders, for whatever a destination wants to be named |
 //! | [`mod@file`] | the `file` sink: NDJSON, exactly once |
 //! | [`splunk_hec`] | the `splunk_hec` sink: Splunk's HTTP Event Collector, at least once |
+//! | [`kafka`] | the `kafka` sink: Apache Kafka, exactly once with transactions, otherwise at least once |
 //!
 //! # Adding a sink
 //!
@@ -38,6 +39,7 @@ pub mod delivery;
 pub mod delivery_ledger;
 pub mod file;
 pub mod health;
+pub mod kafka;
 pub mod measure;
 pub mod memory;
 mod partial;

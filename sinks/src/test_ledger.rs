@@ -16,10 +16,11 @@ use uuid::Uuid;
 
 use crate::{
     delivery_ledger::{
-        Deferral, DeliveryLedger, Lease, LedgerFailure, RenderedPiece, Settlement, SinkStates, Want, Work,
-        WorkId,
+        Deferral, DeliveryLedger, Lease, LedgerFailure, RenderedPiece, Settlement, SinkIdentity, SinkStates,
+        Want, Work, WorkId,
     },
-    sink::BoxFuture,
+    memory::{Piece, Reservation},
+    sink::{Batch, BatchPart, BoxFuture},
 };
 
 /// A work of so many records and no duplicates.
@@ -111,6 +112,9 @@ pub(crate) struct MemoryLedger {
     /// Asked at every commit.
     fuse: Mutex<Option<Arc<Fuse>>>,
     broken_line: Mutex<Option<u32>>,
+    padded: Mutex<Option<(u32, usize)>>,
+    /// Its id.
+    pub(crate) id: Mutex<String>,
 }
 
 /// Counts steps; at one of them everything stops, as if the process had been killed.
@@ -176,6 +180,8 @@ impl MemoryLedger {
             piece_records: 7,
             fuse: Mutex::default(),
             broken_line: Mutex::default(),
+            padded: Mutex::default(),
+            id: Mutex::new("a-ledger".to_owned()),
         };
         for (id, kinds) in works.into_iter().enumerate() {
             ledger.add(id as i64, kinds);
@@ -244,6 +250,38 @@ impl MemoryLedger {
     /// Records at this position are rendered with a line break in them.
     pub(crate) fn break_lines_of(&self, position: u32) {
         *self.broken_line.lock().unwrap() = Some(position);
+    }
+
+    /// Records at this position are so much longer.
+    pub(crate) fn pad(&self, position: u32, bytes: usize) {
+        *self.padded.lock().unwrap() = Some((position, bytes));
+    }
+
+    fn record(&self, view: u8, work: i64, position: u32) -> String {
+        let record = render(view, work, position);
+        match *self.padded.lock().unwrap() {
+            Some((padded, bytes)) if padded == position => {
+                format!(r#"{},"more":"{}"}}"#, record.trim_end_matches('}'), "y".repeat(bytes))
+            }
+            _ => record,
+        }
+    }
+
+    /// A batch of these records, whatever is leased.
+    pub(crate) fn batch(&self, parts: &[(i64, std::ops::Range<u32>)]) -> Batch {
+        let part = |(id, positions): &(i64, std::ops::Range<u32>)| {
+            let work = Arc::clone(&self.lock().works[&WorkId(*id)].work);
+            let mut rendered = Rendered::default();
+            for position in positions.clone() {
+                rendered.buffer().extend(self.record(0, *id, position).into_bytes());
+                let record = record_id(*id, position);
+                rendered.end_record(position, RecordFacts { id: &record, ..RecordFacts::default() });
+            }
+            let indexes = 0..rendered.len();
+            let piece = Arc::new(Piece::new(Arc::new(rendered), Arc::new(Reservation::uncounted())));
+            BatchPart { work, piece, indexes, first: true, last: false }
+        };
+        Batch { parts: parts.iter().map(part).collect() }
     }
 
     pub(crate) fn settlements(&self) -> Vec<Settlement> {
@@ -451,7 +489,7 @@ impl DeliveryLedger for MemoryLedger {
                     }
                     Kind::Plain if only.is_none() && !keep(work.id.0, position) => rendered.filtered += 1,
                     Kind::Plain => {
-                        rendered.buffer().extend(render(view, work.id.0, position).into_bytes());
+                        rendered.buffer().extend(self.record(view, work.id.0, position).into_bytes());
                         if *self.broken_line.lock().unwrap() == Some(position) {
                             rendered.buffer().push(b'\n');
                         }
@@ -540,6 +578,11 @@ impl DeliveryLedger for MemoryLedger {
 }
 
 impl SinkStates for MemoryLedger {
+    fn identity<'a>(&'a self, _: &'a SinkName) -> BoxFuture<'a, Result<Option<SinkIdentity>, LedgerFailure>> {
+        let ledger = self.id.lock().unwrap().clone();
+        Box::pin(async move { Ok(Some(SinkIdentity { ledger, incarnation: 1 })) })
+    }
+
     fn sink_state<'a>(&'a self, _: &'a SinkName) -> BoxFuture<'a, Result<Option<Vec<u8>>, LedgerFailure>> {
         async move { Ok(self.state()) }.boxed()
     }

@@ -13,8 +13,8 @@ use ledger::{Ledger, LedgerError};
 use schemas::{Rendered, SinkName, TenantId};
 use sinks::{
     delivery_ledger::{
-        Deferral, DeliveryLedger, Lease, LedgerFailure, RenderedPiece, Settlement, SinkStates, Want, Work,
-        WorkId,
+        Deferral, DeliveryLedger, Lease, LedgerFailure, RenderedPiece, Settlement, SinkIdentity, SinkStates,
+        Want, Work, WorkId,
     },
     sink::BoxFuture,
 };
@@ -272,6 +272,16 @@ impl DeliveryLedger for Delivering {
 }
 
 impl SinkStates for Delivering {
+    fn identity<'a>(
+        &'a self,
+        sink: &'a SinkName,
+    ) -> BoxFuture<'a, Result<Option<SinkIdentity>, LedgerFailure>> {
+        Box::pin(async move {
+            let incarnation = self.ledger.incarnation(sink).await.map_err(failure)?;
+            Ok(Some(SinkIdentity { ledger: self.ledger.id().to_string(), incarnation }))
+        })
+    }
+
     fn sink_state<'a>(&'a self, sink: &'a SinkName) -> BoxFuture<'a, Result<Option<Vec<u8>>, LedgerFailure>> {
         Box::pin(async move { self.ledger.sink_state(sink).await.map_err(failure) })
     }

@@ -6,7 +6,7 @@ use chrono::Utc;
 use ledger::Inspector;
 use schemas::{ContentId, FeedKey, Rendered, Seq, SinkName};
 use sinks::{
-    delivery_ledger::{LedgerFailure, SinkStates, Work, WorkId},
+    delivery_ledger::{LedgerFailure, SinkIdentity, SinkStates, Work, WorkId},
     memory::{Piece, Reservation},
     rate::Rate,
     sink::{Batch, BatchPart, BoxFuture, Sink},
@@ -122,6 +122,19 @@ fn test_batch(sink: &SinkConfig, tenant: &TenantConfig, feed: FeedKey) -> Result
 struct Probing(Option<Inspector>);
 
 impl SinkStates for Probing {
+    fn identity<'a>(
+        &'a self,
+        sink: &'a SinkName,
+    ) -> BoxFuture<'a, Result<Option<SinkIdentity>, LedgerFailure>> {
+        Box::pin(async move {
+            let Some(ledger) = &self.0 else { return Ok(None) };
+            let identity = ledger.ledger_id().and_then(|id| Ok((id, ledger.incarnation(sink)?)));
+            let (id, incarnation) =
+                identity.map_err(|error| LedgerFailure { message: error.to_string(), passing: false })?;
+            Ok(incarnation.map(|incarnation| SinkIdentity { ledger: id.to_string(), incarnation }))
+        })
+    }
+
     fn sink_state<'a>(&'a self, sink: &'a SinkName) -> BoxFuture<'a, Result<Option<Vec<u8>>, LedgerFailure>> {
         Box::pin(async move {
             let Some(ledger) = &self.0 else { return Ok(None) };

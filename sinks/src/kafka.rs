@@ -1,0 +1,508 @@
+//! The `kafka` sink: one record a message, exactly once with transactions, otherwise at least once.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `kafka.rs` | [`KafkaSink`]: the sink; what blocks is on threads of its own |
+//! | `kafka/config.rs` | [`KafkaConfig`]: the keys of the configuration |
+//! | `kafka/message.rs` | topic, key, time and headers of a message; what is too large. Pure |
+//! | `kafka/client.rs` | librdkafka's settings, and what it tells |
+//! | `kafka/producer.rs` | a connected producer: sends a batch, with or without a transaction |
+//! | `kafka/tally.rs` | the reports of a batch |
+//! | `kafka/progress.rs` | how far each tenant is, in the progress topic |
+//! | `kafka/state.rs` | what the ledger keeps for it, and what is there already. Pure |
+//! | `kafka/inspect.rs` | what can be found out without sending a record |
+//! | `kafka/verdict.rs` | what an error means. Pure |
+//! | `kafka/oauth.rs`, `kafka/figures.rs` | access tokens; what it counts |
+//!
+//! # What it promises
+//!
+//! * A receipt is made when the brokers have acknowledged every message of the batch with all replicas that are in sync,
+//!   or have committed the transaction.
+//! * The producer is idempotent: what librdkafka sends again after a lost answer is there once, and in order.
+//! * With transactions every record is there exactly once for whoever reads what is committed, whatever crashed and
+//!   when: progress is committed with the records (`kafka/progress.rs`), and the ledger has the number that it refers to
+//!   (`kafka/state.rs`). When nobody knows whether a transaction was committed, the progress topic is asked.
+//! * Without, what may have arrived is sent again, and counted. What was acknowledged of a batch that failed as a whole
+//!   is not sent again by this process.
+//! * Another ledger's progress, and another producer with the same transactional id, halt the sink. Only an operator
+//!   overrules that.
+//! * One batch is under way at a time, so that records with the same key stay in order.
+
+mod client;
+mod config;
+mod figures;
+mod inspect;
+mod message;
+mod oauth;
+mod producer;
+mod progress;
+mod state;
+mod tally;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod verdict;
+
+use std::{
+    collections::BTreeMap,
+    panic::resume_unwind,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use rdkafka::ClientConfig;
+use schemas::{SinkName, TenantId};
+use tokio::{runtime::Handle, sync::oneshot};
+use tracing::{info, warn};
+
+use self::{
+    client::Context,
+    figures::Figures,
+    message::Shape,
+    producer::{Attempt, Producer, Shaping},
+    progress::{Place, Progress},
+    state::{Plan, Standing, State},
+    tally::{CancelOnDrop, Tally},
+};
+pub use self::{
+    config::{
+        ClientCertificate, Compression, KafkaConfig, Key, Login, Mechanism, Oversize, Preset, Timestamp, Tls,
+        Transactions, is_topic_name, refused_setting, usual_delivery_timeout,
+    },
+    oauth::{Oidc, Tokens},
+    state::{BadState, adopt},
+};
+use crate::{
+    delivery_ledger::{SinkIdentity, WorkId},
+    measure::Measure,
+    sink::{Batch, BoxFuture, DeliverError, Durability, Limits, Receipt, Sink, SinkContext, Unfinished},
+};
+
+/// A batch, as large as what may be read ahead makes sensible.
+const BATCH_BYTES: usize = 2 << 20;
+const BATCH_RECORDS: usize = 20_000;
+const LINGER: Duration = Duration::from_millis(100);
+
+/// Writes records to topics of Apache Kafka.
+pub struct KafkaSink {
+    context: SinkContext,
+    config: KafkaConfig,
+    settings: ClientConfig,
+    /// Topics that it is known to write to.
+    topics: Vec<String>,
+    shaping: Arc<Shaping>,
+    client: Context,
+    figures: Arc<Figures>,
+    /// Taken while a batch is under way. Whoever is dropped meanwhile leaves none, and the next one connects anew.
+    producer: Mutex<Option<Producer>>,
+    plan: Mutex<Arc<Plan>>,
+    /// Another producer took over. It stays so: to come back would lock that one out.
+    fenced: AtomicBool,
+}
+
+/// A configuration that cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum KafkaSinkError {
+    /// librdkafka refuses a setting.
+    #[error("librdkafka refuses {key} = \"{value}\": {why}")]
+    Setting {
+        /// Its name.
+        key: String,
+        /// Its value.
+        value: String,
+        /// Why.
+        why: String,
+    },
+    /// The settings together do not work.
+    #[error("the settings do not work: {0}")]
+    Settings(String),
+}
+
+impl KafkaSink {
+    /// A sink for these brokers. `topics` are those that it will write to as far as that is known; whether they exist is
+    /// looked at when it is opened. It connects to nothing before. It has to be made within a runtime.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration cannot work.
+    pub fn new(
+        config: KafkaConfig,
+        tokens: Option<Tokens>,
+        topics: Vec<String>,
+        context: SinkContext,
+    ) -> Result<Self, KafkaSinkError> {
+        let settings = client::settings(&config);
+        client::producer_settings(&config, &settings).create_native_config().map_err(
+            |error| match error {
+                rdkafka::error::KafkaError::ClientConfig(_, why, key, value) => {
+                    KafkaSinkError::Setting { key, value, why }
+                }
+                other => KafkaSinkError::Settings(other.to_string()),
+            },
+        )?;
+        let figures = Arc::new(Figures::default());
+        let shaping = Shaping { shape: Shape::new(&config), topic: config.topic.clone() };
+        Ok(Self {
+            client: Context::new(context.name.clone(), Arc::clone(&figures), tokens),
+            context,
+            config,
+            settings,
+            topics,
+            shaping: Arc::new(shaping),
+            figures,
+            producer: Mutex::new(None),
+            plan: Mutex::default(),
+            fenced: AtomicBool::new(false),
+        })
+    }
+
+    fn take_producer(&self) -> Option<Producer> {
+        self.producer.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn put_producer(&self, producer: Producer) {
+        *self.producer.lock().unwrap_or_else(PoisonError::into_inner) = Some(producer);
+    }
+
+    fn plan(&self) -> MutexGuard<'_, Arc<Plan>> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change_plan(&self, change: impl FnOnce(&mut Plan)) {
+        change(Arc::make_mut(&mut self.plan()));
+    }
+
+    async fn stored(&self) -> Result<Option<State>, DeliverError> {
+        let state = self.context.ledger.sink_state(&self.context.name).await;
+        let state = state.map_err(|failure| DeliverError::retry(failure.message))?;
+        let state = state.as_deref().map(State::decode).transpose();
+        state.map_err(|error| DeliverError::halt(format!("its state in the ledger cannot be used: {error}")))
+    }
+
+    async fn identity(&self) -> Result<Option<SinkIdentity>, DeliverError> {
+        let identity = self.context.ledger.identity(&self.context.name).await;
+        identity.map_err(|failure| DeliverError::retry(failure.message))
+    }
+
+    fn place(&self) -> Option<(String, String)> {
+        let transactions = self.config.transactions.as_ref()?;
+        Some((transactions.progress_topic.clone(), transactions.transactional_id.clone()))
+    }
+
+    /// The progress of all tenants.
+    async fn progress(&self, settings: &ClientConfig) -> Result<BTreeMap<TenantId, Progress>, DeliverError> {
+        let Some((topic, transactional_id)) = self.place() else { return Ok(BTreeMap::new()) };
+        let (settings, client) = (settings.clone(), self.client.clone());
+        on_thread(move || {
+            let place = Place { topic: &topic, transactional_id: &transactional_id };
+            progress::read(&settings, &client, place)
+        })
+        .await
+    }
+
+    /// Whether the progress is another's, unless that is to be overruled.
+    fn judge(&self, standing: &Standing, identity: Option<&SinkIdentity>) -> Result<(), DeliverError> {
+        let Some((topic, id)) = self.place() else { return Ok(()) };
+        let sink = &self.context.name;
+        match standing {
+            Standing::Ours => Ok(()),
+            Standing::Foreign { ledger } => {
+                let this =
+                    identity.map_or("has no ledger yet".to_owned(), |of| format!("has ledger {}", of.ledger));
+                Err(DeliverError::halt(format!(
+                    "the progress topic {topic} says that ledger {ledger} delivers as {id}, and this mailtrail {this}: \
+                     another one is configured alike (give this one another transactional_id), or the state directory \
+                     was lost and made anew. If this one is to go on, run `mailtrail sinks adopt {sink}`; what the \
+                     other has delivered and Microsoft still has then comes again"
+                )))
+            }
+            Standing::Ahead => Err(DeliverError::halt(format!(
+                "the progress topic {topic} is ahead of the ledger: the state directory is an older copy. Bring back \
+                 the newest one; or run `mailtrail sinks adopt {sink}`, and what was delivered since then comes again"
+            ))),
+        }
+    }
+
+    /// Looks at the topics, and whose progress there is, before anybody is locked out.
+    async fn look(
+        &self,
+        settings: &ClientConfig,
+        state: Option<&State>,
+        identity: Option<&SinkIdentity>,
+    ) -> Result<BTreeMap<TenantId, Progress>, DeliverError> {
+        let (settings_, client, topics) = (settings.clone(), self.client.clone(), self.topics.clone());
+        let (place, runtime) = (self.place(), Handle::current());
+        let may_describe = self.config.preset == Preset::Kafka;
+        on_thread(move || {
+            inspect::topics(&settings_, &client, &topics)?;
+            if let Some((topic, _)) = place {
+                inspect::topics(&settings_, &client, std::slice::from_ref(&topic)).map_err(|error| {
+                    DeliverError {
+                        context: format!(
+                            "{error}; the progress topic is needed for transactions, with one partition and \
+                             cleanup.policy=compact"
+                        ),
+                        ..error
+                    }
+                })?;
+                if may_describe {
+                    inspect::compacted(&settings_, &client, &topic, &runtime)?;
+                }
+            }
+            Ok(())
+        })
+        .await?;
+        let progress = self.progress(settings).await?;
+        let standing = match identity {
+            Some(identity) => state::standing(&progress, identity, state),
+            None => match progress.values().next() {
+                Some(of) => Standing::Foreign { ledger: of.ledger.clone() },
+                None => Standing::Ours,
+            },
+        };
+        if !state.is_some_and(|state| state.adopt) {
+            self.judge(&standing, identity)?;
+        }
+        Ok(progress)
+    }
+
+    /// Connects, and finds out what the brokers have.
+    async fn connect(
+        &self,
+        state: Option<&State>,
+        identity: &SinkIdentity,
+    ) -> Result<(Producer, BTreeMap<TenantId, Progress>), DeliverError> {
+        let settings = client::with_secrets(&self.config, &self.settings).await?;
+        self.look(&settings, state, Some(identity)).await?;
+        let producer_settings = client::producer_settings(&self.config, &settings);
+        let (config, client, figures) = (self.config.clone(), self.client.clone(), Arc::clone(&self.figures));
+        let of = identity.clone();
+        let producer =
+            on_thread(move || Producer::connect(&config, &producer_settings, client, figures, Some(&of)))
+                .await?;
+        // What an earlier producer had under way is decided only now.
+        let progress = self.progress(&settings).await?;
+        if !state.is_some_and(|state| state.adopt) {
+            let judged = self.judge(&state::standing(&progress, identity, state), Some(identity));
+            if let Err(error) = judged {
+                discard(producer);
+                return Err(error);
+            }
+        }
+        Ok((producer, progress))
+    }
+
+    /// Makes the progress this ledger's, because an operator has said so.
+    async fn overrule(
+        &self,
+        producer: Producer,
+        state: State,
+        progress: &mut BTreeMap<TenantId, Progress>,
+        identity: &SinkIdentity,
+    ) -> Result<(Producer, State), DeliverError> {
+        let newest = progress.values().filter(|of| of.ledger == identity.ledger).map(|of| of.after).max();
+        let number = state.number.max(newest).unwrap_or(0) + 1;
+        let tenants: Vec<TenantId> = progress.keys().copied().collect();
+        let (producer, adopted) = {
+            let tenants = tenants.clone();
+            on_thread(move || {
+                let adopted = producer.adopt(&tenants, number);
+                (producer, adopted)
+            })
+            .await
+        };
+        if let Err(error) = adopted {
+            discard(producer);
+            return Err(error);
+        }
+        let state = State { number: Some(number), adopt: false, ..state };
+        let kept = self.context.ledger.set_sink_state(&self.context.name, state.encode()).await;
+        kept.map_err(|failure| DeliverError::retry(failure.message))?;
+        *progress = tenants.into_iter().map(|tenant| (tenant, Progress::new(identity, number))).collect();
+        warn!(
+            sink = %self.context.name,
+            "goes on with this ledger, as `mailtrail sinks adopt` asked; the progress of {} tenants was overruled",
+            progress.len()
+        );
+        Ok((producer, state))
+    }
+
+    fn refuse_when_fenced(&self) -> Result<(), DeliverError> {
+        match self.place() {
+            Some((_, id)) if self.fenced.load(Ordering::Relaxed) => {
+                Err(DeliverError::halt(producer::fenced(&id)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn known_identity(&self) -> Result<SinkIdentity, DeliverError> {
+        let identity = self.identity().await?;
+        identity.ok_or_else(|| DeliverError::retry("the ledger has not met the sink yet"))
+    }
+}
+
+impl Sink for KafkaSink {
+    fn name(&self) -> &SinkName {
+        &self.context.name
+    }
+
+    fn limits(&self) -> Limits {
+        let transactions = self.config.transactions.is_some();
+        let timeout = self.config.delivery_timeout.0;
+        Limits {
+            max_records: BATCH_RECORDS,
+            max_bytes: BATCH_BYTES,
+            linger: LINGER,
+            // Order is kept by never having more than one batch under way.
+            in_flight: 1,
+            // Longer than anything may take that ends by itself: connecting, sending, committing, aborting.
+            timeout: timeout * 3 + Duration::from_secs(300),
+            exactly_once: transactions,
+            whole_works: transactions,
+        }
+    }
+
+    fn open(&self) -> BoxFuture<'_, Result<Vec<Unfinished>, DeliverError>> {
+        Box::pin(async move {
+            self.refuse_when_fenced()?;
+            if let Some(producer) = self.take_producer() {
+                discard(producer);
+            }
+            let identity = self.known_identity().await?;
+            let state = self.stored().await?;
+            let (mut producer, mut progress) = self.connect(state.as_ref(), &identity).await?;
+            let mut unfinished = Vec::new();
+            if self.config.transactions.is_some() {
+                let mut state = state.unwrap_or_default();
+                if state.adopt {
+                    (producer, state) = self.overrule(producer, state, &mut progress, &identity).await?;
+                }
+                let plan = Plan::new(state, &progress, &identity);
+                unfinished = plan.unfinished();
+                if !unfinished.is_empty() {
+                    info!(
+                        sink = %self.context.name,
+                        "{} works were committed in part or not settled; what the brokers have is not sent again",
+                        unfinished.len()
+                    );
+                }
+                *self.plan() = Arc::new(plan);
+            }
+            self.put_producer(producer);
+            Ok(unfinished)
+        })
+    }
+
+    fn state(&self, finished: &[WorkId], _next: Option<&Batch>) -> Option<Vec<u8>> {
+        let mut state = None;
+        self.change_plan(|plan| state = Some(plan.next_state(finished).encode()));
+        state
+    }
+
+    fn deliver(&self, batch: Batch) -> BoxFuture<'_, Result<Receipt, DeliverError>> {
+        Box::pin(async move {
+            self.refuse_when_fenced()?;
+            let producer = match self.take_producer() {
+                Some(producer) => producer,
+                None => {
+                    let identity = self.known_identity().await?;
+                    let state = self.stored().await?;
+                    let (producer, progress) = self.connect(state.as_ref(), &identity).await?;
+                    self.change_plan(|plan| plan.learn(&progress, &identity));
+                    producer
+                }
+            };
+            let (plan, shaping, tally) = (Arc::clone(&self.plan()), Arc::clone(&self.shaping), Tally::new());
+            let cancel = CancelOnDrop(Arc::clone(&tally));
+            let (producer, batch, attempt) = on_thread(move || {
+                let attempt = producer.deliver(&batch, &plan, &shaping, &tally);
+                (producer, batch, attempt)
+            })
+            .await;
+            drop(cancel);
+            let Attempt { result, arrived, usable, fenced, committed } = attempt;
+            if usable {
+                self.put_producer(producer);
+            } else {
+                discard(producer);
+            }
+            if fenced {
+                self.fenced.store(true, Ordering::Relaxed);
+            }
+            self.change_plan(|plan| {
+                for of in &committed {
+                    plan.committed(of);
+                }
+                let mut arrived = arrived.into_iter().peekable();
+                for (index, (work, record)) in batch.records().enumerate() {
+                    if result.is_ok() {
+                        plan.received(work.id, record.position);
+                    } else if arrived.next_if(|at| *at as usize == index).is_some() {
+                        plan.arrived(work.id, record.position);
+                    }
+                }
+            });
+            result.map(|()| Receipt::confirmed(batch.coverage(), Durability::Replicated))
+        })
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), DeliverError>> {
+        Box::pin(async move {
+            self.refuse_when_fenced()?;
+            let settings = client::with_secrets(&self.config, &self.settings).await?;
+            let (identity, state) = (self.identity().await?, self.stored().await?);
+            self.look(&settings, state.as_ref(), identity.as_ref()).await?;
+            if self.config.preset == Preset::EventHubs {
+                return Ok(());
+            }
+            let (client, mut topics) = (self.client.clone(), self.topics.clone());
+            topics.extend(self.place().map(|(topic, _)| topic));
+            on_thread(move || {
+                topics.iter().try_for_each(|topic| inspect::writable(&settings, &client, topic))
+            })
+            .await
+        })
+    }
+
+    fn measures(&self) -> Vec<Measure> {
+        self.figures.measures(self.config.transactions.is_some())
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            if let Some(producer) = self.take_producer() {
+                on_thread(move || drop(producer)).await;
+            }
+        })
+    }
+}
+
+/// Does what blocks on a thread of its own. Threads of the runtime would hold up its end when they hang, and librdkafka
+/// does until its timeouts are over.
+async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("kafka sink".to_owned()).spawn(move || {
+        // Nobody may be waiting any more; then what was made is dropped here.
+        let _ = sender.send(work());
+    });
+    let thread = thread.expect("the system can start a thread");
+    match receiver.await {
+        Ok(done) => done,
+        // Only a panic drops the sender without a word.
+        Err(_) => match thread.join() {
+            Err(panic) => resume_unwind(panic),
+            Ok(()) => unreachable!("a thread that ends well has sent"),
+        },
+    }
+}
+
+/// Lets go of a producer, which blocks, without waiting for it.
+fn discard(producer: Producer) {
+    // When no thread can be started, this one has to wait.
+    let _ = std::thread::Builder::new().name("kafka close".to_owned()).spawn(move || drop(producer));
+}

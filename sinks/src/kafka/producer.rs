@@ -1,0 +1,534 @@
+//! A connected producer: one batch at a time, with or without a transaction. Everything here blocks.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    ClientConfig,
+    config::FromClientConfigAndContext as _,
+    error::KafkaError,
+    producer::{BaseRecord, Producer as _, PurgeConfig, ThreadedProducer},
+    types::RDKafkaErrorCode,
+};
+use schemas::TenantId;
+use tracing::{debug, info};
+
+use super::{
+    client::Context,
+    config::{KafkaConfig, Transactions},
+    figures::{Ending, Figures},
+    message::{Body, Shape},
+    progress::{self, Progress},
+    state::Plan,
+    tally::{Report, Standing, Tally},
+    verdict::{Verdict, code_of, verdict, worst},
+};
+use crate::{
+    delivery_ledger::{SinkIdentity, WorkId},
+    positions::Positions,
+    sink::{Batch, DeliverError, Disposition},
+    template::Template,
+};
+
+/// How long no broker may be reached, or the login be refused, before a batch is taken back.
+const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE_REFUSED: Duration = Duration::from_secs(3);
+/// How often troubles are looked for while nothing else happens.
+const LOOK: Duration = Duration::from_millis(250);
+/// How long aborting a transaction may take.
+const ABORT: Duration = Duration::from_secs(30);
+/// How long the reports of what was taken back may take: they are made in this process.
+const PURGED: Duration = Duration::from_secs(10);
+
+/// A connected producer.
+pub(super) struct Producer {
+    inner: ThreadedProducer<Context>,
+    context: Context,
+    figures: Arc<Figures>,
+    timeout: Duration,
+    transactions: Option<(Transactions, SinkIdentity)>,
+}
+
+/// What the shape of messages depends on.
+pub(super) struct Shaping {
+    pub(super) shape: Shape,
+    pub(super) topic: Template,
+}
+
+/// How sending a batch ended.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) result: Result<(), DeliverError>,
+    /// The indexes of records that arrived, although the batch as a whole did not. None with transactions.
+    pub(super) arrived: Vec<u32>,
+    /// Whether the producer can be used again.
+    pub(super) usable: bool,
+    /// Whether another producer took over the transactional id.
+    pub(super) fenced: bool,
+    /// What a transaction committed.
+    pub(super) committed: Vec<Committed>,
+}
+
+/// What was committed of a work.
+#[derive(Debug, Clone)]
+pub(super) struct Committed {
+    pub(super) tenant: TenantId,
+    pub(super) work: WorkId,
+    pub(super) seq: u64,
+    pub(super) positions: Positions,
+}
+
+/// A failure inside a transaction.
+enum Broken {
+    /// Nothing of it counts, once it is aborted: the error that remains.
+    Abort(DeliverError),
+    /// Nobody knows whether it was committed; or the producer cannot go on.
+    Lost(DeliverError),
+    Fenced,
+}
+
+impl Producer {
+    /// Connects. With transactions, whoever had the same transactional id before is locked out, and what it left open is
+    /// aborted.
+    pub(super) fn connect(
+        config: &KafkaConfig,
+        settings: &ClientConfig,
+        context: Context,
+        figures: Arc<Figures>,
+        identity: Option<&SinkIdentity>,
+    ) -> Result<Self, DeliverError> {
+        let made = ThreadedProducer::from_config_and_context(settings, context.clone());
+        let inner = made.map_err(|error| DeliverError::halt(format!("the settings do not work: {error}")))?;
+        let transactions = config.transactions.clone().zip(identity.cloned());
+        let timeout = config.delivery_timeout.0;
+        let producer = Self { inner, context, figures, timeout, transactions };
+        if let Some((transactions, _)) = &producer.transactions {
+            let id = &transactions.transactional_id;
+            let started = producer.inner.init_transactions(timeout);
+            started.map_err(|error| {
+                producer.context.failure(&format!("no transactions with the id {id}"), &error)
+            })?;
+            debug!(id, "ready for transactions");
+        }
+        Ok(producer)
+    }
+
+    /// Sends what of the batch is not there already, and waits until all of it is acknowledged, or committed.
+    pub(super) fn deliver(
+        &self,
+        batch: &Batch,
+        plan: &Plan,
+        shaping: &Shaping,
+        tally: &Arc<Tally>,
+    ) -> Attempt {
+        let mut messages = match Messages::shape(batch, plan, shaping) {
+            Ok(messages) => messages,
+            Err(refused) => {
+                return Attempt::failed(DeliverError {
+                    context: format!("{} records are too large", refused.len()),
+                    disposition: Disposition::Reject { records: refused },
+                });
+            }
+        };
+        self.figures.truncated(messages.cut);
+        if messages.bodies.is_empty() {
+            return Attempt::succeeded();
+        }
+        match &self.transactions {
+            None => self.send_plain(&mut messages, shaping, tally),
+            Some((transactions, identity)) => {
+                let attempt =
+                    self.send_in_transaction(&mut messages, shaping, tally, plan, transactions, identity);
+                let ending = match &attempt {
+                    Attempt { result: Ok(()), .. } => Ending::Committed,
+                    Attempt { usable: true, .. } => Ending::Aborted,
+                    _ => Ending::Uncertain,
+                };
+                self.figures.transaction(ending);
+                attempt
+            }
+        }
+    }
+
+    /// Makes the progress of these tenants this ledger's.
+    pub(super) fn adopt(&self, tenants: &[TenantId], number: u64) -> Result<(), DeliverError> {
+        let Some((transactions, identity)) = &self.transactions else { return Ok(()) };
+        let failed = |error: &KafkaError| self.context.failure("the progress cannot be taken over", error);
+        let tally = Tally::new();
+        self.inner.begin_transaction().map_err(|error| failed(&error))?;
+        for tenant in tenants {
+            self.enqueue_progress(*tenant, &Progress::new(identity, number), transactions, &tally)?;
+        }
+        self.await_reports(&tally, true)?;
+        self.inner.commit_transaction(self.timeout).map_err(|error| failed(&error))
+    }
+
+    fn enqueue_progress(
+        &self,
+        tenant: TenantId,
+        progress: &Progress,
+        transactions: &Transactions,
+        tally: &Arc<Tally>,
+    ) -> Result<(), DeliverError> {
+        let key = progress::key(&transactions.transactional_id, &tenant.to_string());
+        let value = progress.encode();
+        let report = Box::new(Report { tally: Arc::clone(tally), index: Report::BESIDE });
+        let mut message = BaseRecord::with_opaque_to(&transactions.progress_topic, report);
+        message.partition = Some(progress::PARTITION);
+        message.key = Some(key.as_str());
+        message.payload = Some(value.as_slice());
+        self.enqueue(message, tally)
+    }
+
+    fn send_plain(&self, messages: &mut Messages<'_>, shaping: &Shaping, tally: &Arc<Tally>) -> Attempt {
+        let trouble =
+            self.enqueue_all(messages, shaping, tally).and_then(|()| self.await_reports(tally, false)).err();
+        if trouble.is_some() {
+            self.take_back(tally);
+        }
+        let standing = tally.standing();
+        let failed: BTreeMap<u32, RDKafkaErrorCode> = tally.failed().into_iter().collect();
+        if standing.waited_for == 0 && failed.is_empty() && trouble.is_none() {
+            return Attempt::succeeded();
+        }
+        let is_fatal = self.inner.client().fatal_error();
+        // Records whose report is missing are not among the failed ones, and must not count as arrived.
+        let arrived = if standing.waited_for == 0 {
+            messages.sent().filter(|index| !failed.contains_key(index)).collect()
+        } else {
+            Vec::new()
+        };
+        let never_sent = standing.waited_for == 0
+            && failed.values().all(|code| !matches!(verdict(*code), Verdict::Unknown | Verdict::Fenced));
+        let error = match (trouble, worst(failed.values().copied())) {
+            (Some(trouble), _) => trouble,
+            (None, Some((code, verdict))) => self.error_of(code, &verdict),
+            (None, None) => DeliverError::ambiguous("not every message was acknowledged"),
+        };
+        let error = match error.disposition {
+            // What may have arrived has to be counted as sent again. Whatever asks for a person comes again.
+            Disposition::Halt | Disposition::Retry { .. } if !never_sent => {
+                DeliverError::ambiguous(error.context)
+            }
+            _ => error,
+        };
+        let usable =
+            is_fatal.is_none() && standing.waited_for == 0 && !matches!(error.disposition, Disposition::Halt);
+        if let Some((code, said)) = is_fatal {
+            info!("the producer is made anew after {code:?}: {said}");
+        }
+        Attempt { result: Err(error), arrived, usable, fenced: false, committed: Vec::new() }
+    }
+
+    fn send_in_transaction(
+        &self,
+        messages: &mut Messages<'_>,
+        shaping: &Shaping,
+        tally: &Arc<Tally>,
+        plan: &Plan,
+        transactions: &Transactions,
+        identity: &SinkIdentity,
+    ) -> Attempt {
+        let begun = Instant::now();
+        let broken = match self.transact(messages, shaping, tally, plan, transactions, identity) {
+            Ok(()) => return Attempt { committed: messages.works(), ..Attempt::succeeded() },
+            Err(broken) => broken,
+        };
+        // A transaction that was open for too long was ended by the broker, which looks as if somebody else had come.
+        let was_slow = begun.elapsed() >= self.timeout;
+        let unusable = |error| Attempt { usable: false, ..Attempt::failed(error) };
+        match broken {
+            Broken::Fenced if !was_slow => Attempt {
+                fenced: true,
+                ..unusable(DeliverError::halt(fenced(&transactions.transactional_id)))
+            },
+            Broken::Fenced => unusable(DeliverError::ambiguous("the transaction took too long")),
+            Broken::Lost(error) => unusable(error),
+            Broken::Abort(error) => match self.inner.abort_transaction(ABORT) {
+                Ok(()) => {
+                    self.await_purged(tally);
+                    Attempt::failed(error)
+                }
+                Err(abort) => match verdict(code_of(&abort)) {
+                    Verdict::Fenced if !was_slow => Attempt {
+                        fenced: true,
+                        ..unusable(DeliverError::halt(fenced(&transactions.transactional_id)))
+                    },
+                    // A new producer aborts it. What was wrong comes again then.
+                    _ => unusable(match error.disposition {
+                        Disposition::Halt => error,
+                        _ => DeliverError::ambiguous(format!(
+                            "{error}; and the transaction could not be aborted: {}",
+                            self.context.explain(&abort)
+                        )),
+                    }),
+                },
+            },
+        }
+    }
+
+    fn transact(
+        &self,
+        messages: &mut Messages<'_>,
+        shaping: &Shaping,
+        tally: &Arc<Tally>,
+        plan: &Plan,
+        transactions: &Transactions,
+        identity: &SinkIdentity,
+    ) -> Result<(), Broken> {
+        self.inner.begin_transaction().map_err(|error| self.broken(&error))?;
+        self.enqueue_all(messages, shaping, tally).map_err(Broken::Abort)?;
+        for (tenant, progress) in messages.progress(plan, identity) {
+            self.enqueue_progress(tenant, &progress, transactions, tally).map_err(Broken::Abort)?;
+        }
+        let reports = self.await_reports(tally, true);
+        let failed = tally.failed();
+        if let Some((code, verdict)) = worst_of_transaction(failed.iter().map(|(_, code)| *code)) {
+            if verdict == Verdict::Fenced {
+                return Err(Broken::Fenced);
+            }
+            return Err(Broken::Abort(self.error_of(code, &verdict)));
+        }
+        reports.map_err(Broken::Abort)?;
+        let deadline = Instant::now() + self.timeout;
+        loop {
+            let Err(error) =
+                self.inner.commit_transaction(deadline.saturating_duration_since(Instant::now()))
+            else {
+                return Ok(());
+            };
+            let again = match &error {
+                KafkaError::Transaction(error) => error.is_retriable() && !error.txn_requires_abort(),
+                _ => false,
+            };
+            if !again || Instant::now() >= deadline || tally.standing().cancelled {
+                return Err(self.broken(&error));
+            }
+        }
+    }
+
+    /// What an error of a call about the transaction means.
+    fn broken(&self, error: &KafkaError) -> Broken {
+        let fatal = self.inner.client().fatal_error();
+        let code = fatal.as_ref().map_or(code_of(error), |(code, _)| *code);
+        match (verdict(code), error) {
+            (Verdict::Fenced, _) => Broken::Fenced,
+            (verdict, KafkaError::Transaction(of)) if of.txn_requires_abort() && fatal.is_none() => {
+                Broken::Abort(self.error_of(code, &verdict))
+            }
+            (Verdict::Halt(_), _) => Broken::Lost(self.context.failure("the transaction failed", error)),
+            _ => Broken::Lost(DeliverError::ambiguous(format!(
+                "nobody knows whether the transaction was committed: {}",
+                self.context.explain(error)
+            ))),
+        }
+    }
+
+    fn error_of(&self, code: RDKafkaErrorCode, verdict: &Verdict) -> DeliverError {
+        let said = self.context.explain(&KafkaError::Global(code));
+        match verdict {
+            Verdict::Data => DeliverError {
+                disposition: Disposition::Split,
+                context: format!("the broker refuses it: {code}"),
+            },
+            Verdict::Halt(advice) => DeliverError::halt(format!("{said}; {advice}")),
+            Verdict::NotSent => DeliverError::retry(said),
+            Verdict::Fenced | Verdict::Unknown => DeliverError::ambiguous(said),
+        }
+    }
+
+    fn enqueue_all(
+        &self,
+        messages: &mut Messages<'_>,
+        shaping: &Shaping,
+        tally: &Arc<Tally>,
+    ) -> Result<(), DeliverError> {
+        let shape = &shaping.shape;
+        let mut next = messages.bodies.iter().peekable();
+        let mut index = 0;
+        for part in &messages.batch.parts {
+            let of = shape.of_work(&part.work);
+            let topic = shaping.topic.expand(&part.work);
+            for record in part.records() {
+                if let Some((_, body)) = next.next_if(|(of, _)| *of == index) {
+                    let report = Box::new(Report { tally: Arc::clone(tally), index });
+                    let mut message = BaseRecord::with_opaque_to(topic.as_str(), report);
+                    message.payload = Some(match body {
+                        Body::Whole => record.bytes,
+                        Body::Cut(bytes) => bytes,
+                    });
+                    message.key = shape.key(&of, &record);
+                    message.timestamp = shape.timestamp(&record);
+                    message.headers = shape.headers(&of, &record, body);
+                    self.enqueue(message, tally)?;
+                }
+                index += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Enqueues a message, and waits for room when there is none.
+    fn enqueue(
+        &self,
+        mut message: BaseRecord<'_, str, [u8], Box<Report>>,
+        tally: &Arc<Tally>,
+    ) -> Result<(), DeliverError> {
+        loop {
+            tally.expect();
+            let Err((error, back)) = self.inner.send(message) else { return Ok(()) };
+            tally.unexpect();
+            let code = code_of(&error);
+            if code != RDKafkaErrorCode::QueueFull {
+                return Err(self.error_of(code, &verdict(code)));
+            }
+            message = back;
+            let standing = tally.wait(LOOK);
+            self.look_for_trouble(&standing)?;
+        }
+    }
+
+    /// Waits until every report has come, `early` only until something failed.
+    fn await_reports(&self, tally: &Tally, early: bool) -> Result<(), DeliverError> {
+        let mut standing = tally.standing();
+        while standing.waited_for > 0 && !(early && standing.failed > 0) {
+            self.look_for_trouble(&standing)?;
+            standing = tally.wait(LOOK);
+        }
+        Ok(())
+    }
+
+    /// Whether it is in vain to wait on.
+    fn look_for_trouble(&self, standing: &Standing) -> Result<(), DeliverError> {
+        if standing.cancelled {
+            return Err(DeliverError::ambiguous("stopped before it was acknowledged"));
+        }
+        let trouble = self.context.trouble();
+        if let Some(refused) = trouble.refused.filter(|_| standing.silent > PATIENCE_REFUSED) {
+            return Err(DeliverError::halt(refused));
+        }
+        if trouble.unreachable && standing.silent > PATIENCE {
+            let said = trouble.last.map(|said| format!(": {said}")).unwrap_or_default();
+            return Err(DeliverError::retry(format!("no broker can be reached{said}")));
+        }
+        Ok(())
+    }
+
+    /// Takes back what is not acknowledged; afterwards it is known of each message whether it may have left.
+    fn take_back(&self, tally: &Tally) {
+        self.inner.purge(PurgeConfig::default().queue().inflight());
+        self.await_purged(tally);
+    }
+
+    fn await_purged(&self, tally: &Tally) {
+        let deadline = Instant::now() + PURGED;
+        while tally.wait(LOOK).waited_for > 0 && Instant::now() < deadline {}
+    }
+}
+
+impl Attempt {
+    fn succeeded() -> Self {
+        Self { result: Ok(()), arrived: Vec::new(), usable: true, fenced: false, committed: Vec::new() }
+    }
+
+    fn failed(error: DeliverError) -> Self {
+        Self { result: Err(error), ..Self::succeeded() }
+    }
+}
+
+/// In a transaction nothing counts before its end, so a record that is to blame goes before what is unknown.
+fn worst_of_transaction(
+    codes: impl Iterator<Item = RDKafkaErrorCode> + Clone,
+) -> Option<(RDKafkaErrorCode, Verdict)> {
+    let mut data =
+        codes.clone().map(|code| (code, verdict(code))).filter(|(_, verdict)| *verdict == Verdict::Data);
+    data.next().or_else(|| worst(codes))
+}
+
+/// What is said when another producer took over.
+pub(super) fn fenced(transactional_id: &str) -> String {
+    format!(
+        "another mailtrail has taken over the transactional id {transactional_id}: stop one of the two, or give them \
+         different values of transactional_id; then restart this one"
+    )
+}
+
+/// What of a batch is to be sent.
+struct Messages<'a> {
+    batch: &'a Batch,
+    /// By index into the batch, ascending.
+    bodies: Vec<(u32, Body)>,
+    cut: u64,
+}
+
+impl<'a> Messages<'a> {
+    /// Leaves out what is there already; or gives those records that can never be sent.
+    fn shape(batch: &'a Batch, plan: &Plan, shaping: &Shaping) -> Result<Self, Vec<(usize, String)>> {
+        let mut messages = Self { batch, bodies: Vec::with_capacity(batch.len()), cut: 0 };
+        let mut refused = Vec::new();
+        let mut index = 0;
+        for part in &batch.parts {
+            let of = shaping.shape.of_work(&part.work);
+            for record in part.records() {
+                if !plan.is_there(part.work.id, record.position) {
+                    match shaping.shape.body(&of, &record) {
+                        Ok(body) => {
+                            messages.cut += u64::from(matches!(body, Body::Cut(_)));
+                            messages.bodies.push((index, body));
+                        }
+                        Err(reason) => refused.push((index as usize, reason)),
+                    }
+                }
+                index += 1;
+            }
+        }
+        if refused.is_empty() { Ok(messages) } else { Err(refused) }
+    }
+
+    fn sent(&self) -> impl Iterator<Item = u32> {
+        self.bodies.iter().map(|(index, _)| *index)
+    }
+
+    /// What is sent of each work.
+    fn works(&self) -> Vec<Committed> {
+        let mut works: Vec<Committed> = Vec::new();
+        let mut next = self.bodies.iter().peekable();
+        for (index, (work, record)) in self.batch.records().enumerate() {
+            if next.next_if(|(of, _)| *of as usize == index).is_none() {
+                continue;
+            }
+            match works.last_mut() {
+                Some(last) if last.work == work.id => last.positions.push(record.position),
+                _ => works.push(Committed {
+                    tenant: work.feed.tenant,
+                    work: work.id,
+                    seq: work.seq.0,
+                    positions: std::iter::once(record.position).collect(),
+                }),
+            }
+        }
+        works
+    }
+
+    /// How far each tenant is once this is committed.
+    fn progress(&self, plan: &Plan, identity: &SinkIdentity) -> BTreeMap<TenantId, Progress> {
+        let mut after = plan.clone();
+        let mut far: BTreeMap<TenantId, (u64, u32)> = BTreeMap::new();
+        for committed in self.works() {
+            let records = committed.positions.iter().max().map_or(0, |position| position + 1);
+            far.insert(committed.tenant, (committed.seq, records));
+            after.committed(&committed);
+        }
+        let progress = far.into_iter().map(|(tenant, (seq, records))| {
+            let mut progress = Progress::new(identity, after.number);
+            progress.seq = seq;
+            progress.records = records;
+            progress.sent = after.since(tenant);
+            (tenant, progress)
+        });
+        progress.collect()
+    }
+}

@@ -1,0 +1,408 @@
+//! What the sink keeps in the ledger when it uses transactions, and what of every work is there already.
+//!
+//! The state is JSON, and a form of what the delivery loop keeps for sinks without a state of their own (`partial.rs`),
+//! so that transactions can be turned on and off:
+//!
+//! ```json
+//! {"version":1,"partial":[{"work":17,"delivered":[[0,340]],"resent":0,"seq":812}],"kafka":{"number":57,"adopt":false}}
+//! ```
+//!
+//! | member | meaning |
+//! |---|---|
+//! | `partial` | What was committed of works that are not settled |
+//! | `kafka.number` | Grows with every state, so that progress in the topic is known to be older, newer or of this state |
+//! | `kafka.adopt` | The operator has said that this ledger goes on, whatever the topic says |
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use schemas::TenantId;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    producer::Committed,
+    progress::{Progress, Sent},
+};
+use crate::{
+    delivery_ledger::{SinkIdentity, WorkId},
+    positions::Positions,
+    sink::Unfinished,
+};
+
+const VERSION: u32 = 1;
+
+/// The state as the ledger has it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct State {
+    /// `None`: the sink has not used transactions since there is a state.
+    pub(super) number: Option<u64>,
+    /// What was committed of works that are not settled.
+    pub(super) due: BTreeMap<WorkId, Due>,
+    /// Whether another ledger's progress is to be overruled.
+    pub(super) adopt: bool,
+}
+
+/// What was committed of a work.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Due {
+    pub(super) seq: u64,
+    pub(super) positions: Positions,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    version: u32,
+    partial: Vec<Entry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kafka: Option<Own>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    work: WorkId,
+    delivered: Positions,
+    resent: u32,
+    #[serde(default)]
+    seq: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Own {
+    number: Option<u64>,
+    adopt: bool,
+}
+
+/// A state that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum BadState {
+    /// It is of a newer format.
+    #[error("a newer version of mailtrail wrote it (format {found}); run that one")]
+    Newer {
+        /// The format.
+        found: u32,
+    },
+    /// It is no state of a `kafka` sink.
+    #[error("it is no state of a kafka sink: {0}")]
+    Malformed(#[from] serde_json::Error),
+}
+
+impl State {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, BadState> {
+        let stored: Stored = serde_json::from_slice(bytes)?;
+        if stored.version != VERSION {
+            return Err(BadState::Newer { found: stored.version });
+        }
+        let due = stored.partial.into_iter();
+        let own = stored.kafka.unwrap_or(Own { number: None, adopt: false });
+        Ok(Self {
+            number: own.number,
+            due: due.map(|entry| (entry.work, Due { seq: entry.seq, positions: entry.delivered })).collect(),
+            adopt: own.adopt,
+        })
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let partial = self
+            .due
+            .iter()
+            .map(|(&work, due)| Entry { work, delivered: due.positions.clone(), resent: 0, seq: due.seq })
+            .collect();
+        let kafka = Some(Own { number: self.number, adopt: self.adopt });
+        let stored = Stored { version: VERSION, partial, kafka };
+        serde_json::to_vec(&stored).expect("numbers in lists are always JSON")
+    }
+}
+
+/// The state by which a sink overrules another ledger's progress when it is opened next: what `mailtrail sinks adopt`
+/// keeps in the ledger.
+///
+/// # Errors
+///
+/// When the present state is none of a `kafka` sink.
+pub fn adopt(state: Option<&[u8]>) -> Result<Vec<u8>, BadState> {
+    let state = state.map(State::decode).transpose()?.unwrap_or_default();
+    Ok(State { adopt: true, ..state }.encode())
+}
+
+/// What the topic's progress is to a ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It is of this ledger, and everything fits.
+    Ours,
+    /// Another ledger's id is there.
+    Foreign { ledger: String },
+    /// It is newer than what this ledger knows.
+    Ahead,
+}
+
+/// How the progress of all tenants stands to a ledger and its state.
+pub(super) fn standing(
+    progress: &BTreeMap<TenantId, Progress>,
+    identity: &SinkIdentity,
+    state: Option<&State>,
+) -> Standing {
+    let mut ahead = false;
+    for of in progress.values() {
+        if of.ledger != identity.ledger {
+            return Standing::Foreign { ledger: of.ledger.clone() };
+        }
+        ahead |= match of.incarnation.cmp(&identity.incarnation) {
+            std::cmp::Ordering::Less => false,
+            std::cmp::Ordering::Greater => true,
+            std::cmp::Ordering::Equal => match state {
+                // A state is committed before the first transaction begins.
+                None => true,
+                Some(State { number: Some(number), .. }) => of.after > *number,
+                Some(State { number: None, .. }) => false,
+            },
+        };
+    }
+    if ahead { Standing::Ahead } else { Standing::Ours }
+}
+
+/// What of every work is there already, and what has to be told about it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Plan {
+    pub(super) number: u64,
+    /// What the ledger's state covers.
+    due: BTreeMap<WorkId, Due>,
+    /// What was committed after that, by tenant.
+    since: BTreeMap<TenantId, BTreeMap<WorkId, Due>>,
+    /// Records that are not to be sent again.
+    there: HashMap<WorkId, BTreeSet<u32>>,
+}
+
+impl Plan {
+    /// What the ledger's state and the topic's progress come to. The progress has to be this ledger's.
+    pub(super) fn new(
+        state: State,
+        progress: &BTreeMap<TenantId, Progress>,
+        identity: &SinkIdentity,
+    ) -> Self {
+        let ours = || progress.values().filter(|of| of.incarnation == identity.incarnation);
+        let newest = ours().map(|of| of.after).max().unwrap_or(0);
+        let mut plan = Self {
+            // Without a number of its own the state was kept after the last transaction.
+            number: state.number.unwrap_or(newest + 1),
+            due: state.due,
+            ..Self::default()
+        };
+        for (work, due) in &plan.due {
+            plan.there.entry(*work).or_default().extend(due.positions.iter());
+        }
+        plan.learn(progress, identity);
+        plan
+    }
+
+    /// Takes note of what was committed since the state, as the topic has it.
+    pub(super) fn learn(&mut self, progress: &BTreeMap<TenantId, Progress>, identity: &SinkIdentity) {
+        for (tenant, of) in progress {
+            if of.incarnation == identity.incarnation && of.after == self.number {
+                for Sent { work, seq, positions } in &of.sent {
+                    self.there.entry(*work).or_default().extend(positions.iter());
+                    let positions = positions.clone();
+                    self.committed(&Committed { tenant: *tenant, work: *work, seq: *seq, positions });
+                }
+            }
+        }
+    }
+
+    /// These records of a work were committed.
+    pub(super) fn committed(&mut self, what: &Committed) {
+        let due = self.since.entry(what.tenant).or_default().entry(what.work).or_default();
+        due.seq = what.seq;
+        let known: BTreeSet<u32> = due.positions.iter().collect();
+        due.positions.extend(what.positions.iter().filter(|position| !known.contains(position)));
+    }
+
+    /// What is to be committed in the ledger before the next batch: works that are settled need not be remembered.
+    pub(super) fn next_state(&mut self, finished: &[WorkId]) -> State {
+        for (work, since) in std::mem::take(&mut self.since).into_values().flatten() {
+            let due = self.due.entry(work).or_default();
+            due.seq = since.seq;
+            due.positions.extend(since.positions.iter());
+        }
+        for work in finished {
+            self.due.remove(work);
+            self.there.remove(work);
+        }
+        self.number += 1;
+        State { number: Some(self.number), due: self.due.clone(), adopt: false }
+    }
+
+    /// What was committed of a tenant since the state.
+    pub(super) fn since(&self, tenant: TenantId) -> Vec<Sent> {
+        let works = self.since.get(&tenant).into_iter().flatten();
+        works
+            .map(|(work, due)| Sent { work: *work, seq: due.seq, positions: due.positions.clone() })
+            .collect()
+    }
+
+    /// Whether the record is there already.
+    pub(super) fn is_there(&self, work: WorkId, position: u32) -> bool {
+        self.there.get(&work).is_some_and(|positions| positions.contains(&position))
+    }
+
+    /// The record is there, though a receipt does not say so yet.
+    pub(super) fn arrived(&mut self, work: WorkId, position: u32) {
+        self.there.entry(work).or_default().insert(position);
+    }
+
+    /// A receipt says that the record is there: it does not come again.
+    pub(super) fn received(&mut self, work: WorkId, position: u32) {
+        if let Some(positions) = self.there.get_mut(&work) {
+            positions.remove(&position);
+            if positions.is_empty() {
+                self.there.remove(&work);
+            }
+        }
+    }
+
+    /// Works that were begun and not settled, in the order of their Seq.
+    pub(super) fn unfinished(&self) -> Vec<Unfinished> {
+        let mut all: BTreeMap<WorkId, (u64, BTreeSet<u32>)> = BTreeMap::new();
+        for (work, due) in self.due.iter().chain(self.since.values().flatten()) {
+            let (seq, positions) = all.entry(*work).or_default();
+            *seq = due.seq;
+            positions.extend(due.positions.iter());
+        }
+        let mut all: Vec<_> = all.into_iter().map(|(work, (seq, sent))| (seq, work, sent)).collect();
+        all.sort_unstable_by_key(|(seq, work, _)| (*seq, *work));
+        all.into_iter().map(|(_, work, sent)| Unfinished { work, sent: sent.into_iter().collect() }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::partial::{Partial, Partials};
+
+    fn tenant(number: u128) -> TenantId {
+        TenantId::new(Uuid::from_u128(number))
+    }
+
+    fn identity() -> SinkIdentity {
+        SinkIdentity { ledger: "mine".to_owned(), incarnation: 2 }
+    }
+
+    fn progress(after: u64, sent: &[(i64, u64, &[u32])]) -> BTreeMap<TenantId, Progress> {
+        let mut progress = Progress::new(&identity(), after);
+        progress.sent = sent
+            .iter()
+            .map(|(work, seq, positions)| Sent {
+                work: WorkId(*work),
+                seq: *seq,
+                positions: positions.iter().copied().collect(),
+            })
+            .collect();
+        BTreeMap::from([(tenant(1), progress)])
+    }
+
+    fn unfinished(plan: &Plan) -> Vec<(i64, Vec<u32>)> {
+        plan.unfinished().into_iter().map(|one| (one.work.0, one.sent.iter().collect())).collect()
+    }
+
+    #[test]
+    fn the_state_is_also_one_for_the_delivery_loop_and_the_other_way_round() {
+        let due = Due { seq: 812, positions: (0..340).collect() };
+        let state = State { number: Some(57), due: BTreeMap::from([(WorkId(17), due)]), adopt: false };
+        let bytes = state.encode();
+        assert_eq!(
+            std::str::from_utf8(&bytes).unwrap(),
+            r#"{"version":1,"partial":[{"work":17,"delivered":[[0,340]],"resent":0,"seq":812}],"kafka":{"number":57,"adopt":false}}"#
+        );
+        assert_eq!(State::decode(&bytes).unwrap(), state);
+        let partials = Partials::decode(Some(&bytes)).unwrap();
+        assert_eq!(partials.get(WorkId(17)).unwrap().delivered.len(), 340);
+
+        let mut partials = Partials::default();
+        partials.keep(WorkId(3), Partial { delivered: (0..4).collect(), resent: 1 });
+        let state = State::decode(&partials.changed_state().unwrap()).unwrap();
+        assert_eq!((state.number, state.due[&WorkId(3)].positions.len()), (None, 4));
+        assert!(matches!(State::decode(br#"{"version":2,"partial":[]}"#), Err(BadState::Newer { found: 2 })));
+        assert!(State::decode(b"x").is_err());
+    }
+
+    #[test]
+    fn adopting_keeps_what_is_there_and_the_next_state_ends_it() {
+        let state = State { number: Some(7), due: BTreeMap::new(), adopt: false };
+        let adopted = State::decode(&adopt(Some(&state.encode())).unwrap()).unwrap();
+        assert_eq!((adopted.number, adopted.adopt), (Some(7), true));
+        let fresh = State::decode(&adopt(None).unwrap()).unwrap();
+        assert_eq!((fresh.number, fresh.adopt), (None, true));
+        assert!(!Plan::new(adopted, &BTreeMap::new(), &identity()).next_state(&[]).adopt);
+        assert!(adopt(Some(b"x")).is_err());
+    }
+
+    #[test]
+    fn whose_progress_it_is() {
+        let state = |number| State { number, ..State::default() };
+        let of = |progress: &_, state: Option<&State>| standing(progress, &identity(), state);
+        let ours = progress(7, &[]);
+        assert_eq!(of(&BTreeMap::new(), None), Standing::Ours);
+        assert_eq!(of(&ours, Some(&state(Some(7)))), Standing::Ours);
+        assert_eq!(of(&ours, Some(&state(Some(8)))), Standing::Ours);
+        assert_eq!(of(&ours, Some(&state(None))), Standing::Ours);
+        assert_eq!(of(&ours, Some(&state(Some(6)))), Standing::Ahead);
+        assert_eq!(of(&ours, None), Standing::Ahead);
+        let mut other = ours.clone();
+        other.get_mut(&tenant(1)).unwrap().ledger = "other".to_owned();
+        assert_eq!(of(&other, Some(&state(Some(9)))), Standing::Foreign { ledger: "other".to_owned() });
+        let mut incarnation = ours.clone();
+        incarnation.get_mut(&tenant(1)).unwrap().incarnation = 1;
+        assert_eq!(of(&incarnation, None), Standing::Ours);
+        incarnation.get_mut(&tenant(1)).unwrap().incarnation = 3;
+        assert_eq!(of(&incarnation, Some(&state(Some(9)))), Standing::Ahead);
+    }
+
+    /// A crash after the commit in the brokers and before the one in the ledger: the topic tells.
+    #[test]
+    fn what_was_committed_since_the_state_is_known_from_the_topic() {
+        let state = State {
+            number: Some(7),
+            due: BTreeMap::from([(WorkId(4), Due { seq: 9, positions: (0..3).collect() })]),
+            adopt: false,
+        };
+        let current = progress(7, &[(4, 9, &[3, 4]), (2, 10, &[0])]);
+        let plan = Plan::new(state.clone(), &current, &identity());
+        assert_eq!(unfinished(&plan), [(4, vec![0, 1, 2, 3, 4]), (2, vec![0])]);
+        assert!(plan.is_there(WorkId(4), 4) && !plan.is_there(WorkId(4), 5));
+        // What is older than the state is in it, or settled.
+        let old = progress(6, &[(4, 9, &[1, 2]), (1, 8, &[0])]);
+        let plan = Plan::new(state, &old, &identity());
+        assert_eq!(unfinished(&plan), [(4, vec![0, 1, 2])]);
+    }
+
+    #[test]
+    fn a_state_covers_what_was_committed_before_it_and_forgets_what_is_settled() {
+        let mut plan =
+            Plan::new(State { number: Some(1), ..State::default() }, &BTreeMap::new(), &identity());
+        let committed = |of, work, seq, positions: std::ops::Range<u32>| Committed {
+            tenant: tenant(of),
+            work: WorkId(work),
+            seq,
+            positions: positions.collect(),
+        };
+        plan.committed(&committed(1, 1, 5, 0..3));
+        plan.committed(&committed(2, 2, 1, 0..2));
+        plan.committed(&committed(1, 1, 5, 2..4));
+        assert_eq!(plan.since(tenant(1))[0].positions.iter().collect::<Vec<_>>(), [0, 1, 2, 3]);
+        let state = plan.next_state(&[WorkId(2)]);
+        assert_eq!(state.number, Some(2));
+        assert_eq!(state.due.keys().collect::<Vec<_>>(), [&WorkId(1)]);
+        assert!(plan.since(tenant(1)).is_empty(), "the state has it");
+        let state = plan.next_state(&[WorkId(1)]);
+        assert!(state.due.is_empty());
+    }
+
+    #[test]
+    fn what_arrived_without_a_receipt_is_known_until_there_is_one() {
+        let mut plan = Plan::default();
+        plan.arrived(WorkId(1), 3);
+        assert!(plan.is_there(WorkId(1), 3));
+        plan.received(WorkId(1), 3);
+        assert!(!plan.is_there(WorkId(1), 3));
+        assert!(plan.there.is_empty());
+    }
+}
