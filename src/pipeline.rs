@@ -19,6 +19,7 @@ mod probing;
 mod running;
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -27,17 +28,20 @@ use chrono::{TimeDelta, Utc};
 use ingest::{FeedLedger, HttpSettings, Listing, TenantHealth};
 use ledger::{Ledger, LedgerError, OpenError, Settings, SinkSpec};
 use reqwest::Client;
-use schemas::SinkName;
+use schemas::{RecordFacts, SinkName};
 use sinks::{
     delivery_ledger::SinkStates,
     file::FileSink,
+    kafka::KafkaSink,
     memory::MemoryBudget,
     rate::Rate,
     sink::{Sink, SinkContext},
     splunk_hec::SplunkHecSink,
+    template::Template,
 };
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use transform::{Filter, Origin, filter::Match};
 
 use self::{
     collecting::Collecting,
@@ -184,22 +188,54 @@ pub(crate) fn open_ledger(config: &Config) -> Result<Ledger, OpenError> {
 
 /// Makes a sink as it is configured.
 fn make_sink(
-    config: &SinkConfig,
-    network: &NetworkConfig,
+    config: &Config,
+    sink: &SinkConfig,
+    http: &Client,
     ledger: Arc<dyn SinkStates>,
     rate: Arc<Rate>,
 ) -> Result<Arc<dyn Sink>, StartError> {
-    let context = SinkContext { name: config.name.clone(), ledger, rate };
-    let wrong = |what: String| StartError::Sink { name: config.name.clone(), what };
-    match &config.kind {
+    let context = SinkContext { name: sink.name.clone(), ledger, rate };
+    let wrong = |what: String| StartError::Sink { name: sink.name.clone(), what };
+    match &sink.kind {
         SinkKind::File(file) => {
             let sink = FileSink::new(file.clone(), context).map_err(|error| wrong(error.to_string()))?;
             Ok(Arc::new(sink))
         }
         SinkKind::SplunkHec(hec) => {
-            Ok(Arc::new(SplunkHecSink::new(hec.as_ref().clone(), network.hec(), context)))
+            Ok(Arc::new(SplunkHecSink::new(hec.as_ref().clone(), config.network.hec(), context)))
+        }
+        SinkKind::Kafka(kafka) => {
+            let tokens = kafka.tokens(http).map_err(wrong)?;
+            let topics = topics(&kafka.kafka.topic, sink, &config.tenants);
+            let sink = KafkaSink::new(kafka.kafka.clone(), tokens, topics, context);
+            Ok(Arc::new(sink.map_err(|error| wrong(error.to_string()))?))
         }
     }
+}
+
+/// The topics that the configured tenants' records go to, as far as the sink wants them.
+fn topics(topic: &Template, sink: &SinkConfig, tenants: &[TenantConfig]) -> Vec<String> {
+    // Of the filter, what is known before there is a record.
+    let exclude = &sink.filter.exclude;
+    let is_whole =
+        exclude.operations.is_empty() && exclude.record_types.is_empty() && exclude.users.is_empty() && exclude.mailboxes.is_empty();
+    let filter = Filter {
+        tenants: sink.filter.tenants.clone(),
+        content_types: sink.filter.content_types.clone(),
+        exclude: if is_whole { exclude.clone() } else { Match::default() },
+        ..Filter::default()
+    };
+    let mut topics = BTreeSet::new();
+    for tenant in tenants {
+        for &content_type in &tenant.content_types {
+            let origin =
+                Origin { tenant: tenant.tenant_id, tenant_name: &tenant.name, content_type, content_id: "" };
+            if filter.keeps(&RecordFacts::default(), "", &origin) {
+                topics.insert(topic.expand_for(&tenant.name, tenant.tenant_id, content_type));
+            }
+        }
+    }
+    topics.into_iter().collect()
 }
 
 /// The HTTP client for logins and API calls alike.
@@ -234,7 +270,7 @@ impl Pipeline {
         for sink in &config.sinks {
             let rate = Arc::new(Rate::new(sink.events_per_second, sink.bytes_per_second));
             let states: Arc<dyn SinkStates> = deliveries.clone();
-            let made = make_sink(sink, &config.network, states, Arc::clone(&rate))?;
+            let made = make_sink(config, sink, &network.http, states, Arc::clone(&rate))?;
             sinks.push(MadeSink { config: sink.clone(), sink: made, rate });
         }
         let http = network.http.clone();

@@ -340,9 +340,13 @@ impl KafkaSink {
         }
     }
 
+    /// Who the sink is; without transactions nobody asks.
     async fn known_identity(&self) -> Result<SinkIdentity, DeliverError> {
-        let identity = self.identity().await?;
-        identity.ok_or_else(|| DeliverError::retry("the ledger has not met the sink yet"))
+        match self.identity().await? {
+            Some(identity) => Ok(identity),
+            None if self.config.transactions.is_none() => Ok(SinkIdentity { ledger: String::new(), incarnation: 0 }),
+            None => Err(DeliverError::retry("the ledger has not met the sink yet")),
+        }
     }
 }
 
@@ -467,6 +471,11 @@ impl Sink for KafkaSink {
             })
             .await
         })
+    }
+
+    fn untried(&self) -> Option<&'static str> {
+        let tried = self.config.preset == Preset::Kafka || self.config.transactions.is_some();
+        (!tried).then_some("whether Event Hubs takes a record")
     }
 
     fn measures(&self) -> Vec<Measure> {

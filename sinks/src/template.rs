@@ -2,6 +2,8 @@
 
 use std::{fmt, fmt::Write as _, str::FromStr};
 
+use schemas::{ContentType, TenantId};
+
 use crate::delivery_ledger::Work;
 
 /// A text that is made anew for every blob: `{tenant}` is the tenant's name in the configuration, `{tenant_id}` its id,
@@ -94,15 +96,31 @@ impl Template {
     /// The text for what is from this work.
     #[must_use]
     pub fn expand(&self, work: &Work) -> String {
+        self.fill(&work.tenant_name, work.feed.tenant, work.feed.content_type, work.content_id.as_str())
+    }
+
+    /// The text for whatever is from this feed. A blob that it names has no name then.
+    #[must_use]
+    pub fn expand_for(&self, tenant_name: &str, tenant: TenantId, content_type: ContentType) -> String {
+        self.fill(tenant_name, tenant, content_type, "")
+    }
+
+    fn fill(
+        &self,
+        tenant_name: &str,
+        tenant: TenantId,
+        content_type: ContentType,
+        content_id: &str,
+    ) -> String {
         let mut text = String::new();
         for part in &self.parts {
             // Writing into a text cannot fail.
             let _ = match part {
                 Part::Text(fixed) => text.write_str(fixed),
-                Part::Of(Placeholder::Tenant) => text.write_str(&work.tenant_name),
-                Part::Of(Placeholder::TenantId) => write!(text, "{}", work.feed.tenant),
-                Part::Of(Placeholder::ContentType) => text.write_str(work.feed.content_type.as_str()),
-                Part::Of(Placeholder::ContentId) => text.write_str(work.content_id.as_str()),
+                Part::Of(Placeholder::Tenant) => text.write_str(tenant_name),
+                Part::Of(Placeholder::TenantId) => write!(text, "{tenant}"),
+                Part::Of(Placeholder::ContentType) => text.write_str(content_type.as_str()),
+                Part::Of(Placeholder::ContentId) => text.write_str(content_id),
             };
         }
         text

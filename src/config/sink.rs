@@ -1,6 +1,7 @@
 //! `[sinks.NAME]`: one destination. A new kind of sink is one variant of [`SinkKind`], one word of [`SinkType`] and
 //! one function that reads its own keys.
 
+mod kafka;
 mod splunk_hec;
 
 use std::{
@@ -20,6 +21,7 @@ use transform::{
     options::{ClassPolicy, OcsfVersion, RawData, RenderOptions, View},
 };
 
+pub(crate) use self::kafka::KafkaSinkConfig;
 use super::{
     reader::{Section, nearest},
     tenant::TenantConfig,
@@ -55,12 +57,15 @@ pub(crate) enum SinkKind {
     File(FileConfig),
     /// Splunk's HTTP Event Collector.
     SplunkHec(Box<HecConfig>),
+    /// Topics of Apache Kafka.
+    Kafka(Box<KafkaSinkConfig>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SinkType {
     File,
     SplunkHec,
+    Kafka,
 }
 
 /// What a new sink gets first.
@@ -73,7 +78,7 @@ pub(crate) enum StartFrom {
 }
 
 impl Keyword for SinkType {
-    const WORDS: &'static [(&'static str, Self)] = &[("file", Self::File), ("splunk_hec", Self::SplunkHec)];
+    const WORDS: &'static [(&'static str, Self)] = &[("file", Self::File), ("splunk_hec", Self::SplunkHec), ("kafka", Self::Kafka)];
 }
 
 impl Keyword for View {
@@ -125,7 +130,7 @@ impl SinkConfig {
         // Without a type the section's own keys are unknown, and complaining about each would hide what matters.
         let kind = section.keyword("type")?;
         let default_view = match kind {
-            SinkType::File => View::Ocsf,
+            SinkType::File | SinkType::Kafka => View::Ocsf,
             // What is there for Splunk expects the record as it came.
             SinkType::SplunkHec => View::Raw,
         };
@@ -135,6 +140,8 @@ impl SinkConfig {
             SinkType::SplunkHec => {
                 splunk_hec::read(&mut section, render.view).map(|hec| SinkKind::SplunkHec(Box::new(hec)))
             }
+            SinkType::Kafka => kafka::read(&mut section, name.as_ref(), &render)
+                .map(|kafka| SinkKind::Kafka(Box::new(kafka))),
         };
         let required = section.get_or("required", true);
         let start_from = section.keyword("start_from").unwrap_or(StartFrom::Spooled);

@@ -4,8 +4,8 @@ use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use entra::{
-    ClientId, Cloud, Credential, Endpoint, ManagedIdentity, ManagedIdentityError, SecretError, SecretSource,
-    ServiceUrl, TokenSource, WorkloadIdentity,
+    ClientId, Cloud, Credential, Endpoint, ManagedIdentity, ManagedIdentityError, Scope, SecretError,
+    SecretSource, ServiceUrl, TokenSource, WorkloadIdentity,
 };
 use ingest::plan::Policy;
 use schemas::{ContentType, TenantId};
@@ -90,18 +90,18 @@ pub(crate) enum Credentials {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoginError {
     /// This is no machine with an identity.
-    #[error("tenants.{tenant}.managed_identity: {cause}; {}", cause.advice())]
+    #[error("{place}.managed_identity: {cause}; {}", cause.advice())]
     ManagedIdentity {
-        /// The label of the tenant.
-        tenant: String,
+        /// The section that it is configured in.
+        place: String,
         /// Why not.
         cause: ManagedIdentityError,
     },
     /// The platform names no file with a token.
-    #[error("tenants.{tenant}.workload_identity: {cause}; name the file with {{ token_file = \"/path\" }}")]
+    #[error("{place}.workload_identity: {cause}; name the file with {{ token_file = \"/path\" }}")]
     WorkloadIdentity {
-        /// The label of the tenant.
-        tenant: String,
+        /// The section that it is configured in.
+        place: String,
         /// Why not.
         cause: SecretError,
     },
@@ -136,7 +136,7 @@ impl TenantConfig {
             "tenant_id",
             "it is the directory (tenant) id, a GUID, as the Entra admin center shows it",
         );
-        let credentials = read_credentials(&mut section);
+        let credentials = read_credentials(&mut section, true);
         let cloud = read_cloud(&mut section);
         let content_types = read_content_types(&mut section);
         let publisher_identifier: Option<TenantId> = section.get("publisher_identifier");
@@ -212,28 +212,10 @@ impl TenantConfig {
     ///
     /// When the platform does not offer the identity that is configured.
     pub(crate) fn token_source(&self, http: reqwest::Client) -> Result<TokenSource, LoginError> {
-        let (client_id, credential) = match &self.credentials {
-            Credentials::ClientSecret { client_id, secret } => {
-                (client_id, Credential::ClientSecret(secret.clone()))
-            }
-            Credentials::Certificate { client_id, pem } => (client_id, Credential::Certificate(pem.clone())),
-            Credentials::WorkloadIdentity { client_id, token_file } => {
-                let identity = match token_file {
-                    Some(path) => WorkloadIdentity::new(path.clone()),
-                    None => WorkloadIdentity::from_environment()
-                        .map_err(|cause| LoginError::WorkloadIdentity { tenant: self.name.clone(), cause })?,
-                };
-                (client_id, Credential::WorkloadIdentity(identity))
-            }
-            Credentials::ManagedIdentity { client_id } => {
-                let identity = ManagedIdentity::detect(client_id.clone())
-                    .map_err(|cause| LoginError::ManagedIdentity { tenant: self.name.clone(), cause })?;
-                return Ok(TokenSource::managed_identity(identity, self.cloud.api_scope()));
-            }
-        };
-        let endpoint = Endpoint::new(&self.cloud.authority(), &self.tenant_id.to_string())
-            .expect("a GUID names a tenant");
-        Ok(TokenSource::new(http, endpoint, client_id.clone(), credential, self.cloud.api_scope()))
+        let place = format!("tenants.{}", self.name);
+        let tenant = self.tenant_id.to_string();
+        let scope = self.cloud.api_scope();
+        self.credentials.token_source(&place, &self.cloud.authority(), Some(&tenant), scope, http)
     }
 
     /// What the collector is told. `now` is what `start` counts back from.
@@ -262,6 +244,44 @@ impl TenantConfig {
     }
 }
 
+impl Credentials {
+    /// What gives out the tokens for `scope`. `place` is the section that they are configured in; `tenant` is what a
+    /// managed identity does without.
+    ///
+    /// # Errors
+    ///
+    /// When the platform does not offer the identity that is configured.
+    pub(super) fn token_source(
+        &self,
+        place: &str,
+        authority: &ServiceUrl,
+        tenant: Option<&str>,
+        scope: Scope,
+        http: reqwest::Client,
+    ) -> Result<TokenSource, LoginError> {
+        let (client_id, credential) = match self {
+            Self::ClientSecret { client_id, secret } => (client_id, Credential::ClientSecret(secret.clone())),
+            Self::Certificate { client_id, pem } => (client_id, Credential::Certificate(pem.clone())),
+            Self::WorkloadIdentity { client_id, token_file } => {
+                let identity = match token_file {
+                    Some(path) => WorkloadIdentity::new(path.clone()),
+                    None => WorkloadIdentity::from_environment()
+                        .map_err(|cause| LoginError::WorkloadIdentity { place: place.to_owned(), cause })?,
+                };
+                (client_id, Credential::WorkloadIdentity(identity))
+            }
+            Self::ManagedIdentity { client_id } => {
+                let identity = ManagedIdentity::detect(client_id.clone())
+                    .map_err(|cause| LoginError::ManagedIdentity { place: place.to_owned(), cause })?;
+                return Ok(TokenSource::managed_identity(identity, scope));
+            }
+        };
+        let endpoint =
+            Endpoint::new(authority, tenant.unwrap_or_default()).expect("a GUID names a tenant");
+        Ok(TokenSource::new(http, endpoint, client_id.clone(), credential, scope))
+    }
+}
+
 fn read_content_types(section: &mut Section<'_>) -> Vec<ContentType> {
     let mut kinds: Vec<ContentType> =
         section.list("content_types").unwrap_or_else(|| vec![ContentType::Exchange]);
@@ -277,7 +297,8 @@ fn read_content_types(section: &mut Section<'_>) -> Vec<ContentType> {
 /// The keys that each choose a way to log in.
 const CREDENTIAL_KEYS: [&str; 4] = ["client_secret", "certificate", "managed_identity", "workload_identity"];
 
-fn read_credentials(section: &mut Section<'_>) -> Option<Credentials> {
+/// Reads the keys of a login. `needed` says that there has to be one.
+pub(super) fn read_credentials(section: &mut Section<'_>, needed: bool) -> Option<Credentials> {
     let client_id: Option<ClientId> = section.get("client_id");
     let client_secret = section.secret("client_secret");
     let certificate = section.secret("certificate");
@@ -286,6 +307,9 @@ fn read_credentials(section: &mut Section<'_>) -> Option<Credentials> {
 
     let chosen: Vec<&str> = CREDENTIAL_KEYS.into_iter().filter(|key| section.has(key)).collect();
     let [chosen] = chosen[..] else {
+        if !needed {
+            return None;
+        }
         let has = if chosen.is_empty() { "none".to_owned() } else { chosen.join(" and ") };
         section.wrong_section(format!("needs exactly one of {}; it has {has}", CREDENTIAL_KEYS.join(", ")));
         return None;

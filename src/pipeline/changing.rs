@@ -164,7 +164,7 @@ impl Pipeline {
             }
             let rate = Arc::new(Rate::new(sink.events_per_second, sink.bytes_per_second));
             let states: Arc<dyn SinkStates> = self.deliveries.clone();
-            match make_sink(sink, &config.network, states, Arc::clone(&rate)) {
+            match make_sink(config, sink, &network.http, states, Arc::clone(&rate)) {
                 Ok(made) => plan.sinks.push(MadeSink { config: sink.clone(), sink: made, rate }),
                 Err(error) => problems.push(error.to_string()),
             }

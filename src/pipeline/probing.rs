@@ -14,7 +14,7 @@ use sinks::{
 use transform::{Filter, Origin, Renderer};
 use uuid::Uuid;
 
-use super::make_sink;
+use super::{http_client, make_sink};
 use crate::config::{Config, SinkConfig, TenantConfig};
 
 /// How long a destination may take to confirm the test records.
@@ -38,7 +38,8 @@ pub(crate) async fn probe(
     send: bool,
 ) -> Result<Found, String> {
     let rate = Arc::new(Rate::new(None, None));
-    let made = make_sink(sink, &config.network, Arc::new(Probing(ledger)), rate);
+    let http = http_client(&config.network).await.map_err(|error| error.to_string())?;
+    let made = make_sink(config, sink, &http, Arc::new(Probing(ledger)), rate);
     let made = made.map_err(|error| error.to_string())?;
     made.probe().await.map_err(|error| error.to_string())?;
     match made.untried() {
