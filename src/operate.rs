@@ -14,6 +14,11 @@ pub(crate) enum Change {
         /// Which sink.
         name: SinkName,
     },
+    /// Lets a sink go on, whatever another ledger has left at its destination.
+    AdoptSink {
+        /// Which sink.
+        name: SinkName,
+    },
     /// Takes note of losses, so that they no longer make `reconcile` fail.
     Acknowledge {
         /// As `reconcile` names them.
@@ -66,6 +71,7 @@ const RETRIED_AT_ONCE: usize = 500;
 pub(crate) async fn apply(ledger: &Ledger, change: Change) -> Result<String, OperateError> {
     match change {
         Change::ForgetSink { name } => forget(ledger, name).await,
+        Change::AdoptSink { name } => adopt(ledger, name).await,
         Change::Acknowledge { findings, reason, name } => {
             let ids = findings
                 .iter()
@@ -84,6 +90,14 @@ async fn forget(ledger: &Ledger, name: SinkName) -> Result<String, OperateError>
     let count = forgotten.map_err(|error| OperateError::Failed(error.to_string()))??;
     Ok(format!(
         "forgot sink {name}: {count} pending deliveries were given up; `mailtrail reconcile` shows them"
+    ))
+}
+
+async fn adopt(ledger: &Ledger, name: SinkName) -> Result<String, OperateError> {
+    ledger.change_sink_state(&name, crate::pipeline::adopted).await?;
+    Ok(format!(
+        "sink {name} goes on with this ledger: at the next start, or within 5 minutes when it is halted now; what another \
+         one has delivered may come again"
     ))
 }
 

@@ -213,6 +213,15 @@ fn make_sink(
     }
 }
 
+/// The state by which a sink that is exactly once beyond this ledger overrules what another one has left.
+///
+/// # Errors
+///
+/// When its present state is not of such a sink.
+pub(crate) fn adopted(state: Option<Vec<u8>>) -> Result<Vec<u8>, String> {
+    sinks::kafka::adopt(state.as_deref()).map_err(|error| error.to_string())
+}
+
 /// The topics that the configured tenants' records go to, as far as the sink wants them.
 fn topics(topic: &Template, sink: &SinkConfig, tenants: &[TenantConfig]) -> Vec<String> {
     // Of the filter, what is known before there is a record.

@@ -113,6 +113,14 @@ pub enum LedgerError {
         /// Its name.
         name: SinkName,
     },
+    /// The sink's own state cannot be changed as was asked.
+    #[error("the state of sink {name} cannot be changed: {why}")]
+    SinkState {
+        /// Its name.
+        name: SinkName,
+        /// Why not.
+        why: String,
+    },
     /// The sink is in use and cannot be forgotten.
     #[error("sink {name} is still configured; take it out of the configuration before it is forgotten")]
     SinkInUse {

@@ -115,6 +115,23 @@ impl Ledger {
         })
     }
 
+    /// Changes the sink's own durable state in one commit, whatever else happens meanwhile. Fails with
+    /// [`LedgerError::SinkState`], and changes nothing, when `change` refuses.
+    pub fn change_sink_state(
+        &self,
+        sink: &SinkName,
+        change: impl FnOnce(Option<Vec<u8>>) -> std::result::Result<Vec<u8>, String> + Send + 'static,
+    ) -> Answer<()> {
+        let sink = sink.clone();
+        self.change(move |writer| {
+            let number = writer.sink_number(&sink)?;
+            let state = writer.first("SELECT state FROM sink WHERE id = ?1", [number], |row| row.get(0))?;
+            let changed = change(state.flatten()).map_err(|why| LedgerError::SinkState { name: sink, why })?;
+            writer.exec("UPDATE sink SET state = ?2 WHERE id = ?1", (number, changed))?;
+            Ok(())
+        })
+    }
+
     /// Commits the sink's own durable state.
     pub fn set_sink_state(&self, sink: &SinkName, state: Vec<u8>) -> Answer<()> {
         let sink = sink.clone();

@@ -197,10 +197,11 @@ pub(crate) struct ExportArgs {
 }
 
 pub(super) const SINKS_HELP: &str = "\
-Example:
+Examples:
   mailtrail sinks forget old-archive
+  mailtrail sinks adopt stream
 
-Exit status: 0 ok, 1 the ledger knows no such sink or it is still configured, 2 wrong usage or configuration.";
+Exit status: 0 ok, 1 the ledger knows no such sink or it is not one that this can be done with, 2 wrong usage or configuration.";
 
 /// `mailtrail sinks`.
 #[derive(Debug, Args)]
@@ -220,6 +221,16 @@ pub(crate) enum SinksCommand {
     #[command(after_help = "Example:\n  mailtrail sinks forget old-archive\n\n\
                             What was pending for it is counted as dead (forgotten) and shown by reconcile.")]
     Forget {
+        /// The sink
+        #[arg(value_name = "NAME")]
+        name: SinkName,
+    },
+    /// Let a kafka sink with transactions go on that halted because another ledger, or a newer copy of this one, has
+    /// delivered before
+    #[command(after_help = "Example:\n  mailtrail sinks adopt stream\n\n\
+                            Do this when the state directory was lost or is an older copy, and the other mailtrail is \
+                            gone. What it has delivered, and Microsoft still has, comes again.")]
+    Adopt {
         /// The sink
         #[arg(value_name = "NAME")]
         name: SinkName,

@@ -11,8 +11,18 @@ use crate::{
 /// Runs the command.
 pub(super) fn run(args: SinksArgs) -> Result<ExitCode, Failure> {
     let config = load(&args.config)?;
-    let SinksCommand::Forget { name } = args.command;
-    let done = change(&config, Change::ForgetSink { name })?;
+    let asked = match args.command {
+        SinksCommand::Forget { name } => Change::ForgetSink { name },
+        SinksCommand::Adopt { name } => {
+            let sink = config.sinks.iter().find(|sink| sink.name == name);
+            if !sink.is_some_and(|sink| sink.kind.remembers_its_ledger()) {
+                let text = format!("sink {name} is not configured, or it is no kafka sink with transactions = true");
+                return Err(Failure::problem(text));
+            }
+            Change::AdoptSink { name }
+        }
+    };
+    let done = change(&config, asked)?;
     print(&format!("{done}\n"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -61,6 +61,16 @@ pub(crate) enum SinkKind {
     Kafka(Box<KafkaSinkConfig>),
 }
 
+impl SinkKind {
+    /// Whether its destination remembers which ledger it was delivered from.
+    pub(crate) fn remembers_its_ledger(&self) -> bool {
+        match self {
+            Self::Kafka(kafka) => kafka.kafka.transactions.is_some(),
+            Self::File(_) | Self::SplunkHec(_) => false,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SinkType {
     File,
@@ -180,9 +190,10 @@ impl SinkConfig {
 impl SinkConfig {
     /// Whether it is made anew when `[network]` changes.
     pub(crate) fn uses_network(&self) -> bool {
-        match self.kind {
+        match &self.kind {
             SinkKind::File(_) => false,
             SinkKind::SplunkHec(_) => true,
+            SinkKind::Kafka(kafka) => kafka.uses_tokens(),
         }
     }
 

@@ -13,6 +13,7 @@ mod kills;
 mod real_hec;
 mod real_prometheus;
 mod reload;
+mod real_kafka;
 mod runs;
 mod samples;
 mod support;

@@ -47,6 +47,11 @@ enum TokenConfig {
 }
 
 impl KafkaSinkConfig {
+    /// Whether it logs in with access tokens, which it gets over HTTP.
+    pub(crate) fn uses_tokens(&self) -> bool {
+        self.tokens.is_some()
+    }
+
     /// What gives out access tokens, if the sink logs in with them. Nothing is asked for yet.
     ///
     /// # Errors

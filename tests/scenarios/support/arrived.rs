@@ -28,6 +28,11 @@ impl Arrived {
         Self { lines }
     }
 
+    /// Lines that came by another way.
+    pub(crate) fn of_lines(lines: Vec<Vec<u8>>) -> Self {
+        Self { lines }
+    }
+
     /// The lines.
     pub(crate) fn lines(&self) -> &[Vec<u8>] {
         &self.lines

@@ -5,6 +5,7 @@ mod arrived;
 mod binary;
 pub(crate) mod hec;
 mod http;
+pub(crate) mod kafka;
 mod world;
 
 pub(crate) use arrived::{Arrived, files};
