@@ -226,8 +226,10 @@ pub(crate) fn adopted(state: Option<Vec<u8>>) -> Result<Vec<u8>, String> {
 fn topics(topic: &Template, sink: &SinkConfig, tenants: &[TenantConfig]) -> Vec<String> {
     // Of the filter, what is known before there is a record.
     let exclude = &sink.filter.exclude;
-    let is_whole =
-        exclude.operations.is_empty() && exclude.record_types.is_empty() && exclude.users.is_empty() && exclude.mailboxes.is_empty();
+    let is_whole = exclude.operations.is_empty()
+        && exclude.record_types.is_empty()
+        && exclude.users.is_empty()
+        && exclude.mailboxes.is_empty();
     let filter = Filter {
         tenants: sink.filter.tenants.clone(),
         content_types: sink.filter.content_types.clone(),

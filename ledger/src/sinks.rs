@@ -126,7 +126,8 @@ impl Ledger {
         self.change(move |writer| {
             let number = writer.sink_number(&sink)?;
             let state = writer.first("SELECT state FROM sink WHERE id = ?1", [number], |row| row.get(0))?;
-            let changed = change(state.flatten()).map_err(|why| LedgerError::SinkState { name: sink, why })?;
+            let changed =
+                change(state.flatten()).map_err(|why| LedgerError::SinkState { name: sink, why })?;
             writer.exec("UPDATE sink SET state = ?2 WHERE id = ?1", (number, changed))?;
             Ok(())
         })

@@ -344,7 +344,9 @@ impl KafkaSink {
     async fn known_identity(&self) -> Result<SinkIdentity, DeliverError> {
         match self.identity().await? {
             Some(identity) => Ok(identity),
-            None if self.config.transactions.is_none() => Ok(SinkIdentity { ledger: String::new(), incarnation: 0 }),
+            None if self.config.transactions.is_none() => {
+                Ok(SinkIdentity { ledger: String::new(), incarnation: 0 })
+            }
             None => Err(DeliverError::retry("the ledger has not met the sink yet")),
         }
     }

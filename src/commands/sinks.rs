@@ -16,7 +16,8 @@ pub(super) fn run(args: SinksArgs) -> Result<ExitCode, Failure> {
         SinksCommand::Adopt { name } => {
             let sink = config.sinks.iter().find(|sink| sink.name == name);
             if !sink.is_some_and(|sink| sink.kind.remembers_its_ledger()) {
-                let text = format!("sink {name} is not configured, or it is no kafka sink with transactions = true");
+                let text =
+                    format!("sink {name} is not configured, or it is no kafka sink with transactions = true");
                 return Err(Failure::problem(text));
             }
             Change::AdoptSink { name }

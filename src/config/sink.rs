@@ -88,7 +88,8 @@ pub(crate) enum StartFrom {
 }
 
 impl Keyword for SinkType {
-    const WORDS: &'static [(&'static str, Self)] = &[("file", Self::File), ("splunk_hec", Self::SplunkHec), ("kafka", Self::Kafka)];
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("file", Self::File), ("splunk_hec", Self::SplunkHec), ("kafka", Self::Kafka)];
 }
 
 impl Keyword for View {

@@ -276,8 +276,7 @@ impl Credentials {
                 return Ok(TokenSource::managed_identity(identity, scope));
             }
         };
-        let endpoint =
-            Endpoint::new(authority, tenant.unwrap_or_default()).expect("a GUID names a tenant");
+        let endpoint = Endpoint::new(authority, tenant.unwrap_or_default()).expect("a GUID names a tenant");
         Ok(TokenSource::new(http, endpoint, client_id.clone(), credential, scope))
     }
 }

@@ -13,8 +13,9 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use simulator::SimulatorConfig;
 
 use crate::support::{
-    Binary, Outcome, World, kill_hard,
+    Binary, Outcome, World,
     kafka::{Broker, STRANGER, WRITER, copy, missing_and_surplus, sink, until_it_grows},
+    kill_hard,
 };
 
 const EXACTLY_ONCE: &str = "transactions = true\n";
@@ -140,7 +141,8 @@ fn real_kafka_of_two_with_one_id_the_older_is_fenced() {
     copy(&world.path().join("state"), &elsewhere.join("state"));
     let text = fs::read_to_string(world.path().join("mailtrail.toml")).expect("a configuration");
     let (there, here) = (elsewhere.join("state"), world.path().join("state"));
-    let text = text.replace(&format!("{here:?}"), &format!("{there:?}")).replace("events_per_second = 2000\n", "");
+    let text =
+        text.replace(&format!("{here:?}"), &format!("{there:?}")).replace("events_per_second = 2000\n", "");
     fs::write(elsewhere.join("mailtrail.toml"), text).expect("a configuration");
     Binary::start(&elsewhere, &["run", "--until-idle"]).wait().ends_with(0);
     kill(older.pid(), Signal::SIGCONT).expect("it goes on");
@@ -247,8 +249,16 @@ fn real_kafka_check_finds_what_is_wrong_and_says_what_to_do() {
         sink(&broker.login_address(), &sasl)
     };
     let open = |lines: &str| sink(&broker.address(), lines);
-    check_finds(&world, &open("transactions = true\nprogress_topic = \"nowhere\"\n"), "cleanup.policy=compact");
-    check_finds(&world, &open("transactions = true\nprogress_topic = \"deleted\"\n"), "has cleanup.policy=delete");
+    check_finds(
+        &world,
+        &open("transactions = true\nprogress_topic = \"nowhere\"\n"),
+        "cleanup.policy=compact",
+    );
+    check_finds(
+        &world,
+        &open("transactions = true\nprogress_topic = \"deleted\"\n"),
+        "has cleanup.policy=delete",
+    );
     check_finds(&world, &open("").replace("\"audit\"", "\"nowhere\""), "--create --topic nowhere");
     check_finds(&world, &login((WRITER.0, "wrong"), ""), "the broker refuses the login");
     check_finds(&world, &login(STRANGER, ""), "Describe");

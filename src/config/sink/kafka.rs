@@ -6,8 +6,8 @@ use entra::{Scope, ServiceUrl};
 use schemas::{SinkName, TenantId};
 use sinks::{
     kafka::{
-        ClientCertificate, Compression, KafkaConfig, Key, Login, Mechanism, Oidc, Oversize, Preset, Timestamp,
-        Tls, Tokens, Transactions, is_topic_name, refused_setting, usual_delivery_timeout,
+        ClientCertificate, Compression, KafkaConfig, Key, Login, Mechanism, Oidc, Oversize, Preset,
+        Timestamp, Tls, Tokens, Transactions, is_topic_name, refused_setting, usual_delivery_timeout,
     },
     template::Template,
     units::{ByteSize, Span},
@@ -100,8 +100,7 @@ impl Keyword for Oversize {
 }
 
 impl Keyword for Preset {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("kafka", Self::Kafka), ("event_hubs", Self::EventHubs)];
+    const WORDS: &'static [(&'static str, Self)] = &[("kafka", Self::Kafka), ("event_hubs", Self::EventHubs)];
 }
 
 /// The mechanisms of SASL.
@@ -286,8 +285,8 @@ fn read_tls(section: &mut Section<'_>) -> Option<Tls> {
     }
     tls.finish();
     let client = certificate_file.zip(key);
-    let client = client
-        .map(|(certificate_file, key)| ClientCertificate { certificate_file, key, key_password });
+    let client =
+        client.map(|(certificate_file, key)| ClientCertificate { certificate_file, key, key_password });
     there.then_some(Tls { ca_file, client })
 }
 
@@ -413,7 +412,13 @@ fn read_oidc(mut oidc: Section<'_>, there: bool) -> Option<Oidc> {
         }
     }
     oidc.finish();
-    Some(Oidc { token_url: token_url?, client_id: client_id?, client_secret: client_secret?, scope, audience })
+    Some(Oidc {
+        token_url: token_url?,
+        client_id: client_id?,
+        client_secret: client_secret?,
+        scope,
+        audience,
+    })
 }
 
 /// What the header `schema` says.

@@ -186,7 +186,8 @@ impl Broker {
             if name.rsplit_once('-').is_some_and(|(of, _)| of == topic) {
                 let files = fs::read_dir(entry.path()).into_iter().flatten().flatten();
                 let logs = files.filter(|file| file.path().extension().is_some_and(|kind| kind == "log"));
-                size += logs.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum::<u64>();
+                size +=
+                    logs.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum::<u64>();
             }
         }
         size
