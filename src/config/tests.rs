@@ -1,4 +1,5 @@
 mod documentation;
+mod kafka;
 mod wrong;
 
 use std::{fs, num::NonZeroU32, path::Path, time::Duration};

@@ -15,7 +15,7 @@ use simulator::SimulatorConfig;
 use crate::support::{
     Binary, Outcome, World,
     kafka::{Broker, STRANGER, WRITER, copy, missing_and_surplus, sink, until_it_grows},
-    kill_hard,
+    kill_hard, terminate,
 };
 
 const EXACTLY_ONCE: &str = "transactions = true\n";
@@ -104,15 +104,18 @@ fn real_kafka_a_broker_that_is_killed_and_comes_back() {
         broker.create_usual();
         let world = world(1000, 40);
         configure(&world, &broker, &format!("{lines}events_per_second = 4000\n"));
-        let mut running = world.start(&["run", "--until-idle"]);
+        let mut running = world.start(&["run"]);
         for pause in [1, 6] {
-            assert!(until_it_grows(&broker, "audit", Duration::from_secs(60)), "nothing is sent");
+            assert!(until_it_grows(&broker, "audit", Duration::from_secs(120)), "nothing is sent");
             broker.kill();
             thread::sleep(Duration::from_secs(pause));
             broker.up();
         }
-        assert!(!running.has_ended(), "it was over before the broker was killed twice");
+        assert!(until_it_grows(&broker, "audit", Duration::from_secs(120)), "it does not go on");
+        assert!(!running.has_ended(), "it ended by itself: {}", running.wait().text());
+        terminate(&running);
         running.wait().ends_with(0);
+        world.collect();
         let arrived = broker.read("audit");
         if lines.is_empty() {
             let (missing, surplus) = missing_and_surplus(&arrived, &world);

@@ -154,10 +154,13 @@ const WRONG: &[(&str, &str)] = &[
         "[sinks.second]\ntype = \"file\"\ndirectory = \"/var/lib/mailtrail/out\"",
         "m.toml:12: 'sinks.second.directory' is in the state directory, where only the ledger may be; choose another",
     ),
-    ("[sinks.second]", "m.toml:10: 'sinks.second.type' is missing; say what it is: \"file\", \"splunk_hec\""),
+    (
+        "[sinks.second]",
+        "m.toml:10: 'sinks.second.type' is missing; say what it is: \"file\", \"splunk_hec\", \"kafka\"",
+    ),
     (
         "[sinks.second]\ntype = \"files\"\nurl = \"x\"",
-        "m.toml:11: 'sinks.second.type' is \"files\"; it must be one of \"file\", \"splunk_hec\"; did you mean \"file\"?",
+        "m.toml:11: 'sinks.second.type' is \"files\"; it must be one of \"file\", \"splunk_hec\", \"kafka\"; did you mean \"file\"?",
     ),
     (
         "[sinks.second]\ntype = \"file\"",
