@@ -208,15 +208,16 @@ impl Producer {
             (None, Some((code, verdict))) => self.error_of(code, &verdict),
             (None, None) => DeliverError::ambiguous("not every message was acknowledged"),
         };
+        // What needs a person is found again by whoever connects anew.
+        let usable =
+            is_fatal.is_none() && standing.waited_for == 0 && !matches!(error.disposition, Disposition::Halt);
         let error = match error.disposition {
-            // What may have arrived has to be counted as sent again. Whatever asks for a person comes again.
+            // What may have arrived has to be counted as sent again.
             Disposition::Halt | Disposition::Retry { .. } if !never_sent => {
                 DeliverError::ambiguous(error.context)
             }
             _ => error,
         };
-        let usable =
-            is_fatal.is_none() && standing.waited_for == 0 && !matches!(error.disposition, Disposition::Halt);
         if let Some((code, said)) = is_fatal {
             info!("the producer is made anew after {code:?}: {said}");
         }

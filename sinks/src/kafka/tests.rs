@@ -276,7 +276,7 @@ async fn an_outage_is_waited_out() {
     }
 }
 
-/// An outage that lasts longer than the sink's patience is told, and what was never sent is not counted as sent again.
+/// An outage that lasts longer than the sink's patience is told, and what may have arrived before it is counted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_outage_is_told() {
     let cluster = cluster(1);
@@ -297,7 +297,8 @@ async fn a_long_outage_is_told() {
     assert!(told, "{:?}", running.health.report());
     cluster.broker_up(1).unwrap();
     running.all_settled(&ledger).await;
-    assert_eq!(running.health.report().counters.resent, 0);
+    // librdkafka does not say whether a message that it gave back had left once: all of them may have.
+    assert!(running.health.report().counters.resent >= 50, "{:?}", running.health.report());
     running.stop().await;
     is_exactly_once(&cluster, 1, &[50, 50]);
 }

@@ -65,7 +65,8 @@ pub(super) fn verdict(code: RDKafkaErrorCode) -> Verdict {
 
         Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => Verdict::Fenced,
 
-        Code::PurgeQueue | Code::QueueFull => Verdict::NotSent,
+        Code::QueueFull => Verdict::NotSent,
+        // What was taken back from the queue may have been sent once and have come back there after a lost connection.
         _ => Verdict::Unknown,
     }
 }
@@ -96,6 +97,7 @@ mod tests {
         for code in [
             RDKafkaErrorCode::MessageTimedOut,
             RDKafkaErrorCode::PurgeInflight,
+            RDKafkaErrorCode::PurgeQueue,
             RDKafkaErrorCode::NotEnoughReplicas,
             RDKafkaErrorCode::NotLeaderForPartition,
             RDKafkaErrorCode::BrokerTransportFailure,
@@ -110,8 +112,8 @@ mod tests {
         use RDKafkaErrorCode as Code;
         let of = |codes: &[Code]| worst(codes.iter().copied()).map(|(code, _)| code);
         assert_eq!(of(&[]), None);
-        assert_eq!(of(&[Code::PurgeQueue, Code::MessageTimedOut]), Some(Code::MessageTimedOut));
-        assert_eq!(of(&[Code::MessageSizeTooLarge, Code::PurgeQueue]), Some(Code::MessageSizeTooLarge));
+        assert_eq!(of(&[Code::QueueFull, Code::MessageTimedOut]), Some(Code::MessageTimedOut));
+        assert_eq!(of(&[Code::MessageSizeTooLarge, Code::QueueFull]), Some(Code::MessageSizeTooLarge));
         assert_eq!(
             of(&[Code::MessageTimedOut, Code::TopicAuthorizationFailed]),
             Some(Code::TopicAuthorizationFailed)
