@@ -303,3 +303,21 @@ fn the_dashboard_shows_metrics_that_there_are() {
     let expected = format!("./deploy/grafana/dashboards:{}:ro", path.display());
     assert!(mounted.into_iter().any(|mount| mount == expected), "{expected}");
 }
+
+#[test]
+fn the_configuration_of_the_compose_set_is_valid() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let state = directory.path().join("state");
+    let content = read("deploy/mailtrail.toml").replace("/var/lib/mailtrail", state.to_str().expect("plain"));
+    let path = directory.path().join("mailtrail.toml");
+    fs::write(&path, content).expect("a configuration");
+    let compose = yaml("docker-compose.yml");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_mailtrail"));
+    command.args(["check", "--offline", "--config"]).arg(&path).env_remove("MAILTRAIL_LOG");
+    for (name, value) in entries(&compose["services"]["mailtrail"]["environment"]) {
+        command.env(name, text(value));
+    }
+    let output = command.output().expect("mailtrail starts");
+    let told = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(output.status.success(), "{}", told.join("\n"));
+}
