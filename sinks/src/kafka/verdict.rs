@@ -46,7 +46,7 @@ pub(super) fn verdict(code: RDKafkaErrorCode) -> Verdict {
              IdempotentWrite on the cluster",
         ),
         Code::TransactionalIdAuthorizationFailed => Verdict::Halt(PROGRESS_ACCESS),
-        Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
+        Code::UnknownTopic | Code::UnknownTopicOrPartition => {
             Verdict::Halt("the topic does not exist: create it, mailtrail never does")
         }
         Code::InvalidTopic => Verdict::Halt("the broker does not take this for the name of a topic"),
@@ -97,6 +97,8 @@ mod tests {
         for code in [
             RDKafkaErrorCode::MessageTimedOut,
             RDKafkaErrorCode::PurgeInflight,
+            // A broker that has just started does not know its partitions yet.
+            RDKafkaErrorCode::UnknownPartition,
             RDKafkaErrorCode::PurgeQueue,
             RDKafkaErrorCode::NotEnoughReplicas,
             RDKafkaErrorCode::NotLeaderForPartition,

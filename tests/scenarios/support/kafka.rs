@@ -20,7 +20,7 @@ use super::{Arrived, World};
 /// The version that `tests/servers/kafka` installs.
 const VERSION: &str = "4.1.0";
 /// How long a broker may take to start. After a kill it looks through its logs first.
-const START: Duration = Duration::from_secs(90);
+const START: Duration = Duration::from_secs(240);
 
 /// Users of a broker with a login, with their passwords.
 pub(crate) const WRITER: (&str, &str) = ("writer", "writers-password");
