@@ -93,9 +93,9 @@ fn ocsf() -> Value {
 
 fn ocsf_class(class: Class, definitions: &mut BTreeMap<String, Value>) -> Value {
     let names = class.names();
-    let numbers: Vec<u8> = class.activities().iter().map(|(number, _)| *number).collect();
+    let numbers: Vec<u8> = class.activities().iter().map(|activity| activity.number).collect();
     let types: Vec<u32> = numbers.iter().map(|number| names.uid * 100 + u32::from(*number)).collect();
-    let captions: Vec<&str> = class.activities().iter().map(|(_, caption)| *caption).collect();
+    let captions: Vec<&str> = class.activities().iter().map(|activity| activity.caption).collect();
     let type_names: Vec<String> =
         captions.iter().map(|caption| format!("{}: {caption}", names.name)).collect();
     let own_word = numbers.contains(&operation::api::OTHER);

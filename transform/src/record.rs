@@ -270,6 +270,12 @@ impl<'a> Fields<'a> for Record<'a> {
     }
 
     #[inline]
+    fn pair(&mut self, name: Text<'a>, value: Json<'a>) {
+        self.list.finish_element();
+        self.list.pairs.push((name, Some(value)));
+    }
+
+    #[inline]
     fn element(&mut self, object: bool) {
         self.list.finish_element();
         self.list.open = object;

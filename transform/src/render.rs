@@ -72,8 +72,8 @@ impl Renderer {
         filter: &Filter,
         out: &mut Rendered,
     ) -> Result<(), String> {
-        let text =
-            std::str::from_utf8(bytes).map_err(|e| format!("it is not UTF-8 at byte {}", e.valid_up_to()))?;
+        let text = simdutf8::compat::from_utf8(bytes)
+            .map_err(|e| format!("it is not UTF-8 at byte {}", e.valid_up_to()))?;
         // Nearly every record has no control character, so it has no line break either, nor one that stands bare in a string.
         let controls = has_controls(bytes);
         let line = if controls { on_one_line(text, self.options.view) } else { Cow::Borrowed(text) };

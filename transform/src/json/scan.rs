@@ -61,6 +61,10 @@ pub(crate) trait Fields<'a> {
     /// A list that is wanted begins.
     fn list(&mut self);
 
+    /// The next element of the list is an object of `Name` and `Value` and nothing else, both strings without escapes. It has
+    /// no fields to come.
+    fn pair(&mut self, name: Text<'a>, value: Json<'a>);
+
     /// The next element of the list begins; `object` says whether it is one, whose fields come next.
     fn element(&mut self, object: bool);
 
@@ -206,9 +210,14 @@ impl<'a> Scanner<'a> {
             return Some(at + 1);
         }
         loop {
-            let object = byte == b'{';
-            fields.element(object);
-            at = if object { self.element_fields(at + 1, fields)? } else { self.value(at, byte, 2)?.0 };
+            if let Some((name, value, end)) = self.plain_pair(at) {
+                fields.pair(name, value);
+                at = end;
+            } else {
+                let object = byte == b'{';
+                fields.element(object);
+                at = if object { self.element_fields(at + 1, fields)? } else { self.value(at, byte, 2)?.0 };
+            }
             (at, byte) = self.token(at);
             match byte {
                 b',' => (at, byte) = self.token(at + 1),
@@ -216,6 +225,38 @@ impl<'a> Scanner<'a> {
                 _ => return self.wanted(at, "`,` or `]`"),
             }
         }
+    }
+
+    /// An element as nearly all are, `{"Name": "…", "Value": "…"}` without escapes, and where it ends. Whatever is written in
+    /// another way is none, and neither is what is wrong.
+    #[inline(always)]
+    fn plain_pair(&self, at: usize) -> Option<(Text<'a>, Json<'a>, usize)> {
+        let (name, end) = self.plain_member(at, b"{\"Name\":")?;
+        let between = match self.bytes.get(end..)? {
+            [b',', b' ', ..] => 2,
+            [b',', ..] => 1,
+            _ => return None,
+        };
+        let (value, end) = self.plain_member(end + between, b"\"Value\":")?;
+        let closed = self.byte(end) == Some(b'}');
+        closed.then(|| (Text::quoted(name), Json::checked(value), end + 1))
+    }
+
+    /// A string without escapes behind what is expected before it and at most one blank, and where it ends.
+    #[inline(always)]
+    fn plain_member(&self, at: usize, before: &[u8; 8]) -> Option<(&'a str, usize)> {
+        let rest = self.bytes.get(at..)?;
+        if self.controls || rest.first_chunk() != Some(before) {
+            return None;
+        }
+        let start = match rest.get(8..)? {
+            [b' ', b'"', ..] => at + 9,
+            [b'"', ..] => at + 8,
+            _ => return None,
+        };
+        let quote = find_quote(self.bytes, start + 1);
+        let end = quote + 1;
+        (self.byte(quote) == Some(b'"')).then(|| (&self.text[start..end], end))
     }
 
     #[inline(always)]

@@ -4,8 +4,8 @@
 use super::email::Email;
 use crate::{
     ClassPolicy, RenderOptions,
-    json::{Json, Text, write::key},
-    operation::{ASSIGN, Class, REVOKE, ROLE_ASSIGNMENT, Source, api, group},
+    json::{Json, Text},
+    operation::{Class, ROLE_ASSIGNMENT, Source, api},
     reading::{Reading, is_email},
     record::Field,
 };
@@ -100,10 +100,10 @@ impl<'a> Shape<'a> {
         }
     }
 
-    /// The activity's caption as it stands in the event.
-    pub(super) fn activity_caption(&self) -> &'static str {
-        let (activities, activity) = (self.class().activities(), self.activity());
-        activities.iter().find(|(number, _)| *number == activity).map_or("Unknown", |(_, caption)| caption)
+    /// The activity as it stands in the event, and the class with it.
+    pub(super) fn named_activity(&self) -> &'static Activity {
+        let (activities, number) = (self.class().activities(), self.activity());
+        activities.iter().find(|activity| activity.number == number).unwrap_or(&activities[0])
     }
 }
 
@@ -113,31 +113,60 @@ pub(crate) struct ClassNames {
     pub(crate) name: &'static str,
     pub(crate) category_uid: u32,
     pub(crate) category_name: &'static str,
-    /// The four attributes as they are written, with captions and without.
-    pub(super) captioned: &'static str,
-    pub(super) bare: &'static str,
 }
 
-macro_rules! class_names {
-    ($uid:literal $name:literal in $category:literal $category_name:literal) => {
-        ClassNames {
-            uid: $uid,
-            name: $name,
-            category_uid: $category,
-            category_name: $category_name,
-            captioned: concat!(
-                key!("class_uid"),
-                $uid,
-                ",\"class_name\":\"",
-                $name,
-                "\",\"category_uid\":",
-                $category,
-                ",\"category_name\":\"",
-                $category_name,
-                "\","
-            ),
-            bare: concat!(key!("class_uid"), $uid, ",\"category_uid\":", $category, ","),
-        }
+/// An activity of a class.
+pub(crate) struct Activity {
+    pub(crate) number: u8,
+    pub(crate) caption: &'static str,
+    pub(super) captioned: Written,
+    pub(super) bare: Written,
+}
+
+/// What the class and the activity are, as an event has it, each piece with a comma at its end.
+pub(super) struct Written {
+    /// Class and category, and the activity's number.
+    pub(super) uids: &'static str,
+    /// The activity's name, for which another may stand there.
+    pub(super) name: &'static str,
+    /// The type.
+    pub(super) kind: &'static str,
+}
+
+/// The activities of a class, each of them written out.
+macro_rules! activities {
+    ($uid:literal $name:literal in $category:literal $category_name:literal: $($number:tt $caption:literal),*) => {
+        &[$(Activity {
+            number: $number,
+            caption: $caption,
+            captioned: Written {
+                uids: concat!(
+                    "\"class_uid\":", $uid, ",\"class_name\":\"", $name, "\",\"category_uid\":", $category,
+                    ",\"category_name\":\"", $category_name, "\",\"activity_id\":", $number, ","
+                ),
+                name: concat!("\"activity_name\":\"", $caption, "\","),
+                kind: concat!(
+                    "\"type_uid\":", $uid, two_digits!($number), ",\"type_name\":\"", $name, ": ", $caption, "\","
+                ),
+            },
+            bare: Written {
+                uids: concat!(
+                    "\"class_uid\":", $uid, ",\"category_uid\":", $category, ",\"activity_id\":", $number, ","
+                ),
+                name: "",
+                kind: concat!("\"type_uid\":", $uid, two_digits!($number), ","),
+            },
+        }),*]
+    };
+}
+
+/// An activity's number as the end of a type's.
+macro_rules! two_digits {
+    (99) => {
+        "99"
+    };
+    ($digit:tt) => {
+        concat!("0", $digit)
     };
 }
 
@@ -147,13 +176,21 @@ impl Class {
         [Self::Api, Self::Email, Self::UserAccess, Self::Group, Self::Account, Self::Authentication];
 
     pub(crate) fn names(self) -> &'static ClassNames {
-        const API: ClassNames = class_names!(6003 "API Activity" in 6 "Application Activity");
-        const EMAIL: ClassNames = class_names!(4009 "Email Activity" in 4 "Network Activity");
-        const ACCESS: ClassNames =
-            class_names!(3005 "User Access Management" in 3 "Identity & Access Management");
-        const GROUP: ClassNames = class_names!(3006 "Group Management" in 3 "Identity & Access Management");
-        const ACCOUNT: ClassNames = class_names!(3001 "Account Change" in 3 "Identity & Access Management");
-        const LOGON: ClassNames = class_names!(3002 "Authentication" in 3 "Identity & Access Management");
+        const fn names(
+            uid: u32,
+            name: &'static str,
+            category_uid: u32,
+            category_name: &'static str,
+        ) -> ClassNames {
+            ClassNames { uid, name, category_uid, category_name }
+        }
+        const IAM: &str = "Identity & Access Management";
+        const API: ClassNames = names(6003, "API Activity", 6, "Application Activity");
+        const EMAIL: ClassNames = names(4009, "Email Activity", 4, "Network Activity");
+        const ACCESS: ClassNames = names(3005, "User Access Management", 3, IAM);
+        const GROUP: ClassNames = names(3006, "Group Management", 3, IAM);
+        const ACCOUNT: ClassNames = names(3001, "Account Change", 3, IAM);
+        const LOGON: ClassNames = names(3002, "Authentication", 3, IAM);
         match self {
             Self::Api => &API,
             Self::Email => &EMAIL,
@@ -164,29 +201,26 @@ impl Class {
         }
     }
 
-    /// The activities that events of the class have, with their captions.
-    pub(crate) fn activities(self) -> &'static [(u8, &'static str)] {
+    /// The activities that events of the class have.
+    pub(crate) fn activities(self) -> &'static [Activity] {
+        const API: &[Activity] = activities!(6003 "API Activity" in 6 "Application Activity":
+            0 "Unknown", 1 "Create", 2 "Read", 3 "Update", 4 "Delete", 99 "Other");
+        const EMAIL: &[Activity] = activities!(4009 "Email Activity" in 4 "Network Activity": 1 "Send");
+        const ACCESS: &[Activity] = activities!(3005 "User Access Management" in 3 "Identity & Access Management":
+            1 "Assign Privileges", 2 "Revoke Privileges");
+        const GROUP: &[Activity] = activities!(3006 "Group Management" in 3 "Identity & Access Management":
+            1 "Assign Privileges", 2 "Revoke Privileges", 3 "Add User", 4 "Remove User", 5 "Delete", 6 "Create");
+        const ACCOUNT: &[Activity] = activities!(3001 "Account Change" in 3 "Identity & Access Management":
+            1 "Create", 2 "Enable", 5 "Disable", 6 "Delete");
+        const LOGON: &[Activity] =
+            activities!(3002 "Authentication" in 3 "Identity & Access Management": 1 "Logon");
         match self {
-            Self::Api => &[
-                (api::UNKNOWN, "Unknown"),
-                (api::CREATE, "Create"),
-                (api::READ, "Read"),
-                (api::UPDATE, "Update"),
-                (api::DELETE, "Delete"),
-                (api::OTHER, "Other"),
-            ],
-            Self::Email => &[(1, "Send")],
-            Self::UserAccess => &[(ASSIGN, "Assign Privileges"), (REVOKE, "Revoke Privileges")],
-            Self::Group => &[
-                (ASSIGN, "Assign Privileges"),
-                (REVOKE, "Revoke Privileges"),
-                (group::ADD_USER, "Add User"),
-                (group::REMOVE_USER, "Remove User"),
-                (group::DELETE, "Delete"),
-                (group::CREATE, "Create"),
-            ],
-            Self::Account => &[(1, "Create"), (2, "Enable"), (5, "Disable"), (6, "Delete")],
-            Self::Authentication => &[(1, "Logon")],
+            Self::Api => API,
+            Self::Email => EMAIL,
+            Self::UserAccess => ACCESS,
+            Self::Group => GROUP,
+            Self::Account => ACCOUNT,
+            Self::Authentication => LOGON,
         }
     }
 

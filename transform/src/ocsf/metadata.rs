@@ -16,8 +16,8 @@ impl Event<'_, '_> {
     pub(super) fn metadata(&mut self, class: Class, tags: u32) {
         let (reading, record) = (self.reading, self.reading.record);
         let version = self.options.ocsf_version;
-        let object = self.w.object(key!("metadata"));
-        self.w.fragment(key!("version"), version.as_str());
+        self.w.raw(r#""metadata":{"version":""#);
+        self.w.raw(version.as_str());
         self.product();
         match record.text(Field::Id) {
             Some(id) => {
@@ -35,8 +35,9 @@ impl Event<'_, '_> {
                 None => self.w.fragment(key!("event_code"), itoa::Buffer::new().format(number)),
             }
         }
-        self.w.fragment(key!("log_name"), reading.origin.content_type.as_str());
-        self.w.raw(r#""log_provider":"Office 365 Management Activity API","#);
+        self.w.raw(r#""log_name":""#);
+        self.w.raw(reading.origin.content_type.as_str());
+        self.w.raw(r#"","log_provider":"Office 365 Management Activity API","#);
         if let Some(time) = record.text(Field::CreationTime) {
             self.used.insert(Field::CreationTime);
             self.w.text(key!("original_time"), time);
@@ -58,12 +59,11 @@ impl Event<'_, '_> {
             self.w.close(labels);
         }
         self.w.raw(match (class == Class::Email, tags != 0) {
-            (false, false) => r#""profiles":["cloud","datetime"],"#,
-            (false, true) => r#""profiles":["cloud","datetime","security_control"],"#,
-            (true, false) => r#""profiles":["cloud","datetime","host"],"#,
-            (true, true) => r#""profiles":["cloud","datetime","host","security_control"],"#,
+            (false, false) => r#""profiles":["cloud","datetime"]},"#,
+            (false, true) => r#""profiles":["cloud","datetime","security_control"]},"#,
+            (true, false) => r#""profiles":["cloud","datetime","host"]},"#,
+            (true, true) => r#""profiles":["cloud","datetime","host","security_control"]},"#,
         });
-        self.w.close(object);
     }
 
     fn correlation(&mut self) {
@@ -78,20 +78,21 @@ impl Event<'_, '_> {
         }
     }
 
+    /// The product, behind the text of the version.
     fn product(&mut self) {
         let reading = self.reading;
         self.w.raw(match reading.source {
             Source::ExchangeAdmin => concat!(
-                r#""product":{"name":"Exchange Online","vendor_name":"Microsoft","#,
+                r#"","product":{"name":"Exchange Online","vendor_name":"Microsoft","#,
                 r#""feature":{"name":"Admin Audit"}},"#
             ),
             Source::ExchangeMailbox if reading.is_mailbox_audit() => concat!(
-                r#""product":{"name":"Exchange Online","vendor_name":"Microsoft","#,
+                r#"","product":{"name":"Exchange Online","vendor_name":"Microsoft","#,
                 r#""feature":{"name":"Mailbox Audit"}},"#
             ),
             // Exchange also tells of its rules for data loss and of encrypted mail, which nobody did to a mailbox.
-            Source::ExchangeMailbox => r#""product":{"name":"Exchange Online","vendor_name":"Microsoft"},"#,
-            Source::Elsewhere => r#""product":{"name":"Microsoft 365","vendor_name":"Microsoft"},"#,
+            Source::ExchangeMailbox => r#"","product":{"name":"Exchange Online","vendor_name":"Microsoft"},"#,
+            Source::Elsewhere => r#"","product":{"name":"Microsoft 365","vendor_name":"Microsoft"},"#,
         });
     }
 
@@ -202,12 +203,12 @@ impl Event<'_, '_> {
 
     pub(super) fn status(&mut self) {
         let Some(status) = self.reading.record.text(Field::ResultStatus) else {
-            self.caption(r#""status_id":0,"#, r#""status":"Unknown","#);
+            self.caption(r#""status_id":0,"#, r#""status_id":0,"status":"Unknown","#);
             return;
         };
         match outcome(status) {
-            Outcome::Success => self.caption(r#""status_id":1,"#, r#""status":"Success","#),
-            Outcome::Failure => self.caption(r#""status_id":2,"#, r#""status":"Failure","#),
+            Outcome::Success => self.caption(r#""status_id":1,"#, r#""status_id":1,"status":"Success","#),
+            Outcome::Failure => self.caption(r#""status_id":2,"#, r#""status_id":2,"status":"Failure","#),
             // OCSF asks for the source's own word beside 99.
             Outcome::Other => {
                 self.w.raw(r#""status_id":99,"#);

@@ -104,35 +104,25 @@ pub(crate) fn write<'a>(
 impl Event<'_, '_> {
     /// What an event is: class, category, activity, type, time, severity and status.
     fn class(&mut self, shape: &Shape<'_>) {
-        let (names, activity, caption) = (shape.class().names(), shape.activity(), shape.activity_caption());
-        let captions = self.options.captions;
-        self.w.raw(if captions { names.captioned } else { names.bare });
-        self.w.int(key!("activity_id"), i64::from(activity));
+        let activity = shape.named_activity();
+        let written = if self.options.captions { &activity.captioned } else { &activity.bare };
+        self.w.raw(written.uids);
         match self.reading.operation {
             // OCSF asks for the source's own word beside 99.
-            Some(operation) if activity == api::OTHER => self.w.text(key!("activity_name"), operation),
-            _ if captions => self.w.fragment(key!("activity_name"), caption),
-            _ => {}
+            Some(operation) if activity.number == api::OTHER => {
+                self.w.text(key!("activity_name"), operation);
+            }
+            _ => self.w.raw(written.name),
         }
-        self.w.int(key!("type_uid"), i64::from(names.uid * 100 + u32::from(activity)));
-        if captions {
-            self.w.raw(r#""type_name":""#);
-            self.w.raw(names.name);
-            self.w.raw(": ");
-            self.w.raw(caption);
-            self.w.raw("\",");
-        }
+        self.w.raw(written.kind);
         self.time();
-        self.caption(r#""severity_id":1,"#, r#""severity":"Informational","#);
+        self.caption(r#""severity_id":1,"#, r#""severity_id":1,"severity":"Informational","#);
         self.status();
     }
 
-    /// A number and, unless captions are off, its caption.
-    fn caption(&mut self, number: &str, caption: &str) {
-        self.w.raw(number);
-        if self.options.captions {
-            self.w.raw(caption);
-        }
+    /// A number without its caption, or with it.
+    fn caption(&mut self, bare: &str, captioned: &str) {
+        self.w.raw(if self.options.captions { captioned } else { bare });
     }
 
     /// How many operations the record stands for.

@@ -15,7 +15,7 @@ impl Event<'_, '_> {
                 }
                 let digest = Sha256::digest(bytes);
                 let object = self.w.object(key!("raw_data_hash"));
-                self.caption(r#""algorithm_id":3,"#, r#""algorithm":"SHA-256","#);
+                self.caption(r#""algorithm_id":3,"#, r#""algorithm_id":3,"algorithm":"SHA-256","#);
                 self.w.raw(r#""value":""#);
                 for byte in digest {
                     self.w.raw(&format!("{byte:02x}"));

@@ -25,6 +25,12 @@ impl<'a> Fields<'a> for Found<'a> {
         self.elements.clear();
     }
 
+    fn pair(&mut self, name: Text<'a>, value: Json<'a>) {
+        let strings = [format!("Name={}", name.json()), format!("Value={}", value.raw())];
+        self.elements.push("object".to_owned());
+        self.elements.extend(strings);
+    }
+
     fn element(&mut self, object: bool) {
         self.elements.push(if object { "object" } else { "other" }.to_owned());
     }
