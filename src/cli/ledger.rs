@@ -201,7 +201,7 @@ Examples:
   mailtrail sinks forget old-archive
   mailtrail sinks adopt stream
 
-Exit status: 0 ok, 1 the ledger knows no such sink or it is not one that this can be done with, 2 wrong usage or configuration.";
+Exit status: 0 ok, 1 there is no such sink, or not of that kind, 2 wrong usage or configuration.";
 
 /// `mailtrail sinks`.
 #[derive(Debug, Args)]
