@@ -74,7 +74,12 @@ fn a_receiver_that_is_down_stops_nobody_else_and_catches_up() {
 fn several_receivers_share_the_load_and_one_that_fails_is_left_out() {
     let config = SimulatorConfig { blobs: 120, records_per_blob: 10, ..SimulatorConfig::default() };
     let (first, second) = (Hec::start(Acks::Prompt), Hec::start(Acks::Prompt));
-    let lines = format!("urls = [{:?}, {:?}]\nbatch_events = 20\n", first.url(), second.url());
+    // At full speed everything would be with the first before the second is tried again.
+    let lines = format!(
+        "urls = [{:?}, {:?}]\nbatch_events = 20\nevents_per_second = 200\n",
+        first.url(),
+        second.url()
+    );
     let setup = Setup::new(config, first, "indexer", &lines);
     second.set(|behaviour| behaviour.script = vec![Act::code(503, 23); 2].into());
     setup.world.collect();
