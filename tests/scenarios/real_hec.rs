@@ -224,8 +224,6 @@ fn a_wrong_token_halts_and_a_right_one_brings_it_back() {
     assert!(outcome.stdout.contains("the token is not taken"), "{}", outcome.stdout);
     let running = world.start(&["run"]);
     world.until("it halts", || world.mailtrail(&["status"]).stdout.contains("halted"));
-    assert!(collector.events().is_empty());
-    fs::write(&token, TOKEN).expect("written");
     let pending = || {
         let status = world.mailtrail(&["status", "--json"]).stdout;
         let status: Value = serde_json::from_str(&status).unwrap_or_default();
@@ -233,6 +231,9 @@ fn a_wrong_token_halts_and_a_right_one_brings_it_back() {
             .as_array()
             .map(|sinks| sinks.iter().filter_map(|sink| sink["pending"].as_u64()).sum::<u64>())
     };
+    world.until("everything waits for it", || pending() == Some(10));
+    assert!(collector.events().is_empty());
+    fs::write(&token, TOKEN).expect("written");
     world.until("everything is delivered", || pending() == Some(0));
     terminate(&running);
     running.wait().ends_with(0);
