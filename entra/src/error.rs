@@ -153,8 +153,9 @@ impl TokenError {
     }
 }
 
-/// The causes of an error in one line, without the address of the request.
-pub(crate) fn causes(error: reqwest::Error) -> String {
+/// An HTTP error and what caused it, in one line and without the address of the request: the outermost says little.
+#[must_use]
+pub fn causes(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();
     let mut next = std::error::Error::source(&error);

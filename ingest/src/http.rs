@@ -5,6 +5,7 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
+use entra::error::causes;
 use reqwest::{Certificate, Client, NoProxy, Proxy, redirect};
 use url::Url;
 
@@ -94,7 +95,7 @@ impl HttpSettings {
         for path in &self.ca_files {
             builder = builder.tls_certs_merge(certificates(path)?);
         }
-        builder.build().map_err(|error| HttpSettingsError::Client { cause: causes(&error) })
+        builder.build().map_err(|error| HttpSettingsError::Client { cause: causes(error) })
     }
 }
 
@@ -104,21 +105,6 @@ fn certificates(path: &PathBuf) -> Result<Vec<Certificate>, HttpSettingsError> {
         Ok(found) if !found.is_empty() => Ok(found),
         _ => Err(HttpSettingsError::NoCertificate { path: path.clone() }),
     }
-}
-
-/// An error and what caused it, in one line: the outermost of an HTTP error says little.
-pub(crate) fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        if !text.ends_with(&inner_text) {
-            text.push_str(": ");
-            text.push_str(&inner_text);
-        }
-        cause = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -14,11 +14,11 @@ use crate::{
     BodyError, WorkId,
     dedupe::{self, Keys},
     error::{LedgerError, Result, Unreadable},
-    handle::{Answer, Ledger, Shared, lock, send_body},
+    handle::{Answer, Ledger, Shared, lock, send},
     ids::Day,
     positions,
     spool::incoming::Incoming,
-    writer::{Message, Writer, first},
+    writer::{Kind, Message, Writer, first},
 };
 
 /// How often the same broken body has to come until its blob is quarantined.
@@ -206,7 +206,7 @@ impl BodyWriter {
                 let (times, quarantined) = writer.broken_body(work, sha256, cause, raw)?;
                 Ok(Err(if quarantined { BodyError::Quarantined { times, cause } } else { cause.into() }))
             };
-            return Ok(Finishing(send_body(&self.writer, count)));
+            return Ok(Finishing(send(&self.writer, Kind::Body, count)));
         }
         self.records.close()?;
         dedupe::sort(&mut self.keys);
@@ -218,7 +218,7 @@ impl BodyWriter {
             records: self.records,
             keys: self.keys,
         };
-        Ok(Finishing(send_body(&self.writer, move |writer| writer.spool(body).map(Ok))))
+        Ok(Finishing(send(&self.writer, Kind::Body, move |writer| writer.spool(body).map(Ok))))
     }
 }
 

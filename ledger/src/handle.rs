@@ -231,7 +231,7 @@ impl Ledger {
         &self,
         job: impl FnOnce(&mut Writer) -> Result<T> + Send + 'static,
     ) -> Answer<T> {
-        send(&self.writer.sender, true, job)
+        send(&self.writer.sender, Kind::Change, job)
     }
 
     /// Asks for something that changes nothing durable.
@@ -239,7 +239,7 @@ impl Ledger {
         &self,
         job: impl FnOnce(&mut Writer) -> Result<T> + Send + 'static,
     ) -> Answer<T> {
-        send(&self.writer.sender, false, job)
+        send(&self.writer.sender, Kind::Look, job)
     }
 
     /// A way to the writer for those that outlive a borrow of the handle.
@@ -251,22 +251,6 @@ impl Ledger {
 /// Sends a job to the writer. The channel is unbounded: whoever sends waits for the answer, so that it holds no more
 /// than there are callers.
 pub(crate) fn send<T: Send + 'static>(
-    writer: &Sender<Message>,
-    writes: bool,
-    job: impl FnOnce(&mut Writer) -> Result<T> + Send + 'static,
-) -> Answer<T> {
-    send_as(writer, if writes { Kind::Change } else { Kind::Look }, job)
-}
-
-/// Sends the end of a body to the writer, which may let it wait a little for others.
-pub(crate) fn send_body<T: Send + 'static>(
-    writer: &Sender<Message>,
-    job: impl FnOnce(&mut Writer) -> Result<T> + Send + 'static,
-) -> Answer<T> {
-    send_as(writer, Kind::Body, job)
-}
-
-fn send_as<T: Send + 'static>(
     writer: &Sender<Message>,
     kind: Kind,
     job: impl FnOnce(&mut Writer) -> Result<T> + Send + 'static,

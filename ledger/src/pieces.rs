@@ -7,7 +7,7 @@ use schemas::Buffer;
 use crate::{
     WorkId,
     error::{LedgerError, Result, Unreadable},
-    handle::{Ledger, lock, send},
+    handle::{Ledger, lock},
     positions::Positions,
     spool::{
         Place,
@@ -127,8 +127,7 @@ impl Ledger {
                 Err(ReadFailure::NoFile) => (place.offset, "the segment is missing"),
                 Err(ReadFailure::Corrupt { offset, what }) => (offset, what),
             };
-            let fetched_again =
-                send(&self.writer(), true, move |writer| writer.body_lost(work, place)).wait()?;
+            let fetched_again = self.change(move |writer| writer.body_lost(work, place)).wait()?;
             let segment = place.segment;
             return Err(Unreadable::Corrupt { work, segment, offset, what, fetched_again }.into());
         }

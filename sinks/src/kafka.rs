@@ -221,8 +221,9 @@ impl KafkaSink {
                 )))
             }
             Standing::Ahead => Err(DeliverError::halt(format!(
-                "the progress topic {topic} is ahead of the ledger: the state directory is an older copy. Bring back \
-                 the newest one; or run `mailtrail sinks adopt {sink}`, and what was delivered since then comes again"
+                "the progress topic {topic} is ahead of the ledger: another mailtrail goes on with a copy of this state \
+                 directory (stop this one), or this one is an older copy. Bring back the newest; or run `mailtrail sinks \
+                 adopt {sink}`, and what was delivered since then comes again"
             ))),
         }
     }

@@ -17,6 +17,13 @@ pub struct Measure {
     pub reading: Reading,
 }
 
+impl Measure {
+    /// A figure that is alone with its name.
+    pub(crate) fn alone(name: &'static str, help: &'static str, reading: Reading) -> Self {
+        Self { name, help, labels: Vec::new(), reading }
+    }
+}
+
 /// The kinds of figures.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reading {

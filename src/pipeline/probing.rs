@@ -119,6 +119,11 @@ fn test_batch(sink: &SinkConfig, tenant: &TenantConfig, feed: FeedKey) -> Result
     Ok(Batch { parts: vec![part] })
 }
 
+/// Nobody waits while a sink is only tried.
+fn failure(why: impl ToString) -> LedgerFailure {
+    LedgerFailure { message: why.to_string(), passing: false }
+}
+
 /// A ledger that is looked at, if there is one.
 struct Probing(Option<Inspector>);
 
@@ -130,8 +135,7 @@ impl SinkStates for Probing {
         Box::pin(async move {
             let Some(ledger) = &self.0 else { return Ok(None) };
             let identity = ledger.ledger_id().and_then(|id| Ok((id, ledger.incarnation(sink)?)));
-            let (id, incarnation) =
-                identity.map_err(|error| LedgerFailure { message: error.to_string(), passing: false })?;
+            let (id, incarnation) = identity.map_err(failure)?;
             Ok(incarnation.map(|incarnation| SinkIdentity { ledger: id.to_string(), incarnation }))
         })
     }
@@ -139,18 +143,11 @@ impl SinkStates for Probing {
     fn sink_state<'a>(&'a self, sink: &'a SinkName) -> BoxFuture<'a, Result<Option<Vec<u8>>, LedgerFailure>> {
         Box::pin(async move {
             let Some(ledger) = &self.0 else { return Ok(None) };
-            ledger
-                .sink_state(sink)
-                .map_err(|error| LedgerFailure { message: error.to_string(), passing: false })
+            ledger.sink_state(sink).map_err(failure)
         })
     }
 
     fn set_sink_state<'a>(&'a self, _: &'a SinkName, _: Vec<u8>) -> BoxFuture<'a, Result<(), LedgerFailure>> {
-        Box::pin(async {
-            Err(LedgerFailure {
-                message: "a sink that is only tried keeps nothing".to_owned(),
-                passing: false,
-            })
-        })
+        Box::pin(async { Err(failure("a sink that is only tried keeps nothing")) })
     }
 }

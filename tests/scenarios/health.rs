@@ -1,17 +1,17 @@
 //! `/metrics`, `/healthz`, `/readyz`, and `status --alive`.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, net::SocketAddr};
 
 use simulator::{SimulatorConfig, TenantConfig};
 
-use crate::support::{World, free_address, get, hang_up, sample, terminate};
+use crate::support::{Binary, World, free_address, get, hang_up, sample, terminate};
 
 fn small() -> SimulatorConfig {
     SimulatorConfig { blobs: 10, records_per_blob: 10, ..SimulatorConfig::default() }
 }
 
-#[test]
-fn the_figures_are_those_of_the_run() {
+/// A world of which everything is delivered while the figures are served.
+fn served() -> (World, SocketAddr, Binary) {
     let world = World::new(small());
     let address = free_address();
     world.configure_all(&format!("[http]\nlisten = \"{address}\"\n"), "", &[("files", "")]);
@@ -19,6 +19,12 @@ fn the_figures_are_those_of_the_run() {
     world.until("everything is delivered", || {
         sample(address, "mailtrail_sink_settled_blobs_total{sink=\"files\"}") == Some(10.0)
     });
+    (world, address, running)
+}
+
+#[test]
+fn the_figures_are_those_of_the_run() {
+    let (world, address, running) = served();
     // The ledger's figures are kept for a few seconds.
     world.until("the ledger's figures show it too", || {
         sample(address, "mailtrail_sink_lag_blobs{sink=\"files\"}") == Some(0.0)
@@ -58,13 +64,7 @@ fn the_figures_are_those_of_the_run() {
 
 #[test]
 fn every_metric_that_is_shown_is_documented() {
-    let world = World::new(small());
-    let address = free_address();
-    world.configure_all(&format!("[http]\nlisten = \"{address}\"\n"), "", &[("files", "")]);
-    let running = world.start(&["run"]);
-    world.until("everything is delivered", || {
-        sample(address, "mailtrail_sink_settled_blobs_total{sink=\"files\"}") == Some(10.0)
-    });
+    let (_world, address, running) = served();
     let (_, page) = get(address, "/metrics").expect("an answer");
     terminate(&running);
     running.wait().ends_with(0);

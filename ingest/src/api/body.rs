@@ -7,6 +7,7 @@
 use std::{io::Write, time::Duration};
 
 use bytes::Bytes;
+use entra::error::causes;
 use flate2::write::MultiGzDecoder;
 use reqwest::{Response, header::CONTENT_ENCODING};
 use tokio::time::{Instant, timeout_at};
@@ -15,7 +16,6 @@ use super::{
     Timeouts,
     error::{ApiError, Wait},
 };
-use crate::http::causes;
 
 /// How a body is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl Body {
         let stalled = Instant::now() + self.stall;
         match timeout_at(stalled.min(self.deadline), self.response.chunk()).await {
             Ok(Ok(chunk)) => Ok(chunk),
-            Ok(Err(error)) => Err(ApiError::Damaged { cause: causes(&error.without_url()) }),
+            Ok(Err(error)) => Err(ApiError::Damaged { cause: causes(error) }),
             Err(_) if self.deadline <= stalled => {
                 Err(ApiError::TimedOut { waited_for: Wait::WholeBody, after: self.whole })
             }

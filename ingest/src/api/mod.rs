@@ -15,7 +15,7 @@ pub mod urls;
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use entra::{AccessToken, TokenSource};
+use entra::{AccessToken, TokenSource, error::causes};
 use reqwest::{
     Client, Method, Response, StatusCode,
     header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, LOCATION},
@@ -34,7 +34,6 @@ pub use self::{
 use crate::{
     budget::{Budget, Turn},
     health::Requests,
-    http::causes,
     skew::ServerClock,
 };
 
@@ -196,7 +195,7 @@ impl ActivityApi {
                 return Err(ApiError::TimedOut { waited_for: Wait::Answer, after });
             }
             Ok(Err(error)) => {
-                return Err(ApiError::Unreachable { cause: causes(&error.without_url()) });
+                return Err(ApiError::Unreachable { cause: causes(error) });
             }
             Ok(Ok(response)) => response,
         };

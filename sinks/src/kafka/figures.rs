@@ -98,10 +98,8 @@ impl Figures {
     pub(super) fn measures(&self, transactions: bool) -> Vec<Measure> {
         let inner = self.lock();
         let totals = inner.before.plus(inner.now);
-        let counter =
-            |name, help, count| Measure { name, help, labels: Vec::new(), reading: Reading::Counter(count) };
-        let gauge =
-            |name, help, level| Measure { name, help, labels: Vec::new(), reading: Reading::Gauge(level) };
+        let counter = |name, help, count| Measure::alone(name, help, Reading::Counter(count));
+        let gauge = |name, help, level| Measure::alone(name, help, Reading::Gauge(level));
         let mut all = vec![
             gauge(
                 "kafka_queue_messages",

@@ -241,11 +241,12 @@ impl Producer {
         // A transaction that was open for too long was ended by the broker, which looks as if somebody else had come.
         let was_slow = begun.elapsed() >= self.timeout;
         let unusable = |error| Attempt { usable: false, ..Attempt::failed(error) };
+        let locked_out = || Attempt {
+            fenced: true,
+            ..unusable(DeliverError::halt(fenced(&transactions.transactional_id)))
+        };
         match broken {
-            Broken::Fenced if !was_slow => Attempt {
-                fenced: true,
-                ..unusable(DeliverError::halt(fenced(&transactions.transactional_id)))
-            },
+            Broken::Fenced if !was_slow => locked_out(),
             Broken::Fenced => unusable(DeliverError::ambiguous("the transaction took too long")),
             Broken::Lost(error) => unusable(error),
             Broken::Abort(error) => match self.inner.abort_transaction(ABORT) {
@@ -254,10 +255,7 @@ impl Producer {
                     Attempt::failed(error)
                 }
                 Err(abort) => match verdict(code_of(&abort)) {
-                    Verdict::Fenced if !was_slow => Attempt {
-                        fenced: true,
-                        ..unusable(DeliverError::halt(fenced(&transactions.transactional_id)))
-                    },
+                    Verdict::Fenced if !was_slow => locked_out(),
                     // A new producer aborts it. What was wrong comes again then.
                     _ => unusable(match error.disposition {
                         Disposition::Halt => error,

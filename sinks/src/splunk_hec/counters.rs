@@ -83,7 +83,6 @@ impl Counters {
     /// All of it, for `/metrics`.
     pub(super) fn measures(&self, levels: Levels) -> Vec<Measure> {
         let counted = self.lock();
-        let one = |name, help, reading| Measure { name, help, labels: Vec::new(), reading };
         let mut measures: Vec<Measure> = counted
             .requests
             .iter()
@@ -95,32 +94,32 @@ impl Counters {
             })
             .collect();
         measures.extend([
-            one(
+            Measure::alone(
                 "hec_request_bytes_total",
                 "Bytes of requests with events before compression.",
                 Reading::Counter(counted.plain_bytes),
             ),
-            one(
+            Measure::alone(
                 "hec_request_compressed_bytes_total",
                 "Bytes of requests with events as they were sent.",
                 Reading::Counter(counted.sent_bytes),
             ),
-            one(
+            Measure::alone(
                 "hec_ack_queries_total",
                 "Requests that asked for acknowledgements.",
                 Reading::Counter(counted.polls),
             ),
-            one(
+            Measure::alone(
                 "hec_acks_pending",
                 "Batches that were taken and that the indexer has not acknowledged.",
                 Reading::Gauge(levels.acks_awaited as f64),
             ),
-            one(
+            Measure::alone(
                 "hec_acks_lost_total",
                 "Batches whose acknowledgement did not come and that are sent again.",
                 Reading::Counter(counted.acks_lost),
             ),
-            one(
+            Measure::alone(
                 "hec_ack_seconds",
                 "Time from the answer to a batch to its acknowledgement by the indexer.",
                 Reading::Histogram {
@@ -129,13 +128,13 @@ impl Counters {
                     sum: counted.ack_seconds,
                 },
             ),
-            one(
+            Measure::alone(
                 "hec_channels_total",
                 "Channels that were begun: one for each receiver, and a new one after each failure.",
                 Reading::Counter(counted.channels),
             ),
-            one("hec_endpoints", "Configured receivers.", Reading::Gauge(levels.endpoints as f64)),
-            one(
+            Measure::alone("hec_endpoints", "Configured receivers.", Reading::Gauge(levels.endpoints as f64)),
+            Measure::alone(
                 "hec_endpoints_healthy",
                 "Receivers whose last request was answered well.",
                 Reading::Gauge(levels.healthy as f64),

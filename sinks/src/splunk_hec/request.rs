@@ -8,7 +8,7 @@ use std::{
 };
 
 use chrono::Utc;
-use entra::SecretError;
+use entra::{SecretError, error::causes};
 use reqwest::{
     Certificate, Client, Identity, NoProxy, Proxy, RequestBuilder, Response,
     header::{
@@ -170,9 +170,9 @@ impl Requests {
             if error.is_connect() {
                 // It may have been a certificate that was renewed meanwhile.
                 self.renew();
-                Unanswered::NotSent(causes(&error.without_url()))
+                Unanswered::NotSent(causes(error))
             } else {
-                Unanswered::Unknown(causes(&error.without_url()))
+                Unanswered::Unknown(causes(error))
             }
         })?;
         if let Some(channel) = channel {
@@ -185,7 +185,7 @@ impl Requests {
         let http = response.status().as_u16();
         let after = response.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok());
         let after = after.and_then(|after| answer::retry_after(after, Utc::now()));
-        let body = read(response).await.map_err(|error| Unanswered::Unknown(causes(&error.without_url())))?;
+        let body = read(response).await.map_err(|error| Unanswered::Unknown(causes(error)))?;
         Ok(Answered { http, after, body })
     }
 
@@ -267,13 +267,13 @@ fn build(
         let mut pem = file(path)?;
         pem.push(b'\n');
         pem.extend_from_slice(key.expose_secret().as_bytes());
-        let identity = Identity::from_pem(&pem).map_err(|error| SetupError::Identity(causes(&error)))?;
+        let identity = Identity::from_pem(&pem).map_err(|error| SetupError::Identity(causes(error)))?;
         builder = builder.identity(identity);
     }
     if tls.unverified {
         builder = builder.tls_danger_accept_invalid_certs(true);
     }
-    builder.build().map_err(|error| SetupError::Client(causes(&error)))
+    builder.build().map_err(|error| SetupError::Client(causes(error)))
 }
 
 fn file(path: &Path) -> Result<Vec<u8>, SetupError> {
@@ -298,21 +298,6 @@ async fn read(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
         }
     }
     Ok(body)
-}
-
-/// An error and what caused it, in one line: the outermost of an HTTP error says little.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        if !text.ends_with(&inner_text) {
-            text.push_str(": ");
-            text.push_str(&inner_text);
-        }
-        cause = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

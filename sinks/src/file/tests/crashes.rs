@@ -46,6 +46,11 @@ struct Settings {
 }
 
 impl Settings {
+    /// Everything goes to one file that is never full, in batches of whole works.
+    fn one_file() -> Self {
+        Self { view: 0, filter: 0, rotate_bytes: 1 << 20, rotates_at_once: false, directory: 0, batch: 100 }
+    }
+
     fn keeps(&self, position: u32) -> bool {
         self.filter < 2 || !position.is_multiple_of(self.filter)
     }
@@ -296,14 +301,7 @@ fn a_crash_at_each_step_is_made_good() {
 /// What a work that was forgotten meanwhile left half done is cut, and the next works are whole.
 #[test]
 fn works_that_were_settled_by_somebody_else_leave_no_half_lines() {
-    let settings = Settings {
-        view: 0,
-        filter: 0,
-        rotate_bytes: 1 << 20,
-        rotates_at_once: false,
-        directory: 0,
-        batch: 100,
-    };
+    let settings = Settings::one_file();
     for steps in 0..30 {
         runtime().block_on(async {
             let world = World::new(&[5, 5, 5, 5], 3);
@@ -339,14 +337,7 @@ fn works_that_were_settled_by_somebody_else_leave_no_half_lines() {
 /// The disk is full for a while: it is told, whole lines stay for whoever tails the file, and it goes on.
 #[test]
 fn a_full_disk_is_waited_for() {
-    let settings = Settings {
-        view: 0,
-        filter: 0,
-        rotate_bytes: 1 << 20,
-        rotates_at_once: false,
-        directory: 0,
-        batch: 100,
-    };
+    let settings = Settings::one_file();
     for room in [0, 1, 100, 1000, 2000] {
         runtime().block_on(async {
             let world = World::new(&[9, 30, 2], 1);
@@ -377,14 +368,7 @@ fn records_of_whole_lines(world: &World) -> Vec<(i64, u32)> {
 /// The live file is taken away before or while the sink runs, and the process dies at any step after that.
 #[test]
 fn a_crash_while_a_file_is_started_anew_is_made_good() {
-    let settings = Settings {
-        view: 0,
-        filter: 0,
-        rotate_bytes: 1 << 20,
-        rotates_at_once: false,
-        directory: 0,
-        batch: 100,
-    };
+    let settings = Settings::one_file();
     for steps in 0..14 {
         for running_meanwhile in [false, true] {
             runtime().block_on(async {
