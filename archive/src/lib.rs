@@ -2,8 +2,14 @@
 //!
 //! | file | what it holds |
 //! |---|---|
+//! | `hash.rs` | [`Hash`], [`Hasher`]: SHA-256 |
+//! | `path.rs` | [`ObjectPath`]: where an object lies in an archive |
 //! | `merkle.rs` | [`Merkle`]: the tree over the records of an object |
 
+mod hash;
 mod merkle;
+mod path;
 
-pub use merkle::{Hash, Merkle};
+pub use hash::{Hash, Hasher, NotAHash};
+pub use merkle::Merkle;
+pub use path::{NotAPath, ObjectPath};
