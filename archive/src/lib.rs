@@ -1,18 +1,40 @@
 //! The archive: objects that hold records for years, and signed manifests that prove that none is missing or changed.
 //!
+//! docs/archive-format.md describes the whole format for people who know nothing of this crate.
+//!
 //! | file | what it holds |
 //! |---|---|
 //! | `hash.rs` | [`Hash`], [`Hasher`]: SHA-256 |
 //! | `path.rs` | [`ObjectPath`]: where an object lies in an archive |
+//! | `names.rs` | [`ObjectName`], [`ChainKey`]: how objects and entries are named |
 //! | `merkle.rs` | [`Merkle`]: the tree over the records of an object |
+//! | `inclusion.rs` | [`Inclusion`], [`Prover`]: that a record is in a tree |
+//! | `key.rs` | [`SigningKey`], [`PublicKey`], [`KeyId`] |
+//! | `envelope.rs` | [`Envelope`]: a payload and its signature |
+//! | `entry.rs` | [`Entry`]: what a manifest's entry says |
+//! | `chain.rs` | [`Draft`], [`Link`]: how entries form a chain |
 //! | [`store`] | [`Store`]: where the objects lie; each is written once |
 
+mod chain;
+mod entry;
+mod envelope;
 mod hash;
+mod inclusion;
+mod key;
 mod merkle;
+mod names;
 mod path;
 pub mod store;
 
+pub use chain::{Begins, Draft, DraftError, Link, SignedEntry};
+pub use entry::{
+    Accounts, Entry, EntryError, FORMAT, Head, LateHour, NotAHead, OldHead, Retries, SealedFile, SealedObject,
+};
+pub use envelope::{Envelope, EnvelopeError, PAYLOAD_TYPE};
 pub use hash::{Hash, Hasher, NotAHash};
-pub use merkle::Merkle;
+pub use inclusion::{Inclusion, Prover};
+pub use key::{KeyError, KeyId, NotAKeyId, PublicKey, SigningKey};
+pub use merkle::{LeafHasher, Merkle};
+pub use names::{ChainFile, ChainKey, FileFormat, MANIFESTS, NotAnObjectName, ObjectName};
 pub use path::{NotAPath, ObjectPath};
 pub use store::{Put, Source, Store, StoreError, Target};

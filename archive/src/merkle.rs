@@ -17,15 +17,28 @@ pub struct Merkle {
 impl Merkle {
     /// Adds a leaf behind the others.
     pub fn push(&mut self, leaf: &[u8]) {
-        let mut hash = leaf_hash(leaf);
+        self.push_hash(leaf_hash(leaf));
+    }
+
+    /// Adds a leaf behind the others, by its hash (see [`LeafHasher`]).
+    pub fn push_hash(&mut self, leaf: Hash) {
+        self.push_watched(leaf, |_, _, _, _, _| {});
+    }
+
+    /// Adds the hash of a leaf; `joined` sees every two nodes that become one: where the left one starts, its hash, where the
+    /// right one starts, its hash, and where that ends, counted in leaves.
+    pub(crate) fn push_watched(&mut self, leaf: Hash, mut joined: impl FnMut(u64, &Hash, u64, &Hash, u64)) {
+        let mut hash = leaf;
+        let ends = self.leaves + 1;
         // Each trailing one bit of the number of leaves is a subtree as large as the one that is complete now.
-        for _ in 0..self.leaves.trailing_ones() {
+        for height in 0..self.leaves.trailing_ones() {
             if let Some(left) = self.complete.pop() {
+                joined(ends - (2 << height), &left, ends - (1 << height), &hash, ends);
                 hash = node_hash(&left, &hash);
             }
         }
         self.complete.push(hash);
-        self.leaves += 1;
+        self.leaves = ends;
     }
 
     /// How many leaves it has.
@@ -37,16 +50,56 @@ impl Merkle {
     /// Its root.
     #[must_use]
     pub fn root(&self) -> Hash {
-        let mut smaller = self.complete.iter().rev();
-        let Some(last) = smaller.next() else { return Hash::of(&[]) };
-        smaller.fold(*last, |right, left| node_hash(left, &right))
+        self.root_watched(|_, _, _, _, _| {})
+    }
+
+    /// Its root; `joined` sees every two nodes that become one, as in [`Merkle::push_watched`].
+    pub(crate) fn root_watched(&self, mut joined: impl FnMut(u64, &Hash, u64, &Hash, u64)) -> Hash {
+        let mut larger = self.complete.iter().rev();
+        let Some(last) = larger.next() else { return Hash::of(&[]) };
+        let mut right = *last;
+        // The bits of the number of leaves are the sizes of the complete subtrees; the last is the smallest.
+        let mut sizes = self.leaves;
+        let mut starts = self.leaves - (1 << sizes.trailing_zeros());
+        for left in larger {
+            sizes &= sizes - 1;
+            let middle = starts;
+            starts -= 1 << sizes.trailing_zeros();
+            joined(starts, left, middle, &right, self.leaves);
+            right = node_hash(left, &right);
+        }
+        right
+    }
+}
+
+/// Hashes a leaf whose bytes come one after the other.
+#[derive(Debug, Clone)]
+pub struct LeafHasher(Hasher);
+
+impl Default for LeafHasher {
+    fn default() -> Self {
+        let mut hasher = Hasher::default();
+        hasher.update(&[0]);
+        Self(hasher)
+    }
+}
+
+impl LeafHasher {
+    /// Takes more of the leaf's bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The hash of the leaf.
+    #[must_use]
+    pub fn finish(self) -> Hash {
+        self.0.finish()
     }
 }
 
 /// The hash of a leaf.
 pub(crate) fn leaf_hash(leaf: &[u8]) -> Hash {
-    let mut hasher = Hasher::default();
-    hasher.update(&[0]);
+    let mut hasher = LeafHasher::default();
     hasher.update(leaf);
     hasher.finish()
 }
