@@ -8,14 +8,13 @@
 //!
 //! `-- --backlog --blobs 10000 --no-prerender` is the second alone, with 2 GB, over which memory must stay bounded.
 
+#[path = "support/delivering.rs"]
+mod delivering;
 mod support;
 
 use std::{
-    collections::HashMap,
     env, fs,
-    io::{Read, Seek, SeekFrom},
-    net::{TcpListener, TcpStream},
-    os::unix::fs::MetadataExt,
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::Ordering,
@@ -23,82 +22,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use memchr::memmem;
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use delivering::{Tally, cpu_so_far, free_port, installed, show, stop};
 use support::{Measured, Outcome, Simulated, Taken, Workload};
 
-/// How long anything may take before the benchmark gives up.
-const PATIENCE: Duration = Duration::from_secs(1200);
 /// The receiver asks for none, but a token is always sent.
 const TOKEN: &str = "11111111-2222-3333-4444-555555555555";
 
-/// Counts what appears in the growing files of a directory, reading every byte once.
-struct Tally {
-    directory: PathBuf,
-    needle: &'static [u8],
-    /// How far each file is read, by inode, because files are renamed when they are closed.
-    read: HashMap<u64, u64>,
-    count: u64,
-}
-
-impl Tally {
-    fn new(directory: &Path, needle: &'static [u8]) -> Self {
-        Self { directory: directory.to_owned(), needle, read: HashMap::new(), count: 0 }
-    }
-
-    fn now(&mut self) -> Outcome<u64> {
-        let Ok(entries) = fs::read_dir(&self.directory) else { return Ok(0) };
-        for entry in entries {
-            // A file that was renamed since the listing is read next time.
-            let Ok(mut file) = fs::File::open(entry?.path()) else { continue };
-            let read = self.read.entry(file.metadata()?.ino()).or_insert(0);
-            file.seek(SeekFrom::Start(*read))?;
-            let mut new = Vec::new();
-            file.take(64 << 20).read_to_end(&mut new)?;
-            // What stands across the end is counted when the rest of it is there.
-            let mut counted = new.len().saturating_sub(self.needle.len() - 1);
-            for found in memmem::find_iter(&new, self.needle) {
-                self.count += 1;
-                counted = counted.max(found + self.needle.len());
-            }
-            *read += counted as u64;
-        }
-        Ok(self.count)
-    }
-
-    /// Waits until there are as many, and gives when that was.
-    fn reaches(&mut self, count: u64, sender: &mut Child) -> Outcome<Instant> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let there = self.now()?;
-            if there >= count {
-                return Ok(Instant::now());
-            }
-            if Instant::now() > deadline {
-                return Err(format!("only {there} of {count} arrived").into());
-            }
-            if let Some(status) = sender.try_wait()?.filter(|status| !status.success()) {
-                return Err(
-                    format!("the sender ended with {status} when {there} of {count} had arrived").into()
-                );
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
-    }
-}
-
 /// Where `tests/servers/hec-receiver` has put it.
 fn program() -> Outcome<PathBuf> {
-    let cache = env::var_os("MAILTRAIL_CI_CACHE").map(PathBuf::from).or_else(|| {
-        let caches = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-        caches
-            .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")))
-            .map(|c| c.join("mailtrail-ci"))
-    });
-    let program = cache.ok_or("HOME is not set")?.join("hec-receiver-v0.145.0/dist/hec-receiver");
+    let program = installed("hec-receiver-v0.145.0/dist/hec-receiver")?;
     if !program.exists() {
         return Err(format!(
             "there is no {}: run tests/servers/hec-receiver first, which builds the OpenTelemetry Collector and needs Go",
@@ -160,48 +92,11 @@ impl Drop for Receiver {
     }
 }
 
-/// A port that nobody has now. Below what the system gives to whoever asks for any.
-fn free_port() -> Outcome<u16> {
-    (20_000..30_000)
-        .map(|port| 20_000 + (port + std::process::id() as u16 % 10_000) % 10_000)
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .ok_or_else(|| "no port is free".into())
-}
-
 fn hec_sink(port: u16) -> String {
     format!(
         "[sinks.soc]\ntype = \"splunk_hec\"\nurl = \"http://127.0.0.1:{port}\"\n\
          token = {{ env = \"BENCH_TOKEN\" }}\nacknowledgement = \"accept\"\ncompression = \"gzip\"\n"
     )
-}
-
-/// User and system time of a running process.
-fn cpu_so_far(process: &Child) -> Outcome<Duration> {
-    /// What `/proc` counts in on every Linux, whatever the kernel's own tick is.
-    const TICKS_A_SECOND: f64 = 100.0;
-    let stat = fs::read_to_string(format!("/proc/{}/stat", process.id()))?;
-    // The name may hold spaces, but ends at the last parenthesis; user and system time are the 14th and 15th field.
-    let rest = stat.rsplit_once(')').ok_or("no name in stat")?.1;
-    let ticks: Vec<u64> =
-        rest.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
-    Ok(Duration::from_secs_f64(ticks.iter().sum::<u64>() as f64 / TICKS_A_SECOND))
-}
-
-fn stop(measured: Measured) -> Outcome<Taken> {
-    kill(Pid::from_raw(measured.process.id().try_into()?), Signal::SIGTERM)?;
-    measured.until_end()
-}
-
-#[expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
-fn show(what: &str, records: u64, taken: &Taken) {
-    println!(
-        "{what:<44} {:>7.0} records/s  {:6.2} s  {:6.2} CPU-s  {:6.1} CPU-us/record  {:5.1} MiB peak RssAnon",
-        records as f64 / taken.wall.as_secs_f64(),
-        taken.wall.as_secs_f64(),
-        taken.cpu.as_secs_f64(),
-        taken.cpu.as_secs_f64() * 1e6 / records as f64,
-        taken.peak_anon_kib as f64 / 1024.0,
-    );
 }
 
 /// Collected and delivered in one go, from the start of the process until the last record arrived.

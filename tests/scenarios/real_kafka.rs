@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use simulator::SimulatorConfig;
 
 use crate::support::{
-    Binary, Outcome, World,
+    Arrived, Binary, Outcome, World,
     kafka::{Broker, STRANGER, WRITER, copy, missing_and_surplus, sink, until_it_grows},
     kill_hard, terminate,
 };
@@ -32,6 +32,11 @@ fn world(blobs: usize, records: usize) -> World {
 
 fn configure(world: &World, broker: &Broker, lines: &str) {
     world.configure_sinks("", "", &sink(&broker.address(), lines));
+}
+
+/// What is committed, as an independent reader sees it.
+fn arrived(broker: &Broker) -> Arrived {
+    Arrived::of_lines(broker.read("audit"))
 }
 
 /// Waits for a line of the log, which `status` shows too.
@@ -57,11 +62,11 @@ fn real_kafka_has_every_record_exactly_once() {
     configure(&world, &broker, EXACTLY_ONCE);
     world.mailtrail(&["check"]).ends_with(0);
     world.collect();
-    broker.read("audit").is_exactly(&world.simulator().truth());
+    arrived(&broker).is_exactly(&world.simulator().truth());
     world.mailtrail(&["reconcile"]).ends_with(0);
     // A second run has nothing to send.
     world.collect();
-    broker.read("audit").is_exactly(&world.simulator().truth());
+    arrived(&broker).is_exactly(&world.simulator().truth());
 }
 
 #[test]
@@ -92,7 +97,7 @@ fn real_kafka_twenty_kills_lose_and_double_nothing() {
     assert!(hit >= 10, "only {hit} of 20 kills came while records were sent");
     configure(&world, &broker, EXACTLY_ONCE);
     world.collect();
-    broker.read("audit").is_exactly(&world.simulator().truth());
+    arrived(&broker).is_exactly(&world.simulator().truth());
     world.mailtrail(&["reconcile"]).ends_with(0);
 }
 
@@ -116,7 +121,7 @@ fn real_kafka_a_broker_that_is_killed_and_comes_back() {
         terminate(&running);
         running.wait().ends_with(0);
         world.collect();
-        let arrived = broker.read("audit");
+        let arrived = arrived(&broker);
         if lines.is_empty() {
             let (missing, surplus) = missing_and_surplus(&arrived, &world);
             assert_eq!(missing, 0);
@@ -154,13 +159,13 @@ fn real_kafka_of_two_with_one_id_the_older_is_fenced() {
     // another.
     let refused = status.contains("taken over the transactional id mailtrail-stream");
     assert!(refused || status.contains("is ahead of the ledger"), "{status}");
-    broker.read("audit").is_exactly(&world.simulator().truth());
+    arrived(&broker).is_exactly(&world.simulator().truth());
     kill_hard(&older);
     older.wait();
     // Started again, it finds that the other one is ahead, and leaves it alone.
     let outcome = world.mailtrail(&["run", "--until-idle"]).ends_with(1);
     assert!(outcome.text().contains("is ahead of the ledger"), "{}", outcome.text());
-    broker.read("audit").is_exactly(&world.simulator().truth());
+    arrived(&broker).is_exactly(&world.simulator().truth());
 }
 
 #[test]
@@ -176,19 +181,19 @@ fn real_kafka_a_state_directory_made_anew_halts_until_it_is_adopted() {
     assert!(outcome.text().contains("mailtrail sinks adopt stream"), "{}", outcome.text());
     let check = world.mailtrail(&["check"]).ends_with(1);
     assert!(check.stdout.contains("says that ledger"), "{}", check.stdout);
-    broker.read("audit").is_exactly(&world.simulator().truth());
+    arrived(&broker).is_exactly(&world.simulator().truth());
 
     world.mailtrail(&["sinks", "adopt", "nosuch"]).ends_with(1);
     world.mailtrail(&["sinks", "adopt", "stream"]).ends_with(0);
     world.collect();
     world.mailtrail(&["reconcile"]).ends_with(0);
     // What the lost ledger had delivered came again, once.
-    let (missing, surplus) = missing_and_surplus(&broker.read("audit"), &world);
+    let (missing, surplus) = missing_and_surplus(&arrived(&broker), &world);
     assert_eq!((missing, surplus as u64), (0, world.simulator().truth().count()));
     // From then on it is exactly once again.
     world.collect();
     world.mailtrail(&["check"]).ends_with(0);
-    assert_eq!(missing_and_surplus(&broker.read("audit"), &world).1, surplus);
+    assert_eq!(missing_and_surplus(&arrived(&broker), &world).1, surplus);
 }
 
 #[test]
@@ -207,7 +212,7 @@ fn real_kafka_without_transactions_kills_double_no_more_than_is_counted() {
         running.wait();
     }
     world.collect();
-    let (missing, surplus) = missing_and_surplus(&broker.read("audit"), &world);
+    let (missing, surplus) = missing_and_surplus(&arrived(&broker), &world);
     let counted = resent(&world);
     assert_eq!(missing, 0);
     assert!(surplus as u64 <= counted, "{surplus} doubled, {counted} counted");
@@ -286,7 +291,7 @@ fn real_kafka_check_finds_what_is_wrong_and_says_what_to_do() {
         broker.allow(&["--operation", operation, "--transactional-id", "mailtrail-stream"]);
     }
     world.collect();
-    broker.read("audit").is_exactly(&world.simulator().truth());
+    arrived(&broker).is_exactly(&world.simulator().truth());
     let open = sink(&broker.address(), "");
     broker.kill();
     check_finds(&world, &open, "no broker can be reached");

@@ -1,0 +1,145 @@
+//! Delivery to Apache Kafka, beside librdkafka's own `rdkafka_performance`.
+//!
+//! `cargo bench --bench kafka` has mailtrail collect a simulated tenant (1,000 blobs of 100 records of about 2 KB, as they
+//! came) while there is no broker, and deliver them when there is one, without transactions and with them. Then
+//! `rdkafka_performance` sends as many messages of the same size to the same broker, idempotent like mailtrail, all of
+//! them the same bytes in its memory. The broker runs beside them and is not counted.
+//!
+//! `tests/servers/kafka` installs the broker, `benches/rdkafka-performance` builds the example from the very sources that
+//! mailtrail is built with.
+
+#[expect(dead_code, reason = "the scenarios need more of it")]
+#[path = "../tests/scenarios/support/kafka/broker.rs"]
+mod broker;
+#[path = "support/delivering.rs"]
+mod delivering;
+mod support;
+
+use std::{
+    env, fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::atomic::Ordering,
+    thread,
+    time::{Duration, Instant},
+};
+
+use broker::Broker;
+use delivering::{PATIENCE, Tally, cpu_so_far, free_port, installed, show, stop};
+use support::{Measured, Outcome, Simulated, Taken, Workload};
+
+const TOPIC: &str = "audit";
+const PARTITIONS: u32 = 3;
+
+/// Looks at what the program says of itself: how many records receipts cover.
+struct Receipts {
+    port: u16,
+}
+
+impl Receipts {
+    fn now(&self) -> Outcome<u64> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        write!(stream, "GET /metrics HTTP/1.0\r\n\r\n")?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page)?;
+        let line = page.lines().find(|line| {
+            line.starts_with("mailtrail_sink_records_total") && line.contains("sink=\"stream\"")
+        });
+        Ok(line.and_then(|line| line.rsplit(' ').next()).map_or(Ok(0), str::parse)?)
+    }
+
+    fn reach(&self, count: u64, sender: &mut Child) -> Outcome<Instant> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let there = self.now()?;
+            if there >= count {
+                return Ok(Instant::now());
+            }
+            if Instant::now() > deadline || sender.try_wait()?.is_some() {
+                return Err(format!("only {there} of {count} were acknowledged").into());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Collected while the broker is away, and delivered when it is back. Gives the length of a record on average.
+fn mailtrail(what: &str, simulated: &Simulated, all: u64, broker: &mut Broker, more: &str) -> Outcome<u64> {
+    let directory = tempfile::tempdir()?;
+    let (out, port) = (directory.path().join("out"), free_port()?);
+    let sinks = format!(
+        "[http]\nlisten = \"127.0.0.1:{port}\"\n\
+         [sinks.stream]\ntype = \"kafka\"\nbootstrap_servers = [\"{}\"]\ntopic = \"{TOPIC}\"\nview = \"raw\"\n\
+         compression = \"none\"\n{more}[sinks.files]\ntype = \"file\"\ndirectory = {out:?}\nview = \"raw\"\n",
+        broker.address()
+    );
+    broker.kill();
+    let mut command = simulated.mailtrail(directory.path(), &sinks)?;
+    command.args(["--log-level", "off"]);
+    let mut running = Measured::start(&mut command)?;
+    Tally::new(&out, b"\n").reaches(all, &mut running.process)?;
+    // What is settled in the background after the last record belongs to collecting it.
+    thread::sleep(Duration::from_secs(1));
+    let cpu = cpu_so_far(&running.process)?;
+    running.peak_anon_kib.swap(0, Ordering::Relaxed);
+    broker.up();
+    let receipts = Receipts { port };
+    // When it notices depends on how long it has tried in vain, not on how fast it is.
+    let began = receipts.reach(1, &mut running.process)?;
+    let before = receipts.now()?;
+    let wall = receipts.reach(all, &mut running.process)? - began;
+    let taken = stop(running)?;
+    show(what, all - before, &Taken { wall, cpu: taken.cpu - cpu, ..taken });
+    average_bytes(&out, all)
+}
+
+/// librdkafka's example, from its start to the last acknowledgement.
+fn performance(what: &str, broker: &Broker, all: u64, bytes: u64) -> Outcome<()> {
+    let program = installed("rdkafka-performance/rdkafka_performance")?;
+    if !program.exists() {
+        return Err(
+            format!("there is no {}: run benches/rdkafka-performance first", program.display()).into()
+        );
+    }
+    let mut command = Command::new(program);
+    command
+        .args(["-P", "-q", "-t", TOPIC, "-b", &broker.address()])
+        .args(["-c", &all.to_string(), "-s", &bytes.to_string(), "-a", "-1"])
+        .args(["-X", "enable.idempotence=true", "-X", "compression.codec=none"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    show(what, all, &Measured::start(&mut command)?.until_end()?);
+    Ok(())
+}
+
+/// How long the records are on average, from the file that the collected ones are in.
+fn average_bytes(directory: &Path, all: u64) -> Outcome<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(directory)? {
+        bytes += entry?.metadata()?.len();
+    }
+    Ok(bytes / all - 1)
+}
+
+#[expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
+fn main() -> Outcome<()> {
+    let mut workload = Workload::new();
+    let mut arguments = env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        if !workload.takes(&argument, &mut arguments)? {
+            return Err(format!("unknown option {argument}").into());
+        }
+    }
+    let simulated = Simulated::start(&workload)?;
+    let all = workload.all();
+    println!("{} blobs x {} records x about {} bytes", workload.blobs, workload.records, workload.bytes);
+    let mut broker = Broker::start();
+    broker.create(TOPIC, PARTITIONS, &[]);
+    broker.create("mailtrail.progress", 1, &["cleanup.policy=compact"]);
+    let bytes = mailtrail("mailtrail, delivers what it kept", &simulated, all, &mut broker, "")?;
+    mailtrail("mailtrail, the same, exactly once", &simulated, all, &mut broker, "transactions = true\n")?;
+    drop(simulated);
+    performance("rdkafka_performance", &broker, all, bytes)
+}

@@ -1,0 +1,127 @@
+//! What the benchmarks of delivery share: counting what arrives in files, and what a running process takes.
+
+use std::{
+    collections::HashMap,
+    env, fs,
+    io::{Read, Seek, SeekFrom},
+    net::TcpListener,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    process::Child,
+    thread,
+    time::{Duration, Instant},
+};
+
+use memchr::memmem;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::support::{Measured, Outcome, Taken};
+
+/// How long anything may take before the benchmark gives up.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1200);
+
+/// Where a script of `tests/servers` has put something.
+pub(crate) fn installed(what: &str) -> Outcome<PathBuf> {
+    let cache = env::var_os("MAILTRAIL_CI_CACHE").map(PathBuf::from).or_else(|| {
+        let caches = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+        caches
+            .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")))
+            .map(|c| c.join("mailtrail-ci"))
+    });
+    Ok(cache.ok_or("HOME is not set")?.join(what))
+}
+
+/// Counts what appears in the growing files of a directory, reading every byte once.
+pub(crate) struct Tally {
+    directory: PathBuf,
+    needle: &'static [u8],
+    /// How far each file is read, by inode, because files are renamed when they are closed.
+    read: HashMap<u64, u64>,
+    count: u64,
+}
+
+impl Tally {
+    pub(crate) fn new(directory: &Path, needle: &'static [u8]) -> Self {
+        Self { directory: directory.to_owned(), needle, read: HashMap::new(), count: 0 }
+    }
+
+    pub(crate) fn now(&mut self) -> Outcome<u64> {
+        let Ok(entries) = fs::read_dir(&self.directory) else { return Ok(0) };
+        for entry in entries {
+            // A file that was renamed since the listing is read next time.
+            let Ok(mut file) = fs::File::open(entry?.path()) else { continue };
+            let read = self.read.entry(file.metadata()?.ino()).or_insert(0);
+            file.seek(SeekFrom::Start(*read))?;
+            let mut new = Vec::new();
+            file.take(64 << 20).read_to_end(&mut new)?;
+            // What stands across the end is counted when the rest of it is there.
+            let mut counted = new.len().saturating_sub(self.needle.len() - 1);
+            for found in memmem::find_iter(&new, self.needle) {
+                self.count += 1;
+                counted = counted.max(found + self.needle.len());
+            }
+            *read += counted as u64;
+        }
+        Ok(self.count)
+    }
+
+    /// Waits until there are as many, and gives when that was.
+    pub(crate) fn reaches(&mut self, count: u64, sender: &mut Child) -> Outcome<Instant> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let there = self.now()?;
+            if there >= count {
+                return Ok(Instant::now());
+            }
+            if Instant::now() > deadline {
+                return Err(format!("only {there} of {count} arrived").into());
+            }
+            if let Some(status) = sender.try_wait()?.filter(|status| !status.success()) {
+                return Err(
+                    format!("the sender ended with {status} when {there} of {count} had arrived").into()
+                );
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// A port that nobody has now. Below what the system gives to whoever asks for any.
+pub(crate) fn free_port() -> Outcome<u16> {
+    (20_000..30_000)
+        .map(|port| 20_000 + (port + std::process::id() as u16 % 10_000) % 10_000)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .ok_or_else(|| "no port is free".into())
+}
+
+/// User and system time of a running process.
+pub(crate) fn cpu_so_far(process: &Child) -> Outcome<Duration> {
+    /// What `/proc` counts in on every Linux, whatever the kernel's own tick is.
+    const TICKS_A_SECOND: f64 = 100.0;
+    let stat = fs::read_to_string(format!("/proc/{}/stat", process.id()))?;
+    // The name may hold spaces, but ends at the last parenthesis; user and system time are the 14th and 15th field.
+    let rest = stat.rsplit_once(')').ok_or("no name in stat")?.1;
+    let ticks: Vec<u64> =
+        rest.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
+    Ok(Duration::from_secs_f64(ticks.iter().sum::<u64>() as f64 / TICKS_A_SECOND))
+}
+
+pub(crate) fn stop(measured: Measured) -> Outcome<Taken> {
+    kill(Pid::from_raw(measured.process.id().try_into()?), Signal::SIGTERM)?;
+    measured.until_end()
+}
+
+#[expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
+pub(crate) fn show(what: &str, records: u64, taken: &Taken) {
+    println!(
+        "{what:<44} {:>7.0} records/s  {:6.2} s  {:6.2} CPU-s  {:6.1} CPU-us/record  {:5.1} MiB peak RssAnon",
+        records as f64 / taken.wall.as_secs_f64(),
+        taken.wall.as_secs_f64(),
+        taken.cpu.as_secs_f64(),
+        taken.cpu.as_secs_f64() * 1e6 / records as f64,
+        taken.peak_anon_kib as f64 / 1024.0,
+    );
+}
