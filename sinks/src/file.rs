@@ -147,10 +147,10 @@ impl FileSink {
 
     fn on(disk: Arc<dyn Disk>, mut config: FileConfig, context: SinkContext) -> Result<Self, FileSinkError> {
         config.directory = std::path::absolute(&config.directory)?;
-        if config.rotate_bytes.0 == 0 {
+        if config.rotate_bytes == 0 {
             return Err(FileSinkError::Zero { key: "rotate_bytes" });
         }
-        if config.rotate_interval.0.is_zero() {
+        if config.rotate_interval.is_zero() {
             return Err(FileSinkError::Zero { key: "rotate_interval" });
         }
         let group = match &config.group {

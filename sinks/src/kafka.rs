@@ -360,7 +360,7 @@ impl Sink for KafkaSink {
 
     fn limits(&self) -> Limits {
         let transactions = self.config.transactions.is_some();
-        let timeout = self.config.delivery_timeout.0;
+        let timeout = self.config.delivery_timeout;
         Limits {
             max_records: BATCH_RECORDS,
             max_bytes: BATCH_BYTES,

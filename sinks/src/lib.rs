@@ -12,7 +12,7 @@
 //! | `batching`, `account`, `partial` | its pure parts: forming batches, adding up records, what is left of a work |
 //! | [`memory`], [`rate`], [`health`] | bytes that may be held, the pace, what can be seen from outside |
 //! | [`measure`] | what one kind of sink counts beyond what all do |
-//! | [`positions`], [`units`] | positions of records as runs; sizes and spans of time in the configuration |
+//! | [`positions`] | positions of records as runs |
 //! | [`template`] | texts with placeholders, for whatever a destination wants to be named |
 //! | [`mod@file`] | the `file` sink: NDJSON, exactly once |
 //! | [`splunk_hec`] | the `splunk_hec` sink: Splunk's HTTP Event Collector, at least once |
@@ -50,4 +50,3 @@ pub mod splunk_hec;
 pub mod template;
 #[cfg(test)]
 mod test_ledger;
-pub mod units;

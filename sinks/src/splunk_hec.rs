@@ -305,7 +305,7 @@ impl Inner {
             Some(Fate::Unknown(why)) => why,
             None => {
                 let trouble = awaited.trouble().map(|what| format!(" ({what})")).unwrap_or_default();
-                format!("no acknowledgement within {}{trouble}", crate::units::Span(patience))
+                format!("no acknowledgement within {patience:?}{trouble}")
             }
         };
         channel.retire();

@@ -7,14 +7,12 @@ mod splunk_hec;
 use std::{
     num::{NonZeroU32, NonZeroU64},
     path::PathBuf,
-    time::Duration,
 };
 
 use schemas::{SinkName, TenantId};
 use sinks::{
-    file::{Compression, FileConfig, FileName, Mode},
+    file::{Compression, FileConfig},
     splunk_hec::HecConfig,
-    units::{ByteSize, Span},
 };
 use transform::{
     filter::{Filter, Match},
@@ -211,23 +209,19 @@ impl SinkConfig {
 fn read_file(section: &mut Section<'_>) -> Option<FileConfig> {
     let directory: Option<PathBuf> =
         section.require("directory", "it is where the files go, such as \"/var/log/mailtrail\"");
-    let file_name: FileName = section.get_or("file_name", FileName::default());
-    let Bytes(rotate_bytes) = section.get_or("rotate_bytes", Bytes(256 << 20));
-    let rotate_interval = section.get_or("rotate_interval", Duration::from_secs(3600));
-    let mode: Mode = section.get_or("mode", Mode::default());
-    let group = section.get("group");
-    let compression = section.keyword("compression").unwrap_or_default();
-    let keep: Option<NonZeroU32> = section.get("keep");
-    Some(FileConfig {
-        directory: directory?,
-        file_name,
-        rotate_bytes: ByteSize(rotate_bytes),
-        rotate_interval: Span(rotate_interval),
-        mode,
-        group,
-        compression,
-        keep,
-    })
+    let usual = FileConfig::new(directory.clone().unwrap_or_default());
+    let Bytes(rotate_bytes) = section.get_or("rotate_bytes", Bytes(usual.rotate_bytes));
+    let config = FileConfig {
+        file_name: section.get_or("file_name", usual.file_name),
+        rotate_bytes,
+        rotate_interval: section.get_or("rotate_interval", usual.rotate_interval),
+        mode: section.get_or("mode", usual.mode),
+        group: section.get("group"),
+        compression: section.keyword("compression").unwrap_or_default(),
+        keep: section.get("keep"),
+        directory: usual.directory,
+    };
+    directory.map(|_| config)
 }
 
 /// The keys that only OCSF events have.

@@ -2,56 +2,46 @@
 
 use std::{fmt, num::NonZeroU32, path::PathBuf, time::Duration};
 
-use serde::Deserialize;
-
-use crate::units::{ByteSize, Span};
-
 /// Configuration of a `file` sink.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileConfig {
     /// Where the files are. It is made when it is missing. No two sinks may share a directory and a `file_name`.
     pub directory: PathBuf,
-    /// What the files' names begin with: `NAME.ndjson` and `NAME-<UTC time>-<n>.ndjson`. Default `mailtrail`.
-    #[serde(default)]
+    /// What the files' names begin with: `NAME.ndjson` and `NAME-<UTC time>-<n>.ndjson`.
     pub file_name: FileName,
-    /// The live file is closed when it is at least this long. Default 256 MiB.
-    #[serde(default = "default_rotate_bytes")]
-    pub rotate_bytes: ByteSize,
-    /// The live file is closed when its first record was written this long ago. Default 1 hour.
-    #[serde(default = "default_rotate_interval")]
-    pub rotate_interval: Span,
-    /// Permissions of the files, whatever the umask. Default `0600`.
-    #[serde(default)]
+    /// The live file is closed when it has at least this many bytes.
+    pub rotate_bytes: u64,
+    /// The live file is closed when its first record was written this long ago.
+    pub rotate_interval: Duration,
+    /// Permissions of the files, whatever the umask.
     pub mode: Mode,
     /// The group of the files, for agents that read them; with a mode such as `0640`.
-    #[serde(default)]
     pub group: Option<String>,
-    /// Compression of closed files. An agent that reads them should be given `none`, the default.
-    #[serde(default)]
+    /// Compression of closed files. An agent that reads them should be given `none`.
     pub compression: Compression,
-    /// How many closed files are kept; older ones are deleted. Default: all.
-    #[serde(default)]
+    /// How many closed files are kept; older ones are deleted. `None`: all.
     pub keep: Option<NonZeroU32>,
 }
 
 impl FileConfig {
-    /// The names of its keys.
-    pub const KEYS: [&'static str; 8] =
-        ["directory", "file_name", "rotate_bytes", "rotate_interval", "mode", "group", "compression", "keep"];
-}
-
-const fn default_rotate_bytes() -> ByteSize {
-    ByteSize(256 << 20)
-}
-
-const fn default_rotate_interval() -> Span {
-    Span(Duration::from_secs(3600))
+    /// What a sink has that is only told its directory.
+    #[must_use]
+    pub fn new(directory: PathBuf) -> Self {
+        Self {
+            directory,
+            file_name: FileName::default(),
+            rotate_bytes: 256 << 20,
+            rotate_interval: Duration::from_secs(3600),
+            mode: Mode::default(),
+            group: None,
+            compression: Compression::default(),
+            keep: None,
+        }
+    }
 }
 
 /// Compression of closed files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Compression {
     /// They stay as they are.
     #[default]
@@ -73,9 +63,8 @@ impl Compression {
     }
 }
 
-/// What the files' names begin with: 1 to 64 of `a-z A-Z 0-9 . _ -`, not beginning with `.` or `-`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+/// What the files' names begin with, `mailtrail` by default: 1 to 64 of `a-z A-Z 0-9 . _ -`, not beginning with `.` or `-`.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileName(String);
 
 /// A text that cannot begin a file's name.
@@ -119,9 +108,8 @@ impl fmt::Display for FileName {
     }
 }
 
-/// Permissions in octal, as in `"0640"`. The owner can always read and write, and nobody can execute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+/// Permissions in octal, as in `"0640"`; `"0600"` by default. The owner can always read and write, and nobody can execute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mode(u32);
 
 /// A text that is no permission for a file of records.
@@ -163,35 +151,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_directory_is_needed() {
-        let config: FileConfig = serde_json::from_str(r#"{"directory":"/var/log/mailtrail"}"#).unwrap();
-        assert_eq!(config.file_name.as_str(), "mailtrail");
-        assert_eq!(config.rotate_bytes, ByteSize(256 << 20));
-        assert_eq!(config.rotate_interval, Span(Duration::from_secs(3600)));
-        assert_eq!(config.mode.bits(), 0o600);
-        assert_eq!((config.compression, config.keep, config.group), (Compression::None, None, None));
-    }
-
-    #[test]
-    fn every_key_is_named_and_no_other_is_taken() {
-        let full = r#"{"directory":"/x","file_name":"audit","rotate_bytes":"1MiB","rotate_interval":"5m",
-            "mode":"0640","group":"splunk","compression":"zstd","keep":7}"#;
-        assert!(serde_json::from_str::<FileConfig>(full).is_ok());
-        let keys: serde_json::Map<String, serde_json::Value> = serde_json::from_str(full).unwrap();
-        assert!(FileConfig::KEYS.iter().all(|key| keys.contains_key(*key)));
-        assert_eq!(keys.len(), FileConfig::KEYS.len());
-        for (key, value) in [
-            ("rotate_byte", "1"),
-            ("mode", "\"0700\""),
-            ("mode", "\"0400\""),
-            ("mode", "\"999\""),
-            ("keep", "0"),
-            ("file_name", "\"../x\""),
-            ("file_name", "\".hidden\""),
-            ("compression", "\"lz4\""),
-        ] {
-            let text = format!(r#"{{"directory":"/x","{key}":{value}}}"#);
-            assert!(serde_json::from_str::<FileConfig>(&text).is_err(), "{text}");
+    fn names_and_modes_that_could_do_harm_are_refused() {
+        assert_eq!(FileName::default().as_str(), "mailtrail");
+        assert_eq!(Mode::default().bits(), 0o600);
+        assert_eq!(Mode::try_from("0640".to_owned()).map(Mode::bits), Ok(0o640));
+        for name in ["", "../x", ".hidden", "-x", "a/b", "a b"] {
+            assert!(FileName::try_from(name.to_owned()).is_err(), "{name}");
+        }
+        for mode in ["", "0700", "0400", "999", "0o600", "00600"] {
+            assert!(Mode::try_from(mode.to_owned()).is_err(), "{mode}");
         }
     }
 }

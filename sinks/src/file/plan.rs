@@ -202,12 +202,12 @@ impl Plan {
     pub(super) fn until_rotation(&self, now: DateTime<Utc>) -> Option<std::time::Duration> {
         let opened = self.opened.filter(|_| self.at > 0)?;
         let age = (now - opened).to_std().unwrap_or_default();
-        Some(self.config.rotate_interval.0.saturating_sub(age))
+        Some(self.config.rotate_interval.saturating_sub(age))
     }
 
     fn wants_rotation(&self, now: DateTime<Utc>) -> bool {
         self.path != live_path(&self.config)
-            || self.at >= self.config.rotate_bytes.0
+            || self.at >= self.config.rotate_bytes
             || self.until_rotation(now).is_some_and(|left| left.is_zero())
     }
 
@@ -258,16 +258,16 @@ mod tests {
         memory::{Piece, Reservation},
         sink::BatchPart,
         test_ledger::work,
-        units::{ByteSize, Span},
     };
 
     const IDENTITY: Identity = Identity { device: 1, inode: 7 };
 
     fn plan(state: Option<State>) -> Plan {
-        let config: FileConfig =
-            serde_json::from_str(r#"{"directory":"/logs","rotate_bytes":1000}"#).unwrap();
-        let config = FileConfig { rotate_interval: Span(Duration::from_secs(60)), ..config };
-        assert_eq!(config.rotate_bytes, ByteSize(1000));
+        let config = FileConfig {
+            rotate_bytes: 1000,
+            rotate_interval: Duration::from_secs(60),
+            ..FileConfig::new("/logs".into())
+        };
         Plan::new(config, state, Some(IDENTITY))
     }
 

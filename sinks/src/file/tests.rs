@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Compression, FileConfig, FileName, FileSink, Mode, disk::Disk};
+use super::{FileConfig, FileSink, disk::Disk};
 use crate::{
     delivery::DeliveryLoop,
     delivery_ledger::LedgerFailure,
@@ -20,20 +20,10 @@ use crate::{
     rate::Rate,
     sink::{Sink, SinkContext},
     test_ledger::{MemoryLedger, sink_name},
-    units::{ByteSize, Span},
 };
 
 fn config(directory: impl AsRef<Path>) -> FileConfig {
-    FileConfig {
-        directory: directory.as_ref().to_owned(),
-        file_name: FileName::default(),
-        rotate_bytes: ByteSize(1 << 30),
-        rotate_interval: Span(Duration::from_secs(3600)),
-        mode: Mode::default(),
-        group: None,
-        compression: Compression::None,
-        keep: None,
-    }
+    FileConfig { rotate_bytes: 1 << 30, ..FileConfig::new(directory.as_ref().to_owned()) }
 }
 
 /// A file sink with its delivery loop, running.

@@ -83,7 +83,7 @@ pub(super) fn settings(config: &KafkaConfig) -> ClientConfig {
 /// The settings of the producer.
 pub(super) fn producer_settings(config: &KafkaConfig, base: &ClientConfig) -> ClientConfig {
     let mut settings = base.clone();
-    let timeout = config.delivery_timeout.0.as_millis().to_string();
+    let timeout = config.delivery_timeout.as_millis().to_string();
     settings
         .set("enable.idempotence", "true")
         .set("acks", "all")
@@ -91,7 +91,7 @@ pub(super) fn producer_settings(config: &KafkaConfig, base: &ClientConfig) -> Cl
         .set("message.timeout.ms", &timeout)
         // A bound in bytes is the one that counts.
         .set("queue.buffering.max.messages", "1000000")
-        .set("queue.buffering.max.kbytes", (config.queue_bytes.0 >> 10).max(1).to_string());
+        .set("queue.buffering.max.kbytes", (config.queue_bytes >> 10).max(1).to_string());
     for (key, usual) in
         [("linger.ms", LINGER.as_millis().to_string()), ("partitioner", "murmur2_random".into())]
     {

@@ -5,10 +5,7 @@ use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf, time::Duration}
 use entra::SecretSource;
 use schemas::SinkName;
 
-use crate::{
-    template::Template,
-    units::{ByteSize, Span},
-};
+use crate::template::Template;
 
 /// Configuration of a `kafka` sink.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,9 +29,9 @@ pub struct KafkaConfig {
     /// What becomes of a larger one.
     pub oversize: Oversize,
     /// How long a message may take to be acknowledged, and a transaction to be committed.
-    pub delivery_timeout: Span,
+    pub delivery_timeout: Duration,
     /// How much may wait within the producer.
-    pub queue_bytes: ByteSize,
+    pub queue_bytes: u64,
     /// Exactly once; `None` is at least once.
     pub transactions: Option<Transactions>,
     /// Encryption; `None` is none.

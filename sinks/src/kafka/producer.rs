@@ -103,7 +103,7 @@ impl Producer {
         let made = ThreadedProducer::from_config_and_context(settings, context.clone());
         let inner = made.map_err(|error| DeliverError::halt(format!("the settings do not work: {error}")))?;
         let transactions = config.transactions.clone().zip(identity.cloned());
-        let timeout = config.delivery_timeout.0;
+        let timeout = config.delivery_timeout;
         let producer = Self { inner, context, figures, timeout, transactions };
         if let Some((transactions, _)) = &producer.transactions {
             let id = &transactions.transactional_id;

@@ -1,7 +1,6 @@
 //! What the tests of this sink share.
 
 use super::config::{Compression, KafkaConfig, Key, Oversize, Preset, Timestamp};
-use crate::units::{ByteSize, Span};
 
 /// A configuration with what is usual.
 pub(super) fn config() -> KafkaConfig {
@@ -15,8 +14,8 @@ pub(super) fn config() -> KafkaConfig {
         compression: Compression::Zstd,
         max_message_bytes: 1_000_000.try_into().unwrap(),
         oversize: Oversize::DeadLetter,
-        delivery_timeout: Span(std::time::Duration::from_secs(20)),
-        queue_bytes: ByteSize(16 << 20),
+        delivery_timeout: std::time::Duration::from_secs(20),
+        queue_bytes: 16 << 20,
         transactions: None,
         tls: None,
         login: None,

@@ -22,7 +22,6 @@ use crate::{
     memory::MemoryBudget,
     rate::Rate,
     test_ledger::{MemoryLedger, sink_name},
-    units::{ByteSize, Span},
 };
 
 const TOPIC: &str = "audit";
@@ -310,7 +309,7 @@ async fn a_full_queue_is_waited_for() {
     let works = [400, 400];
     let ledger = Arc::new(MemoryLedger::plain(works));
     let mut config = config_for(&cluster);
-    config.queue_bytes = ByteSize(8 << 10);
+    config.queue_bytes = 8 << 10;
     deliver_all(config, &ledger).await;
     is_exactly_once(&cluster, 1, &works);
 }
@@ -451,7 +450,7 @@ async fn transactions_are_turned_off_and_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_probe_says_what_is_missing() {
     let ledger = Arc::new(MemoryLedger::plain([]));
-    let nobody = KafkaConfig { delivery_timeout: Span(Duration::from_secs(1)), ..config() };
+    let nobody = KafkaConfig { delivery_timeout: Duration::from_secs(1), ..config() };
     let error = sink(nobody, &ledger).probe().await.unwrap_err();
     assert!(error.context.contains("no broker can be reached"), "{error}");
     let cluster = cluster(1);

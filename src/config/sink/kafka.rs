@@ -10,7 +10,6 @@ use sinks::{
         Timestamp, Tls, Tokens, Transactions, is_topic_name, refused_setting, usual_delivery_timeout,
     },
     template::Template,
-    units::{ByteSize, Span},
 };
 use toml::de::DeValue;
 use transform::options::{OcsfVersion, RenderOptions, View};
@@ -197,8 +196,8 @@ pub(super) fn read(
             compression,
             max_message_bytes,
             oversize: section.keyword("oversize").unwrap_or(Oversize::DeadLetter),
-            delivery_timeout: Span(delivery_timeout),
-            queue_bytes: ByteSize(queue_bytes),
+            delivery_timeout,
+            queue_bytes,
             transactions,
             tls,
             login: None,

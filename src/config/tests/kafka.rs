@@ -30,8 +30,8 @@ fn the_shortest_section_has_the_documented_defaults() {
     assert_eq!(kafka.topic.to_string(), "o365.{content_type}");
     assert_eq!((kafka.key, kafka.timestamp), (Key::Mailbox, Timestamp::CreationTime));
     assert_eq!((kafka.compression, kafka.oversize), (Compression::Zstd, Oversize::DeadLetter));
-    assert_eq!((kafka.max_message_bytes.get(), kafka.queue_bytes.0), (1_000_000, 16 << 20));
-    assert_eq!((kafka.delivery_timeout.0.as_secs(), kafka.preset), (300, Preset::Kafka));
+    assert_eq!((kafka.max_message_bytes.get(), kafka.queue_bytes), (1_000_000, 16 << 20));
+    assert_eq!((kafka.delivery_timeout.as_secs(), kafka.preset), (300, Preset::Kafka));
     assert_eq!((kafka.schema.as_str(), kafka.headers), ("ocsf/1.8.0", true));
     assert_eq!((kafka.transactions, kafka.tls, kafka.login), (None, None, None));
 }
@@ -43,7 +43,7 @@ fn transactions_take_the_sinks_name_and_wait_less() {
         progress_topic: "mailtrail.progress".to_owned(),
         transactional_id: "mailtrail-stream".to_owned(),
     };
-    assert_eq!((kafka.transactions, kafka.delivery_timeout.0.as_secs()), (Some(usual), 60));
+    assert_eq!((kafka.transactions, kafka.delivery_timeout.as_secs()), (Some(usual), 60));
     assert_eq!(kafka.schema, "o365-management-activity/1");
 }
 

@@ -14,7 +14,6 @@ use super::{
 use crate::{
     rate::Rate,
     test_ledger::{Fuse, Kind, MemoryLedger, Rendering},
-    units::{ByteSize, Span},
 };
 
 const DIRECTORIES: [&str; 2] = ["/logs", "/other"];
@@ -58,8 +57,8 @@ impl Settings {
     fn config(&self) -> FileConfig {
         let interval = Duration::from_millis(if self.rotates_at_once { 1 } else { 3_600_000 });
         FileConfig {
-            rotate_bytes: ByteSize(self.rotate_bytes),
-            rotate_interval: Span(interval),
+            rotate_bytes: self.rotate_bytes,
+            rotate_interval: interval,
             ..config(DIRECTORIES[self.directory])
         }
     }

@@ -19,7 +19,6 @@ use crate::{
     rate::Rate,
     sink::{Disposition, SinkContext},
     test_ledger::{MemoryLedger, sink_name},
-    units::{ByteSize, Span},
 };
 
 async fn deliver(config: FileConfig, ledger: &Arc<MemoryLedger>) {
@@ -79,7 +78,7 @@ async fn files_are_closed_by_size_between_blobs_and_compressed() {
     ] {
         let directory = tempfile::tempdir().unwrap();
         let ledger = Arc::new(MemoryLedger::plain([]));
-        let config = FileConfig { rotate_bytes: ByteSize(1000), compression, ..config(directory.path()) };
+        let config = FileConfig { rotate_bytes: 1000, compression, ..config(directory.path()) };
         let running = start(Arc::new(RealDisk), config.clone(), &ledger);
         for work in 0..4 {
             ledger.add(work, vec![crate::test_ledger::Kind::Plain; 20]);
@@ -124,7 +123,7 @@ async fn an_old_file_is_closed_while_nothing_happens() {
     let ledger = Arc::new(MemoryLedger::plain([5]));
     let sink = sink(
         Arc::new(RealDisk),
-        FileConfig { rotate_interval: Span(Duration::from_millis(1)), ..config(directory.path()) },
+        FileConfig { rotate_interval: Duration::from_millis(1), ..config(directory.path()) },
         &ledger,
     );
     deliver(config(directory.path()), &ledger).await;
