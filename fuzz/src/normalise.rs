@@ -7,7 +7,8 @@ use jsonschema::Validator;
 use schemas::{ContentType, Rendered};
 use serde_json::Value;
 use transform::{
-    ClassPolicy, Filter, OcsfVersion, Origin, RawData, RenderOptions, Renderer, View, published, tables,
+    ClassPolicy, Facts, Filter, OcsfVersion, Origin, RawData, RenderOptions, Renderer, View, published,
+    tables,
 };
 
 static SCHEMAS: LazyLock<Vec<(View, Validator)>> = LazyLock::new(|| {
@@ -24,6 +25,7 @@ fn options(view: View, length: usize) -> RenderOptions {
     let way = |of: usize| length % of;
     RenderOptions {
         view,
+        facts: if way(3) == 1 { Facts::Plain } else { Facts::All },
         ocsf_version: OcsfVersion::ALL[way(4)],
         class_policy: if way(3) == 0 { ClassPolicy::ApiOnly } else { ClassPolicy::Rich },
         raw_data: [RawData::None, RawData::Hash, RawData::Full, RawData::None, RawData::None][way(5)],

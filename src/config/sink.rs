@@ -16,7 +16,7 @@ use sinks::{
 };
 use transform::{
     filter::{Filter, Match},
-    options::{ClassPolicy, OcsfVersion, RawData, RenderOptions, View},
+    options::{ClassPolicy, Facts, OcsfVersion, RawData, RenderOptions, View},
 };
 
 pub(crate) use self::kafka::KafkaSinkConfig;
@@ -33,7 +33,7 @@ pub(crate) struct SinkConfig {
     pub(crate) name: SinkName,
     /// What it is, with the keys of its kind.
     pub(crate) kind: SinkKind,
-    /// In which shape it wants the records. What a tenant adds to it is not in here: see
+    /// In which shape it wants the records. What a tenant and its own kind add to it is not in here: see
     /// [`SinkConfig::render_options`].
     pub(crate) render: RenderOptions,
     /// Whether fetching waits for it when the spool is full. An optional sink's oldest deliveries make room instead.
@@ -65,6 +65,15 @@ impl SinkKind {
         match self {
             Self::Kafka(kafka) => kafka.kafka.transactions.is_some(),
             Self::File(_) | Self::SplunkHec(_) => false,
+        }
+    }
+
+    /// What it asks of each record beside its bytes.
+    fn facts(&self) -> Facts {
+        match self {
+            // A file's lines are known again by id, or by operation and user; Splunk is told the time.
+            Self::File(_) | Self::SplunkHec(_) => Facts::Plain,
+            Self::Kafka(_) => Facts::All,
         }
     }
 }
@@ -199,6 +208,7 @@ impl SinkConfig {
     /// How a tenant's records are rendered for this sink.
     pub(crate) fn render_options(&self, tenant: &TenantConfig) -> RenderOptions {
         RenderOptions {
+            facts: self.kind.facts(),
             accepted_domains: tenant.accepted_domains.clone(),
             first_party_apps: tenant.first_party_apps.clone(),
             ..self.render.clone()

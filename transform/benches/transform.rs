@@ -8,7 +8,7 @@ use divan::{
     counter::{BytesCount, ItemsCount},
 };
 use schemas::{ContentType, Rendered};
-use transform::{Filter, Origin, RenderOptions, Renderer, View};
+use transform::{Facts, Filter, Origin, RenderOptions, Renderer, View};
 
 fn main() {
     divan::main();
@@ -54,6 +54,12 @@ fn serde_json_value(bencher: Bencher<'_, '_>) {
 #[divan::bench(args = View::ALL)]
 fn render(bencher: Bencher<'_, '_>, view: View) {
     run(bencher, RenderOptions { view, ..RenderOptions::default() });
+}
+
+/// The raw view for a sink that need not know what a record means.
+#[divan::bench]
+fn render_raw_plain(bencher: Bencher<'_, '_>) {
+    run(bencher, RenderOptions { view: View::Raw, facts: Facts::Plain, ..RenderOptions::default() });
 }
 
 #[divan::bench]

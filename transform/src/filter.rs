@@ -48,26 +48,34 @@ pub struct Match {
 }
 
 impl Filter {
+    /// Whether it keeps every record, so that nothing need be known of any.
+    #[must_use]
+    pub fn keeps_all(&self) -> bool {
+        !self.lists().any_given() && !self.exclude.lists().any_given()
+    }
+
     /// Whether the sink wants a record. `mailbox_guid` is the mailbox's GUID where [`RecordFacts::mailbox`] is its owner.
     #[must_use]
     pub fn keeps(&self, facts: &RecordFacts<'_>, mailbox_guid: &str, origin: &Origin<'_>) -> bool {
-        let lists = Lists {
-            tenants: &self.tenants,
-            content_types: &self.content_types,
-            operations: &self.operations,
-            record_types: &self.record_types,
-            users: &self.users,
-            mailboxes: &self.mailboxes,
-        };
-        lists.all_match(facts, mailbox_guid, origin) && !self.exclude.matches(facts, mailbox_guid, origin)
+        self.lists().all_match(facts, mailbox_guid, origin)
+            && !self.exclude.matches(facts, mailbox_guid, origin)
+    }
+
+    fn lists(&self) -> Lists<'_> {
+        let Self { tenants, content_types, operations, record_types, users, mailboxes, exclude: _ } = self;
+        Lists { tenants, content_types, operations, record_types, users, mailboxes }
     }
 }
 
 impl Match {
     fn matches(&self, facts: &RecordFacts<'_>, mailbox_guid: &str, origin: &Origin<'_>) -> bool {
-        let Self { tenants, content_types, operations, record_types, users, mailboxes } = self;
-        let lists = Lists { tenants, content_types, operations, record_types, users, mailboxes };
+        let lists = self.lists();
         lists.any_given() && lists.all_match(facts, mailbox_guid, origin)
+    }
+
+    fn lists(&self) -> Lists<'_> {
+        let Self { tenants, content_types, operations, record_types, users, mailboxes } = self;
+        Lists { tenants, content_types, operations, record_types, users, mailboxes }
     }
 }
 

@@ -18,6 +18,7 @@
 //! | [`render`] | the way of a record through this crate |
 //! | `json` | checking, walking and writing JSON |
 //! | `record`, `reading` | a record's fields, and what they mean |
+//! | `plain` | the few fields of a record that is only passed on |
 //! | `address`, `parameters`, `powershell` | the forms that single fields come in |
 //! | `inbox_rule`, `forwarding` | what records say of rules and forwarding, in one shape each |
 //! | `operation` | which operation is what |
@@ -33,6 +34,7 @@ mod ocsf;
 mod operation;
 pub mod options;
 mod parameters;
+mod plain;
 mod powershell;
 pub mod published;
 mod reading;
@@ -42,6 +44,6 @@ pub mod tags;
 mod view;
 
 pub use filter::{Filter, Match};
-pub use options::{ClassPolicy, OcsfVersion, RawData, RenderOptions, UnknownView, View};
+pub use options::{ClassPolicy, Facts, OcsfVersion, RawData, RenderOptions, UnknownView, View};
 pub use render::{Origin, Renderer};
 pub use view::{Column, ColumnKind, Table, tables};

@@ -123,11 +123,25 @@ pub enum RawData {
     Full,
 }
 
+/// Which of [`schemas::RecordFacts`] a sink asks for. What it does not ask for may be empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Facts {
+    /// All of them.
+    #[default]
+    All,
+    /// Those that stand in the record as they are: id, time, operation, user and record type. Without a filter, the raw
+    /// view then need not understand a record, only check it.
+    Plain,
+}
+
 /// How to render records for one sink.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RenderOptions {
     /// The shape.
     pub view: View,
+    /// What the sink asks of each record beside its bytes.
+    pub facts: Facts,
     /// For OCSF: the release.
     pub ocsf_version: OcsfVersion,
     /// For OCSF: the classes.
@@ -151,6 +165,7 @@ impl Default for RenderOptions {
     fn default() -> Self {
         Self {
             view: View::default(),
+            facts: Facts::default(),
             ocsf_version: OcsfVersion::default(),
             class_policy: ClassPolicy::default(),
             raw_data: RawData::default(),

@@ -263,7 +263,7 @@ impl Facts<'_> {
 }
 
 /// The number of a record type that stands there as a number, as text, or by its name.
-fn record_type_of(value: Json<'_>) -> Option<i64> {
+pub(crate) fn record_type_of(value: Json<'_>) -> Option<i64> {
     value.int().or_else(|| record_type_number(value.text()?.plain()?))
 }
 

@@ -1,19 +1,20 @@
 //! The way of a record: checked, understood, filtered, written.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use schemas::{ContentType, Rendered, TenantId, Unrenderable};
 
 use crate::{
-    Filter, RenderOptions, View,
+    Facts, Filter, RenderOptions, View,
     json::{
         Fault, has_controls,
         repair::{Repair, repair},
     },
     ocsf,
     parameters::Rewritten,
+    plain::Plain,
     reading::Reading,
-    record::Record,
+    record::{Order, Record},
     tags, view,
 };
 
@@ -34,13 +35,14 @@ pub struct Origin<'a> {
 #[derive(Debug, Clone)]
 pub struct Renderer {
     options: RenderOptions,
+    order: Arc<Order>,
 }
 
 impl Renderer {
     /// A renderer with these options.
     #[must_use]
     pub fn new(options: RenderOptions) -> Self {
-        Self { options }
+        Self { options, order: Arc::new(Order::new()) }
     }
 
     /// The options that it was made with.
@@ -77,7 +79,19 @@ impl Renderer {
         // Nearly every record has no control character, so it has no line break either, nor one that stands bare in a string.
         let controls = has_controls(bytes);
         let line = if controls { on_one_line(text, self.options.view) } else { Cow::Borrowed(text) };
-        let mut record = Record::empty();
+        if self.options.view == View::Raw && self.options.facts == Facts::Plain && filter.keeps_all() {
+            match Plain::read(&line, controls) {
+                Ok(plain) => {
+                    view::raw::write(&line, out.buffer());
+                    plain.tell(|facts| out.end_record(position, facts));
+                    return Ok(());
+                }
+                // What is repaired goes the usual way.
+                Err(Fault::ControlCharacter { .. } | Fault::LoneSurrogate { .. }) => {}
+                Err(fault) => return Err(fault.to_string()),
+            }
+        }
+        let mut record = Record::empty(&self.order);
         match record.fill(&line, controls) {
             Ok(()) => self.write(bytes, &line, &record, position, origin, filter, out),
             Err(Fault::ControlCharacter { .. } | Fault::LoneSurrogate { .. }) => {

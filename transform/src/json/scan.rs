@@ -35,14 +35,21 @@ fn shown(first: Option<u8>) -> String {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Name<'a> {
     record: &'a str,
-    /// What stands between its quotes, its escapes unresolved.
-    pub(crate) bytes: &'a [u8],
+    /// Where it stands there, with its quotes.
     start: usize,
     end: usize,
     pub(crate) escaped: bool,
+    /// It is the name that [`Fields::expected`] told.
+    pub(crate) expected: bool,
 }
 
 impl<'a> Name<'a> {
+    /// What stands between its quotes, its escapes unresolved.
+    #[inline]
+    pub(crate) fn bytes(&self) -> &'a [u8] {
+        &self.record.as_bytes()[self.start + 1..self.end - 1]
+    }
+
     /// The name as text, which takes more than its bytes.
     #[inline]
     pub(crate) fn text(&self) -> Text<'a> {
@@ -52,6 +59,10 @@ impl<'a> Name<'a> {
 
 /// Takes what the scanner finds.
 pub(crate) trait Fields<'a> {
+    /// The name that probably comes next, as a key with its colon: when it does, nobody has to look for its end or look
+    /// it up. It must have no escapes. An empty one stands for no expectation.
+    fn expected(&self) -> &'static str;
+
     /// A field of the top level. `escaped` says whether the value is a string with escapes.
     fn field(&mut self, name: Name<'a>, value: Json<'a>, escaped: bool);
 
@@ -183,8 +194,13 @@ impl<'a> Scanner<'a> {
             return self.end(at + 1);
         }
         loop {
-            let name = self.name(at, byte)?;
-            let (start, first) = self.colon(name.end)?;
+            let (name, (start, first)) = match self.expected_name(at, fields.expected()) {
+                Some((name, end)) => (name, self.token(end)),
+                None => {
+                    let name = self.name(at, byte)?;
+                    (name, self.colon(name.end)?)
+                }
+            };
             let (end, escaped) = if first == b'[' && fields.wants_elements(name) {
                 (self.list(start + 1, fields)?, false)
             } else {
@@ -294,7 +310,7 @@ impl<'a> Scanner<'a> {
     #[inline(never)]
     fn other_name(&mut self, at: usize, byte: u8) -> Option<(ElementName, (usize, u8))> {
         let name = self.name(at, byte)?;
-        let kind = match name.bytes {
+        let kind = match name.bytes() {
             b"Name" => ElementName::Name,
             b"Value" => ElementName::Value,
             _ => ElementName::Other,
@@ -387,7 +403,16 @@ impl<'a> Scanner<'a> {
             return self.wanted(start, "a name");
         }
         let (end, escaped) = self.string(start + 1)?;
-        Some(Name { record: self.text, bytes: &self.bytes[start + 1..end - 1], start, end, escaped })
+        Some(Name { record: self.text, start, end, escaped, expected: false })
+    }
+
+    /// The name at `start` and the place behind its colon, when this very key stands there.
+    #[inline(always)]
+    fn expected_name(&self, start: usize, key: &'static str) -> Option<(Name<'a>, usize)> {
+        let there = !key.is_empty() && self.bytes.get(start..)?.starts_with(key.as_bytes());
+        let end = start + key.len();
+        let name = || Name { record: self.text, start, end: end - 1, escaped: false, expected: true };
+        there.then(|| (name(), end))
     }
 
     /// A name on a deeper level, of which only the place behind its colon is wanted.

@@ -7,6 +7,7 @@ mod checks;
 mod events;
 mod fuzz_corpus;
 mod lossless;
+mod plain;
 mod published;
 mod records;
 mod schema_page;

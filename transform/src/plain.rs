@@ -1,0 +1,98 @@
+//! What stands in a record as it is: for sinks that pass records on and need not understand them.
+
+use std::borrow::Cow;
+
+use schemas::{RecordFacts, time::parse_utc};
+
+use crate::{
+    json::{ElementName, Fault, Fields, Json, Name, Text, scan_object},
+    reading::record_type_of,
+};
+
+/// A field, and whether it is a string with escapes.
+type Value<'a> = Option<(Json<'a>, bool)>;
+
+/// The few fields that [`Facts::Plain`](crate::options::Facts::Plain) promises, of a record that was checked.
+#[derive(Debug, Default)]
+pub(crate) struct Plain<'a> {
+    id: Value<'a>,
+    time: Value<'a>,
+    operation: Value<'a>,
+    user: Value<'a>,
+    record_type: Value<'a>,
+}
+
+impl<'a> Plain<'a> {
+    /// Checks a record as [`Record::fill`](crate::record::Record::fill) does.
+    pub(crate) fn read(text: &'a str, controls: bool) -> Result<Self, Fault> {
+        let mut plain = Self::default();
+        scan_object(text, controls, &mut plain)?;
+        Ok(plain)
+    }
+
+    /// Hands over what is known.
+    pub(crate) fn tell(&self, told: impl FnOnce(RecordFacts<'_>)) {
+        let [id, time, operation, user] = [self.id, self.time, self.operation, self.user].map(text);
+        told(RecordFacts {
+            id: &id,
+            time_ms: parse_utc(&time).map(|time| time.timestamp_millis()),
+            operation: &operation,
+            user: &user,
+            record_type: self.record_type.and_then(|(value, _)| record_type_of(value)),
+            ..RecordFacts::default()
+        });
+    }
+
+    #[inline]
+    fn place(&mut self, name: &[u8]) -> Option<&mut Value<'a>> {
+        match name {
+            b"Id" => Some(&mut self.id),
+            b"CreationTime" => Some(&mut self.time),
+            b"Operation" => Some(&mut self.operation),
+            b"UserId" => Some(&mut self.user),
+            b"RecordType" => Some(&mut self.record_type),
+            _ => None,
+        }
+    }
+}
+
+/// The text of a field with its escapes resolved; empty when it holds none.
+fn text(value: Value<'_>) -> Cow<'_, str> {
+    match value.and_then(|(value, escaped)| Some((value.text()?, escaped))) {
+        Some((text, true)) => text.unescape(),
+        Some((text, false)) => Cow::Borrowed(text.raw()),
+        None => Cow::Borrowed(""),
+    }
+}
+
+impl<'a> Fields<'a> for Plain<'a> {
+    fn expected(&self) -> &'static str {
+        ""
+    }
+
+    #[inline]
+    fn field(&mut self, name: Name<'a>, value: Json<'a>, escaped: bool) {
+        let place = match name.escaped {
+            true => self.place(name.text().unescape().as_bytes()),
+            false => self.place(name.bytes()),
+        };
+        // The first of a name counts.
+        if let Some(place) = place
+            && place.is_none()
+        {
+            *place = Some((value, escaped));
+        }
+    }
+
+    fn wants_elements(&self, _: Name<'a>) -> bool {
+        false
+    }
+
+    fn list(&mut self) {}
+
+    fn pair(&mut self, _: Text<'a>, _: Json<'a>) {}
+
+    fn element(&mut self, _: bool) {}
+
+    fn element_field(&mut self, _: ElementName, _: Json<'a>, _: bool) {}
+}
