@@ -13,9 +13,13 @@
 //! | `envelope.rs` | [`Envelope`]: a payload and its signature |
 //! | `entry.rs` | [`Entry`]: what a manifest's entry says |
 //! | `chain.rs` | [`Draft`], [`Link`]: how entries form a chain |
+//! | `reading.rs`, `content.rs` | how an archive is read again |
+//! | [`verify`] | [`Verify`]: whether all of that is true |
+//! | `proof.rs`, `search.rs` | [`Proof`], [`Search`]: one record, found and proved |
 //! | [`store`] | [`Store`]: where the objects lie; each is written once |
 
 mod chain;
+mod content;
 mod entry;
 mod envelope;
 mod hash;
@@ -24,9 +28,14 @@ mod key;
 mod merkle;
 mod names;
 mod path;
+mod proof;
+mod reading;
+mod search;
 pub mod store;
+pub mod verify;
 
 pub use chain::{Begins, Draft, DraftError, Link, SignedEntry};
+pub use content::NotLines;
 pub use entry::{
     Accounts, Entry, EntryError, FORMAT, Head, LateHour, NotAHead, OldHead, Retries, SealedFile, SealedObject,
 };
@@ -37,4 +46,8 @@ pub use key::{KeyError, KeyId, NotAKeyId, PublicKey, SigningKey};
 pub use merkle::{LeafHasher, Merkle};
 pub use names::{ChainFile, ChainKey, FileFormat, MANIFESTS, NotAnObjectName, ObjectName};
 pub use path::{NotAPath, ObjectPath};
+pub use proof::{NotProved, Proof, Proved};
+pub use reading::{Unreadable, chains, read_entry};
+pub use search::{Match, Search, SearchError};
 pub use store::{Put, Source, Store, StoreError, Target};
+pub use verify::{Finding, Verified, VerifiedChain, Verify};

@@ -1,0 +1,296 @@
+//! Going through the records of a file as it is stored: decompressed and cut into lines while it is hashed, in bounded memory
+//! whatever the length of a line.
+
+use std::io::{self, BufRead, BufReader, Read};
+
+use flate2::bufread::MultiGzDecoder;
+use parquet::file::metadata::ParquetMetaDataReader;
+
+use crate::{
+    hash::{Hash, Hasher},
+    merkle::{LeafHasher, Merkle},
+    names::FileFormat,
+};
+
+/// How much is decompressed at a time.
+const CHUNK: usize = 128 * 1024;
+/// The longest end of a Parquet file that is kept to read its footer. One for 128 MiB of records has some 100 KiB.
+const FOOTER_BYTES: usize = 4 << 20;
+
+/// What was found in a file.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Measured {
+    /// Its size as it is stored.
+    pub(crate) bytes: u64,
+    /// The hash of what is stored.
+    pub(crate) sha256: Hash,
+    /// Its records, or why they cannot be read.
+    pub(crate) content: Result<Content, String>,
+}
+
+/// The records of a file.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Content {
+    /// How many.
+    pub(crate) records: u64,
+    /// How many bytes they have without compression.
+    pub(crate) raw_bytes: u64,
+    /// The root over them, when they are there as they came.
+    pub(crate) root: Option<Hash>,
+}
+
+/// Hashes what is read through it, and keeps the end of it.
+struct Watched<R> {
+    inner: R,
+    hasher: Hasher,
+    end: Option<Vec<u8>>,
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        if let Some(end) = &mut self.end {
+            end.extend_from_slice(&buffer[..count]);
+            if end.len() > 2 * FOOTER_BYTES {
+                end.drain(..end.len() - FOOTER_BYTES);
+            }
+        }
+        Ok(count)
+    }
+}
+
+/// Reads a file to its end.
+///
+/// # Errors
+///
+/// When `file` fails. That its content is damaged is a part of the answer.
+pub(crate) fn measure(file: impl Read, format: FileFormat) -> io::Result<Measured> {
+    let end = (format == FileFormat::Parquet).then(Vec::new);
+    let mut file = BufReader::with_capacity(CHUNK, Watched { inner: file, hasher: Hasher::default(), end });
+    let content = match format {
+        FileFormat::Parquet => None,
+        FileFormat::NdjsonZstd | FileFormat::NdjsonGzip => {
+            let mut counter = Counter::default();
+            let read =
+                each_chunk(&mut file, format, |chunk| counter.take(chunk)).and_then(|()| counter.finish());
+            Some(read.map_err(|why| why.to_string()))
+        }
+    };
+    // Whatever stopped the decoder, the hash is that of the whole file; when the file itself fails, it fails again here.
+    io::copy(&mut file, &mut io::sink())?;
+    let Watched { hasher, end, .. } = file.into_inner();
+    let content = content.unwrap_or_else(|| {
+        let rows = parquet_rows(end.as_deref().unwrap_or_default());
+        rows.map(|records| Content { records, raw_bytes: 0, root: None })
+    });
+    Ok(Measured { bytes: hasher.bytes(), sha256: hasher.finish(), content })
+}
+
+/// Calls `take` with each piece of the decompressed content.
+fn each_chunk(file: impl BufRead, format: FileFormat, mut take: impl FnMut(&[u8])) -> Result<(), NotLines> {
+    let mut content = decoder(file, format)?;
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        match content.read(&mut chunk) {
+            Ok(0) => return Ok(()),
+            Ok(count) => take(&chunk[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(source) => return Err(NotLines::Compression { source }),
+        }
+    }
+}
+
+fn decoder<'a>(file: impl BufRead + 'a, format: FileFormat) -> Result<Box<dyn Read + 'a>, NotLines> {
+    match format {
+        FileFormat::NdjsonZstd => match zstd::Decoder::with_buffer(file) {
+            Ok(decoder) => Ok(Box::new(decoder)),
+            Err(source) => Err(NotLines::Compression { source }),
+        },
+        FileFormat::NdjsonGzip => Ok(Box::new(MultiGzDecoder::new(file))),
+        FileFormat::Parquet => Err(NotLines::Columns),
+    }
+}
+
+/// A file that holds no lines.
+#[derive(Debug, thiserror::Error)]
+pub enum NotLines {
+    /// It is damaged, or cut off.
+    #[error("it cannot be decompressed ({source})")]
+    Compression {
+        /// What the decoder says.
+        source: io::Error,
+    },
+    /// It is cut off.
+    #[error("its last line has no line break")]
+    Unfinished,
+    /// It is a Parquet file.
+    #[error("it holds no lines")]
+    Columns,
+}
+
+/// The lines of a file, one at a time.
+pub(crate) struct Lines<'a> {
+    content: BufReader<Box<dyn Read + 'a>>,
+    line: Vec<u8>,
+}
+
+impl<'a> Lines<'a> {
+    /// The lines of a file as it is stored.
+    pub(crate) fn new(file: impl Read + 'a, format: FileFormat) -> Result<Self, NotLines> {
+        let content = decoder(BufReader::with_capacity(CHUNK, file), format)?;
+        Ok(Self { content: BufReader::with_capacity(CHUNK, content), line: Vec::new() })
+    }
+
+    /// The next line, without its line break.
+    pub(crate) fn next_line(&mut self) -> Result<Option<&[u8]>, NotLines> {
+        self.line.clear();
+        let read = self.content.read_until(b'\n', &mut self.line);
+        if read.map_err(|source| NotLines::Compression { source })? == 0 {
+            return Ok(None);
+        }
+        match self.line.strip_suffix(b"\n") {
+            Some(line) => Ok(Some(line)),
+            None => Err(NotLines::Unfinished),
+        }
+    }
+}
+
+/// Counts lines and builds the tree over them.
+#[derive(Default)]
+struct Counter {
+    tree: Merkle,
+    raw_bytes: u64,
+    /// The line that has begun.
+    line: Option<LeafHasher>,
+}
+
+impl Counter {
+    fn take(&mut self, mut chunk: &[u8]) {
+        self.raw_bytes += chunk.len() as u64;
+        while let Some(end) = memchr::memchr(b'\n', chunk) {
+            let mut line = self.line.take().unwrap_or_default();
+            line.update(&chunk[..end]);
+            self.tree.push_hash(line.finish());
+            chunk = &chunk[end + 1..];
+        }
+        if !chunk.is_empty() {
+            self.line.get_or_insert_default().update(chunk);
+        }
+    }
+
+    fn finish(self) -> Result<Content, NotLines> {
+        if self.line.is_some() {
+            return Err(NotLines::Unfinished);
+        }
+        Ok(Content { records: self.tree.leaves(), raw_bytes: self.raw_bytes, root: Some(self.tree.root()) })
+    }
+}
+
+/// The number of rows that the footer of a Parquet file states, from the end of the file.
+fn parquet_rows(end: &[u8]) -> Result<u64, String> {
+    let damaged = || "it has no Parquet footer".to_owned();
+    let (rest, tail) = end.split_last_chunk::<8>().ok_or_else(damaged)?;
+    let [length @ .., b'P', b'A', b'R', b'1'] = *tail else { return Err(damaged()) };
+    let length = u32::from_le_bytes(length) as usize;
+    let footer = rest.len().checked_sub(length).map(|from| &rest[from..]).ok_or_else(damaged)?;
+    let metadata = ParquetMetaDataReader::decode_metadata(footer).map_err(|error| error.to_string())?;
+    u64::try_from(metadata.file_metadata().num_rows()).map_err(|_| damaged())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn zstd(content: &[u8]) -> Vec<u8> {
+        zstd::encode_all(content, 3).unwrap()
+    }
+
+    fn gzip(content: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(content).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn why(file: &[u8], format: FileFormat) -> String {
+        measure(file, format).unwrap().content.unwrap_err()
+    }
+
+    proptest! {
+        #[test]
+        fn lines_are_leaves_wherever_they_are_cut(
+            lines in proptest::collection::vec("[a-z]{0,9}", 1..50),
+            long in 0..300_000usize,
+            cut in any::<proptest::sample::Index>(),
+        ) {
+            let mut lines = lines;
+            lines.push("x".repeat(long));
+            let content: String = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
+            let mut tree = Merkle::default();
+            lines.iter().for_each(|line| tree.push(line.as_bytes()));
+            // Both formats may consist of several parts.
+            let (front, back) = content.as_bytes().split_at(cut.index(content.len()));
+            for (format, file) in [
+                (FileFormat::NdjsonZstd, [zstd(front), zstd(back)].concat()),
+                (FileFormat::NdjsonGzip, [gzip(front), gzip(back)].concat()),
+            ] {
+                let measured = measure(&file[..], format).unwrap();
+                prop_assert_eq!((measured.bytes, measured.sha256), (file.len() as u64, Hash::of(&file)));
+                let expected = Content {
+                    records: lines.len() as u64,
+                    raw_bytes: content.len() as u64,
+                    root: Some(tree.root()),
+                };
+                prop_assert_eq!(measured.content, Ok(expected));
+            }
+        }
+    }
+
+    #[test]
+    fn lines_are_given_one_by_one() {
+        let file = zstd(b"{}\n\n{\"a\":1}\n");
+        let mut lines = Lines::new(&file[..], FileFormat::NdjsonZstd).unwrap();
+        for expected in ["{}", "", "{\"a\":1}"] {
+            assert_eq!(lines.next_line().unwrap(), Some(expected.as_bytes()));
+        }
+        assert_eq!(lines.next_line().unwrap(), None);
+        let file = gzip(b"{}\n{");
+        let mut lines = Lines::new(&file[..], FileFormat::NdjsonGzip).unwrap();
+        lines.next_line().unwrap();
+        assert!(matches!(lines.next_line(), Err(NotLines::Unfinished)));
+    }
+
+    #[test]
+    fn damage_is_told_and_the_hash_is_that_of_the_whole_file() {
+        assert_eq!(why(&zstd(b"{}\n{}"), FileFormat::NdjsonZstd), "its last line has no line break");
+        let whole = zstd(b"{}\n");
+        assert!(
+            why(&whole[..whole.len() - 1], FileFormat::NdjsonZstd).starts_with("it cannot be decompressed")
+        );
+        assert!(why(b"{}\n", FileFormat::NdjsonZstd).starts_with("it cannot be decompressed"));
+        assert!(why(&zstd(b"{}\n"), FileFormat::NdjsonGzip).starts_with("it cannot be decompressed"));
+        let trailing = [&whole[..], &[0; 300_000]].concat();
+        assert!(why(&trailing, FileFormat::NdjsonZstd).starts_with("it cannot be decompressed"));
+        assert_eq!(measure(&trailing[..], FileFormat::NdjsonZstd).unwrap().sha256, Hash::of(&trailing));
+        for bad in [&b""[..], b"PAR1", b"PAR1\xff\0\0\0PAR1", b"PAR1\x01\0\0\0\0PAR1"] {
+            assert!(measure(bad, FileFormat::Parquet).unwrap().content.is_err());
+        }
+    }
+
+    #[test]
+    fn a_file_that_fails_is_an_error() {
+        struct Fails;
+        impl Read for Fails {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("the disk"))
+            }
+        }
+        let begun = zstd(b"{}\n");
+        assert!(measure((&begun[..6]).chain(Fails), FileFormat::NdjsonZstd).is_err());
+        assert!(measure(Fails, FileFormat::Parquet).is_err());
+    }
+}

@@ -1,0 +1,151 @@
+//! Reading an archive: its chains, their entries, and files on a blocking thread.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Read},
+    time::Duration,
+};
+
+use bytes::{Buf as _, Bytes};
+use futures_util::TryStreamExt as _;
+use tokio::runtime::Handle;
+
+use crate::{
+    entry::{Entry, EntryError},
+    envelope::{Envelope, EnvelopeError},
+    names::{ChainFile, ChainKey, MANIFESTS},
+    path::ObjectPath,
+    store::{Body, Store, StoreError},
+};
+
+/// The largest entry that is read. One that names a thousand objects has less than 1 MiB.
+pub(crate) const ENTRY_BYTES: usize = 64 << 20;
+
+/// How often something is read before a failure that may pass is taken for one that does not.
+const ATTEMPTS: u32 = 4;
+
+/// An entry that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// The store does not give it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its envelope is damaged.
+    #[error(transparent)]
+    Envelope(#[from] EnvelopeError),
+    /// Its payload is damaged, or of another format.
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+}
+
+/// Every chain of an archive, and the number of its last entry.
+///
+/// # Errors
+///
+/// When the archive cannot be listed.
+pub async fn chains(store: &Store) -> Result<BTreeMap<ChainKey, u64>, StoreError> {
+    let below = MANIFESTS.parse().expect("the folder's name is a path");
+    let mut listed = store.list(Some(&below));
+    let mut chains = BTreeMap::new();
+    while let Some(object) = listed.try_next().await? {
+        if let Some((chain, ChainFile::Entry(number))) = chain_file(&object.name) {
+            let last = chains.entry(chain).or_default();
+            *last = number.max(*last);
+        }
+    }
+    Ok(chains)
+}
+
+/// What a listed name is in the folder of the manifests.
+pub(crate) fn chain_file(name: &str) -> Option<(ChainKey, ChainFile)> {
+    name.parse().ok().and_then(|path: ObjectPath| ChainKey::parse(&path))
+}
+
+/// Reads an entry. Nothing is verified.
+///
+/// # Errors
+///
+/// When it is not there, or is no entry.
+pub async fn read_entry(
+    store: &Store,
+    chain: &ChainKey,
+    number: u64,
+) -> Result<(Envelope, Entry), Unreadable> {
+    let envelope = read_envelope(store, &chain.entry(number)).await?;
+    let entry = Entry::parse(envelope.payload())?;
+    Ok((envelope, entry))
+}
+
+async fn read_envelope(store: &Store, path: &ObjectPath) -> Result<Envelope, Unreadable> {
+    let mut attempt = 1;
+    let bytes = loop {
+        match store.get_whole(path, ENTRY_BYTES).await {
+            Err(error) if again(&error, attempt) => pause(&error, attempt).await,
+            got => break got?,
+        }
+        attempt += 1;
+    };
+    Ok(Envelope::parse(&bytes)?)
+}
+
+/// Begins to read a file.
+pub(crate) async fn open(store: &Store, path: &ObjectPath) -> Result<Body, StoreError> {
+    let mut attempt = 1;
+    loop {
+        match store.get(path).await {
+            Err(error) if again(&error, attempt) => pause(&error, attempt).await,
+            got => return got,
+        }
+        attempt += 1;
+    }
+}
+
+/// Whether a failed attempt is followed by another.
+pub(crate) fn again(error: &StoreError, attempt: u32) -> bool {
+    error.retryable() && attempt < ATTEMPTS
+}
+
+/// Waits before the next attempt.
+pub(crate) async fn pause(error: &StoreError, attempt: u32) {
+    let own = Duration::from_millis(250) * 2u32.pow(attempt);
+    tokio::time::sleep(error.retry_after().unwrap_or(own)).await;
+}
+
+/// A file's content for a blocking thread.
+pub(crate) struct Blocking {
+    body: Body,
+    runtime: Handle,
+    piece: Bytes,
+    failed: Option<StoreError>,
+}
+
+impl Blocking {
+    /// Reads a body with the help of the runtime that made it.
+    pub(crate) fn new(body: Body, runtime: Handle) -> Self {
+        Self { body, runtime, piece: Bytes::new(), failed: None }
+    }
+
+    /// Why the store stopped giving it, when that is why reading failed.
+    pub(crate) fn take_failure(&mut self) -> Option<StoreError> {
+        self.failed.take()
+    }
+}
+
+impl Read for Blocking {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            match self.runtime.block_on(self.body.pieces.try_next()) {
+                Ok(Some(piece)) => self.piece = piece,
+                Ok(None) => return Ok(0),
+                Err(error) => {
+                    let text = error.to_string();
+                    self.failed = Some(error);
+                    return Err(io::Error::other(text));
+                }
+            }
+        }
+        let count = buffer.len().min(self.piece.len());
+        self.piece.copy_to_slice(&mut buffer[..count]);
+        Ok(count)
+    }
+}

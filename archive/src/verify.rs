@@ -1,0 +1,255 @@
+//! Verifying an archive: every signature, every link of every chain, every file's hash, every record's place in its tree, and that
+//! nothing is there that no entry names.
+//!
+//! - It needs the public keys and nothing else; nothing is written anywhere.
+//! - Memory is bounded by 64 KiB and a decoder's window for each file that is being read, one entry, and 40 bytes for each file
+//!   of the archive (the hashes of the names, to find what is surplus).
+//! - Files are read, hashed and decompressed on as many threads as are asked for.
+//! - What is put while it runs is not taken for a finding: it looks at the entries that were there when it began, and at what is
+//!   listed again at the end.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `finding.rs` | [`Finding`]: what is wrong, in a sentence |
+//! | `entries.rs` | the rules of a chain |
+//! | `listing.rs` | what lies in the archive, and what of it nobody named |
+//! | `files.rs` | one file against what its entry says |
+
+mod entries;
+mod files;
+mod finding;
+mod listing;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use schemas::Seq;
+use serde::Serialize;
+
+pub use self::finding::Finding;
+use self::{
+    entries::Walk,
+    files::Job,
+    listing::{Listing, Unnamed},
+};
+use crate::{
+    entry::{Entry, Head},
+    key::PublicKey,
+    names::ChainKey,
+    reading::read_entry,
+    store::{Store, StoreError},
+};
+
+/// What to verify with.
+#[derive(Debug, Clone)]
+pub struct Verify {
+    /// The public keys that are trusted: that of each chain's first entry. Later ones are named in the chain.
+    pub keys: Vec<PublicKey>,
+    /// Heads that somebody kept; each must be in a chain.
+    pub heads: Vec<Head>,
+    /// How many files are read at a time.
+    pub jobs: usize,
+}
+
+/// What happens while it runs.
+#[derive(Debug, Clone, Copy)]
+pub enum Step<'a> {
+    /// How much there is, as far as it was listed.
+    Listed {
+        /// Entries.
+        entries: u64,
+        /// Other files.
+        files: u64,
+        /// Bytes of those.
+        bytes: u64,
+    },
+    /// An entry was looked at.
+    Entry,
+    /// So many bytes of a file were.
+    Read {
+        /// How many.
+        bytes: u64,
+    },
+    /// A whole file was.
+    File,
+    /// Something is wrong.
+    Finding(&'a Finding),
+}
+
+/// What was verified.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Verified {
+    /// Each chain.
+    pub chains: Vec<VerifiedChain>,
+    /// Files that entries name.
+    pub files: u64,
+    /// Bytes of those that were read.
+    pub bytes: u64,
+    /// Records in their lines.
+    pub records: u64,
+    /// Files that are newer than the last entry of their chain.
+    pub not_yet_covered: u64,
+    /// How much is wrong.
+    pub findings: u64,
+}
+
+/// A chain that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VerifiedChain {
+    /// Whose records.
+    pub tenant: schemas::TenantId,
+    /// The ledger that they went through.
+    pub ledger: schemas::LedgerId,
+    /// How many entries it has.
+    pub entries: u64,
+    /// Its last entry that can be read.
+    pub head: Option<Head>,
+    /// When that was made.
+    pub to: Option<chrono::DateTime<chrono::Utc>>,
+    /// Up to which `Seq` it speaks.
+    pub last_seq: Seq,
+    /// Records that its entries name.
+    pub records: u64,
+}
+
+impl Verify {
+    /// Verifies an archive. `step` is called on the thread of the caller's task.
+    ///
+    /// # Errors
+    ///
+    /// When the archive cannot be listed. What cannot be read is a finding.
+    pub async fn run(&self, store: &Store, step: &mut dyn FnMut(Step<'_>)) -> Result<Verified, StoreError> {
+        let (listing, mut unnamed) = listing::list(store).await?;
+        step(Step::Listed { entries: listing.entries, files: listing.files, bytes: listing.bytes });
+        let mut run = Run {
+            store,
+            jobs: self.jobs.max(1),
+            verified: Verified::default(),
+            heads: self.heads.iter().map(|head| (*head, false)).collect(),
+            running: FuturesUnordered::new(),
+            step,
+        };
+        if listing.chains.is_empty() {
+            run.found(Finding::NoEntries);
+        }
+        for (chain, last) in &listing.chains {
+            run.chain(*chain, *last, &self.keys, &mut unnamed).await;
+        }
+        while run.finish_one().await {}
+        run.surplus(&listing, &mut unnamed).await?;
+        for (head, there) in std::mem::take(&mut run.heads) {
+            if !there {
+                run.found(Finding::TailCut { head });
+            }
+        }
+        Ok(run.verified)
+    }
+}
+
+/// A verification while it runs.
+struct Run<'a> {
+    store: &'a Store,
+    jobs: usize,
+    verified: Verified,
+    heads: Vec<(Head, bool)>,
+    running: FuturesUnordered<files::Running>,
+    step: &'a mut dyn FnMut(Step<'_>),
+}
+
+impl Run<'_> {
+    fn found(&mut self, finding: Finding) {
+        self.verified.findings += 1;
+        (self.step)(Step::Finding(&finding));
+    }
+
+    async fn chain(&mut self, chain: ChainKey, last: u64, keys: &[PublicKey], unnamed: &mut Unnamed) {
+        let mut walk = Walk::new(chain, keys);
+        let mut records = 0;
+        for number in 1..=last {
+            let read = read_entry(self.store, &chain, number).await;
+            let mut findings = Vec::new();
+            let entry = walk.take(number, read, &mut |finding| findings.push(finding));
+            findings.into_iter().for_each(|finding| self.found(finding));
+            (self.step)(Step::Entry);
+            let Some(entry) = entry else { continue };
+            if let Some(head) = walk.head {
+                self.heads.iter_mut().filter(|(kept, _)| *kept == head).for_each(|(_, there)| *there = true);
+            }
+            records += entry.objects.iter().map(|object| object.records).sum::<u64>();
+            self.files(&chain, number, entry, unnamed).await;
+        }
+        self.verified.chains.push(VerifiedChain {
+            tenant: chain.tenant,
+            ledger: chain.ledger,
+            entries: last,
+            head: walk.head,
+            to: walk.to,
+            last_seq: walk.last_seq,
+            records,
+        });
+    }
+
+    /// Looks at the files that an entry names, while other files are still being looked at.
+    async fn files(&mut self, chain: &ChainKey, number: u64, entry: Entry, unnamed: &mut Unnamed) {
+        let path = Arc::new(chain.entry(number));
+        for object in entry.objects {
+            for file in object.files {
+                if !unnamed.name(file.path.as_str()) {
+                    self.found(Finding::ObjectTwice { path: file.path, entry: (*path).clone() });
+                    continue;
+                }
+                self.verified.files += 1;
+                while self.running.len() >= self.jobs {
+                    self.finish_one().await;
+                }
+                let job = Job { entry: path.clone(), file, root: object.merkle_root };
+                self.running.push(job.start(self.store.clone()));
+            }
+        }
+    }
+
+    /// Waits until one of the files is done; `false` when there is none.
+    async fn finish_one(&mut self) -> bool {
+        let Some(done) = self.running.next().await else { return false };
+        match done {
+            Ok(done) => {
+                self.verified.bytes += done.bytes;
+                self.verified.records += done.records;
+                (self.step)(Step::Read { bytes: done.bytes });
+                (self.step)(Step::File);
+                if let Some(finding) = done.finding {
+                    self.found(finding);
+                }
+            }
+            // The thread that read the file panicked: go on in the same way.
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+        true
+    }
+
+    /// Tells what is surplus from what no entry covers yet.
+    async fn surplus(&mut self, listing: &Listing, unnamed: &mut Unnamed) -> Result<(), StoreError> {
+        let covered: BTreeMap<ChainKey, Seq> = self
+            .verified
+            .chains
+            .iter()
+            .map(|chain| (ChainKey { tenant: chain.tenant, ledger: chain.ledger }, chain.last_seq))
+            .collect();
+        let mut surplus = listing::unnamed(self.store, listing, unnamed, &covered);
+        while let Some(found) = surplus.next().await {
+            match found? {
+                listing::Found::NotYetCovered => self.verified.not_yet_covered += 1,
+                listing::Found::Surplus(name) => self.found(Finding::Surplus { name }),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many files are best read at a time on this machine.
+#[must_use]
+pub fn all_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
