@@ -197,7 +197,7 @@ impl Broker {
             .arg("org.apache.kafka.tools.consumer.ConsoleConsumer")
             .args(["--bootstrap-server", &self.address(), "--topic", topic, "--from-beginning"])
             // It ends when nothing has come for so long.
-            .args(["--timeout-ms", "30000", "--consumer-property", "isolation.level=read_committed"])
+            .args(["--timeout-ms", "15000", "--consumer-property", "isolation.level=read_committed"])
             .stdout(File::create(&output).expect("a file"))
             .stderr(Stdio::null());
         let status = command.status().expect("java starts");
