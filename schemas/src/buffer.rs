@@ -15,6 +15,9 @@ const KEPT_LENGTHS: std::ops::RangeInclusive<usize> = 32 << 10..=1 << 20;
 /// Bytes that are kept at most. What is in use is counted by whoever uses it.
 const KEPT_BYTES: usize = 6 << 20;
 
+/// How many times as large as what is asked for a buffer may be.
+const WASTE: usize = 4;
+
 static SPARE: Mutex<Spare> = Mutex::new(Spare { buffers: Vec::new(), bytes: 0 });
 
 struct Spare {
@@ -23,19 +26,20 @@ struct Spare {
 }
 
 impl Spare {
-    /// The smallest buffer with so much room.
+    /// The smallest buffer with so much room, and with what was in it. None that is far too large: it would be held by
+    /// a few bytes.
     fn take(&mut self, room: usize) -> Option<Vec<u8>> {
-        let fits = self.buffers.iter().enumerate().filter(|(_, buffer)| buffer.capacity() >= room);
+        let lengths = room..=room.saturating_mul(WASTE);
+        let fits = self.buffers.iter().enumerate().filter(|(_, buffer)| lengths.contains(&buffer.capacity()));
         let (at, _) = fits.min_by_key(|(_, buffer)| buffer.capacity())?;
         let buffer = self.buffers.swap_remove(at);
         self.bytes -= buffer.capacity();
         Some(buffer)
     }
 
-    fn keep(&mut self, mut buffer: Vec<u8>) {
+    fn keep(&mut self, buffer: Vec<u8>) {
         let length = buffer.capacity();
         if KEPT_LENGTHS.contains(&length) && self.bytes + length <= KEPT_BYTES {
-            buffer.clear();
             self.bytes += length;
             self.buffers.push(buffer);
         }
@@ -50,8 +54,22 @@ impl Buffer {
     /// An empty buffer with room for so many bytes.
     #[must_use]
     pub fn with_room(bytes: usize) -> Self {
-        let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).take(bytes);
-        Self(spare.unwrap_or_else(|| Vec::with_capacity(bytes)))
+        let mut buffer = Self::used(bytes);
+        buffer.clear();
+        buffer
+    }
+
+    /// A buffer of so many bytes, which are whatever they were before: for those who overwrite all of them.
+    #[must_use]
+    pub fn of_length(bytes: usize) -> Self {
+        let mut buffer = Self::used(bytes);
+        buffer.resize(bytes, 0);
+        buffer
+    }
+
+    fn used(room: usize) -> Self {
+        let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).take(room);
+        Self(spare.unwrap_or_else(|| Vec::with_capacity(room)))
     }
 }
 
@@ -83,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_let_go_comes_again_empty_and_no_more_is_kept_than_allowed() {
+    fn what_is_let_go_comes_again_and_no_more_is_kept_than_allowed() {
         let mut spare = Spare { buffers: Vec::new(), bytes: 0 };
         for length in [1000, 64 << 10, 200 << 10, 2 << 20] {
             let mut buffer = Vec::with_capacity(length);
@@ -92,10 +110,21 @@ mod tests {
         }
         assert_eq!(spare.buffers.len(), 2, "neither small nor huge ones");
         let taken = spare.take(50 << 10).unwrap();
-        assert!(taken.is_empty() && (64 << 10..200 << 10).contains(&taken.capacity()));
+        assert!((64 << 10..200 << 10).contains(&taken.capacity()));
+        assert!(spare.take(40 << 10).is_none(), "what is left is far too large");
         assert!(spare.take(1 << 20).is_none());
         (0..100).for_each(|_| spare.keep(Vec::with_capacity(1 << 20)));
         assert!(spare.bytes <= KEPT_BYTES);
         assert_eq!(spare.bytes, spare.buffers.iter().map(Vec::capacity).sum::<usize>());
+    }
+
+    #[test]
+    fn buffers_have_the_length_that_was_asked_for() {
+        for length in [0, 10, 40 << 10, 50 << 10, 33 << 10] {
+            assert!(Buffer::with_room(length).is_empty());
+            let mut buffer = Buffer::of_length(length);
+            assert_eq!(buffer.len(), length);
+            buffer.fill(b'x');
+        }
     }
 }

@@ -8,6 +8,7 @@
 //! | [`content_type`] | [`ContentType`]: the five content types of the Management Activity API |
 //! | [`blob`] | [`FeedKey`], [`ContentId`], [`BlobKey`], [`ListedBlob`], [`TimeRange`], [`Seq`] |
 //! | [`buffer`] | [`Buffer`]: memory for pieces of blobs, used again and again |
+//! | [`bytes`] | finding the end of a JSON string |
 //! | [`split`] | [`Splitter`]: cuts a blob body into records, byte for byte, as it arrives |
 //! | [`loss`] | [`GapReason`], [`HoleReason`]: what cannot be had any more, and why |
 //! | [`record_key`] | [`RecordKey`]: what makes two records the same record |
@@ -18,6 +19,7 @@
 
 pub mod blob;
 pub mod buffer;
+pub mod bytes;
 pub mod content_type;
 pub mod loss;
 pub mod record_key;

@@ -6,9 +6,7 @@
 //!
 //! A body counts as whole only when its closing `]` was seen: [`Splitter::finish`] tells a cut body from a short one.
 
-use memchr::memchr2;
-
-use crate::RecordKey;
+use crate::{RecordKey, bytes::find_quote};
 
 /// Why a body is not an array of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -222,34 +220,34 @@ impl Splitter {
     /// Reads on in an object or array; true when `at` stands behind its end.
     fn scan_nested(&mut self, chunk: &[u8], from: usize, at: &mut usize) -> Result<bool, SplitError> {
         let carried = self.carried.len();
-        while *at < chunk.len() {
+        let mut next = *at;
+        let ended = loop {
             if self.in_string {
                 if self.escaped {
+                    if next >= chunk.len() {
+                        break false;
+                    }
                     self.escaped = false;
-                    *at += 1;
+                    next += 1;
+                }
+                next = find_quote(chunk, next);
+                let Some(&found) = chunk.get(next) else { break false };
+                next += 1;
+                if found == b'\\' {
+                    self.escaped = true;
                     continue;
                 }
-                let Some(skip) = memchr2(b'"', b'\\', &chunk[*at..]) else {
-                    *at = chunk.len();
-                    return Ok(false);
-                };
-                *at += skip + 1;
-                if chunk[*at - 1] == b'\\' {
-                    self.escaped = true;
-                } else {
-                    self.in_string = false;
-                    if self.open.len() == 1 {
-                        self.end_top_string(chunk, from, carried + *at - 1 - from);
-                    }
+                self.in_string = false;
+                if self.open.len() == 1 {
+                    self.end_top_string(chunk, from, carried + next - 1 - from);
                 }
-                continue;
             }
-            let byte = chunk[*at];
-            *at += 1;
+            let Some(&byte) = chunk.get(next) else { break false };
+            next += 1;
             match byte {
                 b'"' => {
                     self.in_string = true;
-                    self.string_start = carried + *at - from;
+                    self.string_start = carried + next - from;
                 }
                 b'{' | b'[' => {
                     if self.open.len() == 1 {
@@ -261,13 +259,11 @@ impl Splitter {
                 b'}' | b']' => {
                     let opened = self.open.pop();
                     if opened != Some(if byte == b'}' { b'{' } else { b'[' }) {
-                        return Err(SplitError::Malformed {
-                            at: self.consumed + *at as u64 - 1,
-                            found: byte,
-                        });
+                        let at = self.consumed + next as u64 - 1;
+                        return Err(SplitError::Malformed { at, found: byte });
                     }
                     if self.open.is_empty() {
-                        return Ok(true);
+                        break true;
                     }
                 }
                 b',' if self.open.len() == 1 => {
@@ -278,8 +274,9 @@ impl Splitter {
                 b'0'..=b'9' | b'-' | b'a'..=b'z' if self.open.len() == 1 => self.set_value(Found::Unusable),
                 _ => {}
             }
-        }
-        Ok(false)
+        };
+        *at = next;
+        Ok(ended)
     }
 
     /// Reads on in an element that is no container; true when `at` stands behind its end.

@@ -1,9 +1,6 @@
 //! Finding single bytes in text, many at a time.
 
-// Every x86-64 processor has SSE2. Nearly every string ends within the first vector, so that choosing a wider one at run
-// time, as `memchr2` does, would cost more than the search.
-#[cfg(target_arch = "x86_64")]
-use memchr::arch::x86_64::sse2::memchr::Two as Quotes;
+pub(super) use schemas::bytes::find_quote;
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
@@ -18,34 +15,6 @@ pub(crate) fn has_controls(bytes: &[u8]) -> bool {
         }
     }
     least.iter().chain(rest).any(|byte| *byte < 0x20)
-}
-
-/// The first quote or backslash at or after `at`; the length when there is none.
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-pub(super) fn find_quote(bytes: &[u8], mut at: usize) -> usize {
-    // Step by step, because a search over all that is left would prepare for a long way, and most strings are short.
-    while let Some(window) = bytes.get(at..).and_then(<[u8]>::first_chunk::<16>) {
-        match Quotes::new(b'"', b'\\').and_then(|quotes| quotes.find(window)) {
-            Some(length) => return at + length,
-            None => at += 16,
-        }
-    }
-    find_any_quote(bytes, at)
-}
-
-/// The first quote or backslash at or after `at`; the length when there is none.
-#[cfg(not(target_arch = "x86_64"))]
-#[inline]
-pub(super) fn find_quote(bytes: &[u8], at: usize) -> usize {
-    find_any_quote(bytes, at)
-}
-
-/// [`find_quote`] where less than a step is left, and on processors that no step is known for.
-#[inline(never)]
-fn find_any_quote(bytes: &[u8], at: usize) -> usize {
-    memchr::memchr2(b'"', b'\\', bytes.get(at..).unwrap_or_default())
-        .map_or(bytes.len(), |length| at + length)
 }
 
 /// The first quote, backslash or control character at or after `at`; the length when there is none.
@@ -89,8 +58,6 @@ mod tests {
             let from = from.min(bytes.len());
             let slow = bytes[from..].iter().position(|b| matches!(b, b'"' | b'\\' | 0..0x20));
             prop_assert_eq!(find_special(&bytes, from), slow.map_or(bytes.len(), |at| from + at));
-            let slow = bytes[from..].iter().position(|b| matches!(b, b'"' | b'\\'));
-            prop_assert_eq!(find_quote(&bytes, from), slow.map_or(bytes.len(), |at| from + at));
             prop_assert_eq!(has_controls(&bytes), bytes.iter().any(|b| *b < 0x20));
         }
     }
