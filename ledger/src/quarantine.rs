@@ -93,8 +93,7 @@ impl Writer {
                 reader.read_exact(&mut head[1..]).map_err(failed())?;
                 let odd = |what: &str| LedgerError::damaged(format!("a part file of which {what}"));
                 let header = Header::parse(&head, work.0).map_err(odd)?;
-                let mut stored = Buffer::with_room(header.stored as usize);
-                stored.resize(header.stored as usize, 0);
+                let mut stored = Buffer::of_length(header.stored as usize);
                 reader.read_exact(&mut stored).map_err(failed())?;
                 let unpacked = header.unpack(stored, &codecs).map_err(odd)?;
                 kept += self.add_letter(work, None, None, 0, &reason, Some(&unpacked.bytes))?;

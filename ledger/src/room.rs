@@ -7,6 +7,8 @@
 //! When there is no room, it is made: deliveries of optional sinks without a live lease are given up, the oldest first
 //! (`spool_full`), and the live bodies of segments that are mostly dead are moved to the current one.
 
+use std::io::BufReader;
+
 use crate::{
     WorkId,
     error::{LedgerError, Result},
@@ -27,6 +29,9 @@ const GIVEN_UP_AT_ONCE: i64 = 256;
 
 /// Bytes that are moved in one go.
 const MOVED_AT_ONCE: u64 = 16 << 20;
+
+/// Bytes of these that are read at once.
+const READ_AT_ONCE: usize = 128 << 10;
 
 impl Writer {
     /// How many more blobs the tenant may fetch now.
@@ -172,7 +177,7 @@ impl Writer {
             }
             let place = Place { segment: number as u64, offset: offset as u64, stored: stored as u64 };
             let mut reader = match self.shared.spool.raw(place) {
-                Ok(reader) => reader,
+                Ok(reader) => BufReader::with_capacity(READ_AT_ONCE, reader),
                 Err(ReadFailure::Io(source)) => return Err(LedgerError::io("reading the spool")(source)),
                 Err(ReadFailure::NoFile | ReadFailure::Corrupt { .. }) => {
                     self.body_lost(work, place)?;

@@ -53,35 +53,44 @@ pub(crate) struct Unpacked {
     pub(crate) lengths: Vec<u32>,
 }
 
-/// Closes a piece: appends its frame to `out`, compressed when there are `codecs` for that and it is worth it. `piece`
-/// holds the records' bytes and `lengths` their encoded lengths.
-pub(crate) fn encode(
-    out: &mut Vec<u8>,
+/// Closes a piece: makes a frame of it, compressed when there are `codecs` for that and it is worth it. `piece` holds room
+/// for the header and then the records' bytes, so that it need not be copied when it is stored as it is; `lengths` are
+/// their encoded lengths.
+pub(crate) fn seal(
+    mut piece: Buffer,
+    lengths: &[u8],
     codecs: Option<&Codecs>,
     work: i64,
     first: u32,
     count: u32,
-    piece: &mut Vec<u8>,
-    lengths: &[u8],
-) -> Result<(), u64> {
+) -> Result<Buffer, u64> {
     piece.extend_from_slice(lengths);
-    let raw = u32::try_from(piece.len()).map_err(|_| piece.len() as u64)?;
-    let at = out.len();
-    out.resize(at + HEADER, 0);
-    let codec = if codecs.is_some_and(|codecs| codecs.compress(piece, out)) { ZSTD } else { STORED };
-    if codec == STORED {
-        out.truncate(at + HEADER);
-        out.extend_from_slice(piece);
-    }
-    let stored = (out.len() - at - HEADER) as u32;
+    let raw = piece.len() - HEADER;
+    let raw = u32::try_from(raw).map_err(|_| raw as u64)?;
+    let packed = codecs.and_then(|codecs| {
+        let mut packed = Buffer::default();
+        packed.resize(HEADER, 0);
+        codecs.compress(&piece[HEADER..], &mut packed).then_some(packed)
+    });
+    let (codec, mut frame) = match packed {
+        Some(packed) => (ZSTD, packed),
+        // It waits for its commit, and many small bodies are not to hold large buffers meanwhile.
+        None if piece.len() < piece.capacity() / 2 => {
+            let mut copy = Buffer::with_room(piece.len());
+            copy.extend_from_slice(&piece);
+            (STORED, copy)
+        }
+        None => (STORED, piece),
+    };
+    let stored = (frame.len() - HEADER) as u32;
     let header = Header { codec, stored, raw, lengths: lengths.len() as u32, first, count, work, crc: 0 };
     let mut head = header.to_bytes();
     let mut crc = crc32fast::Hasher::new();
     crc.update(&head[..HEADER - 4]);
-    crc.update(&out[at + HEADER..]);
+    crc.update(&frame[HEADER..]);
     head[HEADER - 4..].copy_from_slice(&crc.finalize().to_le_bytes());
-    out[at..at + HEADER].copy_from_slice(&head);
-    Ok(())
+    frame[..HEADER].copy_from_slice(&head);
+    Ok(frame)
 }
 
 /// The length of a record as it is kept in a piece.
@@ -165,16 +174,15 @@ mod tests {
 
     use super::*;
 
-    fn frame(records: &[Vec<u8>], packed: bool) -> Vec<u8> {
-        let (mut piece, mut lengths, mut out) = (Vec::new(), Vec::new(), Vec::new());
+    fn frame(records: &[Vec<u8>], packed: bool) -> Buffer {
+        let (mut piece, mut lengths) = (buffer(&[0; HEADER]), Vec::new());
         for record in records {
             piece.extend_from_slice(record);
             put_length(&mut lengths, record.len() as u32);
         }
         let codecs = Codecs::default();
         let codecs = packed.then_some(&codecs);
-        encode(&mut out, codecs, 7, 3, records.len() as u32, &mut piece, &lengths).unwrap();
-        out
+        seal(piece, &lengths, codecs, 7, 3, records.len() as u32).unwrap()
     }
 
     fn buffer(bytes: &[u8]) -> Buffer {

@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{Read, Seek, SeekFrom, Write},
+    io::{BufRead, BufReader, Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
     path::PathBuf,
     sync::{
@@ -28,6 +28,12 @@ const IN_MEMORY: usize = 512 << 10;
 /// Bytes of frames from which on the rest of a body is compressed in any case: large bodies are to stay in memory.
 const PACK_FROM: usize = IN_MEMORY / 2;
 
+/// Room for a piece, with the header of its frame before it and the lengths of its records behind it.
+const PIECE_ROOM: usize = HEADER + PIECE_BYTES + (8 << 10);
+
+/// How many bytes of a part file are read at once.
+const READ_AT_ONCE: usize = 128 << 10;
+
 /// How the name of a file with a body on its way begins.
 pub(crate) const PREFIX: &str = "incoming-";
 
@@ -39,13 +45,17 @@ pub(crate) struct Incoming {
     dir: PathBuf,
     codecs: Arc<Codecs>,
     work: i64,
+    /// The open piece, behind room for its frame's header. Empty when there is none.
     piece: Buffer,
     lengths: Vec<u8>,
     /// Position of the first record of the open piece.
     first: u32,
     /// Records so far.
     count: u32,
-    frames: Buffer,
+    /// The frames in memory.
+    frames: Vec<Buffer>,
+    /// The bytes of these.
+    waiting: usize,
     spilled: Option<Spilled>,
     stored: u64,
 }
@@ -66,16 +76,16 @@ impl Drop for Spilled {
 impl Incoming {
     /// A body for the work.
     pub(crate) fn new(dir: PathBuf, codecs: Arc<Codecs>, work: i64) -> Self {
-        let piece = Buffer::with_room(PIECE_BYTES);
         Self {
             dir,
             codecs,
             work,
-            piece,
+            piece: Buffer::default(),
             lengths: Vec::new(),
             first: 0,
             count: 0,
-            frames: Buffer::default(),
+            frames: Vec::new(),
+            waiting: 0,
             spilled: None,
             stored: 0,
         }
@@ -85,8 +95,12 @@ impl Incoming {
     pub(crate) fn push(&mut self, record: &[u8]) -> Result<()> {
         let too_large = LedgerError::TooLarge { bytes: record.len() as u64 };
         let length = u32::try_from(record.len()).map_err(|_| too_large)?;
-        if !self.piece.is_empty() && self.piece.len() + record.len() > PIECE_BYTES {
+        if self.count > self.first && self.piece.len() + record.len() > HEADER + PIECE_BYTES {
             self.close_piece()?;
+        }
+        if self.piece.is_empty() {
+            self.piece = Buffer::with_room(PIECE_ROOM);
+            self.piece.resize(HEADER, 0);
         }
         self.piece.extend_from_slice(record);
         frame::put_length(&mut self.lengths, length);
@@ -109,46 +123,31 @@ impl Incoming {
         if self.count > self.first {
             self.close_piece()?
         }
-        self.piece = Buffer::default();
         self.lengths = Vec::new();
         Ok(())
     }
 
     /// The frames from the first one on.
-    pub(crate) fn reader(&mut self) -> Result<impl Read + '_> {
+    pub(crate) fn reader(&mut self) -> Result<Reader<'_>> {
         if let Some(spilled) = &mut self.spilled {
             spilled.file.seek(SeekFrom::Start(0)).map_err(LedgerError::io("reading a part file"))?;
         }
-        let spilled = self.spilled.as_ref().map(|spilled| &spilled.file);
-        Ok(MaybeFile(spilled).chain(self.frames.as_slice()))
+        let file = self.spilled.as_ref().map(|spilled| BufReader::with_capacity(READ_AT_ONCE, &spilled.file));
+        Ok(Reader { file, frames: self.frames.iter(), frame: &[] })
     }
 
     fn close_piece(&mut self) -> Result<()> {
-        let before = self.frames.len();
-        let count = self.count - self.first;
-        if self.frames.capacity() == 0 {
-            self.frames = Buffer::with_room(self.piece.len() + self.lengths.len() + HEADER);
-        }
         let pack = self.codecs.packing() || self.stored > PACK_FROM as u64;
-        frame::encode(
-            &mut self.frames,
-            pack.then_some(&*self.codecs),
-            self.work,
-            self.first,
-            count,
-            &mut self.piece,
-            &self.lengths,
-        )
-        .map_err(|bytes| LedgerError::TooLarge { bytes })?;
-        self.stored += (self.frames.len() - before) as u64;
+        let codecs = pack.then_some(&*self.codecs);
+        let (piece, count) = (std::mem::take(&mut self.piece), self.count - self.first);
+        let frame = frame::seal(piece, &self.lengths, codecs, self.work, self.first, count)
+            .map_err(|bytes| LedgerError::TooLarge { bytes })?;
+        self.stored += frame.len() as u64;
+        self.waiting += frame.len();
+        self.frames.push(frame);
         self.first = self.count;
         self.lengths.clear();
-        if self.piece.capacity() > 2 * PIECE_BYTES {
-            self.piece = Buffer::with_room(PIECE_BYTES);
-        } else {
-            self.piece.clear();
-        }
-        if self.frames.len() > IN_MEMORY { self.spill() } else { Ok(()) }
+        if self.waiting > IN_MEMORY { self.spill() } else { Ok(()) }
     }
 
     fn spill(&mut self) -> Result<()> {
@@ -165,18 +164,55 @@ impl Incoming {
             self.spilled = Some(Spilled { path, file });
         }
         if let Some(spilled) = &mut self.spilled {
-            spilled.file.write_all(&self.frames).map_err(LedgerError::io("writing a part file"))?;
+            for frame in self.frames.drain(..) {
+                spilled.file.write_all(&frame).map_err(LedgerError::io("writing a part file"))?;
+            }
         }
-        self.frames.clear();
+        self.waiting = 0;
         Ok(())
     }
 }
 
-/// A file, or nothing to read.
-struct MaybeFile<'a>(Option<&'a File>);
+/// The frames of a body: those in the file, then those in memory, which are not copied.
+pub(crate) struct Reader<'a> {
+    file: Option<BufReader<&'a File>>,
+    frames: std::slice::Iter<'a, Buffer>,
+    /// What is left of the frame that is read.
+    frame: &'a [u8],
+}
 
-impl Read for MaybeFile<'_> {
+impl BufRead for Reader<'_> {
+    fn fill_buf(&mut self) -> std::io::Result<&[u8]> {
+        let more = match &mut self.file {
+            Some(file) => !file.fill_buf()?.is_empty(),
+            None => false,
+        };
+        if !more {
+            self.file = None;
+        }
+        if let Some(file) = &self.file {
+            return Ok(file.buffer());
+        }
+        while self.frame.is_empty()
+            && let Some(next) = self.frames.next()
+        {
+            self.frame = next;
+        }
+        Ok(self.frame)
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        match &mut self.file {
+            Some(file) => file.consume(bytes),
+            None => self.frame = &self.frame[bytes..],
+        }
+    }
+}
+
+impl Read for Reader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        self.0.map_or(Ok(0), |mut file| file.read(buffer))
+        let read = self.fill_buf()?.read(buffer)?;
+        self.consume(read);
+        Ok(read)
     }
 }

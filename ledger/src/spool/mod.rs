@@ -13,7 +13,7 @@ pub(crate) mod segment;
 use std::{
     collections::HashMap,
     fs::{self, File},
-    io::Read,
+    io::{self, BufRead},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
@@ -52,7 +52,6 @@ pub(crate) struct Spool {
     /// The segments that the open group wrote to; the last one is the current one.
     tails: Vec<Tail>,
     next_number: u64,
-    buffer: Vec<u8>,
     faults: Faults,
 }
 
@@ -138,37 +137,42 @@ impl Spool {
             segment_bytes,
             tails: current.into_iter().collect(),
             next_number,
-            buffer: Vec::new(),
             faults,
         };
         Ok((spool, report))
     }
 
     /// Appends a body of a known length. It counts when [`Spool::sync`] and the commit have succeeded.
-    pub(crate) fn append(&mut self, body: &mut dyn Read, stored: u64) -> Result<Place> {
+    pub(crate) fn append(&mut self, body: &mut dyn BufRead, stored: u64) -> Result<Place> {
         if self.tails.last().is_none_or(|tail| tail.length >= self.segment_bytes) {
             self.begin_segment()?;
         }
         let Some(tail) = self.tails.last_mut() else { return Err(LedgerError::Closed) };
         let place = Place { segment: tail.number, offset: tail.length, stored };
-        let buffer = &mut self.buffer;
-        buffer.resize(128 << 10, 0);
+        let reading = |error| LedgerError::io("reading a body")(error);
         let mut left = stored;
         while left > 0 {
-            let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            body.read_exact(&mut buffer[..want]).map_err(LedgerError::io("reading a body"))?;
+            let chunk = match body.fill_buf() {
+                Ok([]) => return Err(reading(io::ErrorKind::UnexpectedEof.into())),
+                Ok(chunk) => chunk,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(reading(error)),
+            };
+            let want = chunk.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let chunk = &chunk[..want];
             if let Some(cut) = self.faults.cut(Point::Append, want) {
-                let written = tail.file.write_all_at(&buffer[..cut], tail.length);
+                let written = tail.file.write_all_at(&chunk[..cut], tail.length);
                 return Err(LedgerError::io("appending to the spool")(
-                    written.err().unwrap_or_else(|| std::io::Error::other("cut")),
+                    written.err().unwrap_or_else(|| io::Error::other("cut")),
                 ));
             }
             self.faults
                 .at(Point::Append)
-                .and_then(|()| tail.file.write_all_at(&buffer[..want], tail.length))
+                .and_then(|()| tail.file.write_all_at(chunk, tail.length))
                 .map_err(LedgerError::io("appending to the spool"))?;
             tail.length += want as u64;
             left -= want as u64;
+            body.consume(want);
         }
         Ok(place)
     }

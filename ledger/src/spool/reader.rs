@@ -97,8 +97,7 @@ impl SpoolReader {
                 (at, first) = (next, behind);
                 continue;
             }
-            let mut stored = Buffer::with_room(header.stored as usize);
-            stored.resize(header.stored as usize, 0);
+            let mut stored = Buffer::of_length(header.stored as usize);
             read(&file, &mut stored, at + HEADER as u64)?;
             let unpacked = header.unpack(stored, &self.codecs).map_err(corrupt)?;
             self.remember(Hint { work, place, position: behind, offset: next });
