@@ -178,6 +178,16 @@ impl Rendered {
         self.records[index].time_ms
     }
 
+    /// The position of the record with this index in its blob, like [`Rendered::time_ms`].
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    #[must_use]
+    pub fn position(&self, index: usize) -> u32 {
+        self.records[index].position
+    }
+
     /// The records in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = RenderedRecord<'_>> {
         (0..self.records.len()).map(|index| self.get(index))
@@ -233,6 +243,7 @@ mod tests {
         );
         assert_eq!(rendered.bytes_of(1..3), 6);
         assert_eq!((rendered.time_ms(0), rendered.time_ms(2)), (Some(3), Some(6)));
+        assert_eq!((rendered.position(0), rendered.position(1)), (3, 5));
         assert_eq!(rendered.total_bytes(), 9);
         assert_eq!(rendered.lines_of(1..3), b"{5}\n{6}\n");
         assert!(rendered.lines_of(3..3).is_empty());

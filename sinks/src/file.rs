@@ -283,11 +283,8 @@ impl Sink for FileSink {
             let place = self.plan().place();
             let rotates = place.closing.is_some();
             let coverage = batch.coverage();
-            let parts: Vec<(WorkId, Positions)> = batch
-                .parts
-                .iter()
-                .map(|part| (part.work.id, part.records().map(|record| record.position).collect()))
-                .collect();
+            let parts: Vec<(WorkId, Positions)> =
+                batch.parts.iter().map(|part| (part.work.id, part.positions().collect())).collect();
             let again = batch.clone();
             let written = match self.blocking(move |writer| writer.deliver(&place, &batch)).await? {
                 Some(written) => written,

@@ -135,6 +135,11 @@ impl BatchPart {
         self.indexes.clone().map(|index| self.piece.get(index))
     }
 
+    /// The positions of its records.
+    pub fn positions(&self) -> impl ExactSizeIterator<Item = u32> {
+        self.indexes.clone().map(|index| self.piece.position(index))
+    }
+
     /// Its records from the `skip`th on as lines, each with a line break behind it.
     #[must_use]
     pub fn lines(&self, skip: usize) -> &[u8] {

@@ -309,7 +309,7 @@ async fn read_again(shared: &Arc<Shared>, slices: &[Slice]) -> Result<Batch, End
                 .indexes
                 .clone()
                 .zip(slice.positions.iter())
-                .all(|(index, position)| piece.get(index).position == position);
+                .all(|(index, position)| piece.position(index) == position);
         if !same {
             let message = "reading it again gave other records than before".to_owned();
             return Err(End::Panicked { works: vec![slice.work.id], message });

@@ -141,7 +141,7 @@ impl Leased {
                 work: Arc::clone(&self.lease.work),
                 from,
                 only: only.clone(),
-                positions: indexes.clone().map(|index| piece.get(index).position).collect(),
+                positions: indexes.clone().map(|index| piece.position(index)).collect(),
                 indexes,
                 memory: piece.memory(),
                 first: !std::mem::replace(&mut self.started, true),
@@ -211,7 +211,7 @@ impl Cursor {
 fn ranges_without(piece: &Piece, except: &BTreeSet<u32>) -> Vec<Range<usize>> {
     let mut ranges: Vec<Range<usize>> = Vec::new();
     for index in 0..piece.len() {
-        if except.contains(&piece.get(index).position) {
+        if except.contains(&piece.position(index)) {
             continue;
         }
         match ranges.last_mut() {

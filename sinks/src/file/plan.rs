@@ -132,7 +132,7 @@ impl Plan {
             for part in &batch.parts {
                 let work = part.work.id;
                 let before = self.before.get(&work);
-                let new = part.records().map(|record| record.position);
+                let new = part.positions();
                 let new: Positions =
                     new.filter(|position| before.is_none_or(|before| !before.contains(position))).collect();
                 match self.due.last_mut() {
