@@ -59,6 +59,18 @@ enum Part {
     CreationTime,
 }
 
+impl Part {
+    fn named(name: &[u8]) -> Option<Self> {
+        match name {
+            b"Id" => Some(Self::Id),
+            b"UserId" => Some(Self::UserId),
+            b"Operation" => Some(Self::Operation),
+            b"CreationTime" => Some(Self::CreationTime),
+            _ => None,
+        }
+    }
+}
+
 /// A value of one of the four parts: where it stands in the record, without its quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Found {
@@ -71,6 +83,18 @@ enum Found {
     /// Not a string, or named twice: there is no telling what it means.
     Unusable,
 }
+
+/// The bytes between strings that mean something here; nearly half of them are colons, which do not.
+static MATTERS: [bool; 256] = {
+    let mut table = [false; 256];
+    let bytes = b"\"{}[],-0123456789abcdefghijklmnopqrstuvwxyz";
+    let mut index = 0;
+    while index < bytes.len() {
+        table[bytes[index] as usize] = true;
+        index += 1;
+    }
+    table
+};
 
 /// Cuts a body into records.
 #[derive(Debug)]
@@ -244,6 +268,9 @@ impl Splitter {
             }
             let Some(&byte) = chunk.get(next) else { break false };
             next += 1;
+            if !MATTERS[usize::from(byte)] {
+                continue;
+            }
             match byte {
                 b'"' => {
                     self.in_string = true;
@@ -309,21 +336,14 @@ impl Splitter {
             return;
         }
         self.at_name = false;
+        let carried = self.carried.len();
         self.part = match end - start {
+            2 | 6 | 9 | 12 if start >= carried => {
+                Part::named(&chunk[from + start - carried..from + end - carried])
+            }
             2 | 6 | 9 | 12 => {
-                let mut name = [0u8; 12];
-                let carried = self.carried.len();
-                for (slot, offset) in name.iter_mut().zip(start..end) {
-                    *slot =
-                        if offset < carried { self.carried[offset] } else { chunk[from + offset - carried] };
-                }
-                match &name[..end - start] {
-                    b"Id" => Some(Part::Id),
-                    b"UserId" => Some(Part::UserId),
-                    b"Operation" => Some(Part::Operation),
-                    b"CreationTime" => Some(Part::CreationTime),
-                    _ => None,
-                }
+                let here = &chunk[from..from + end.saturating_sub(carried)];
+                Part::named(&[&self.carried[start..end.min(carried)], here].concat())
             }
             _ => None,
         };
