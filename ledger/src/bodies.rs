@@ -329,10 +329,11 @@ impl Writer {
     }
 
     fn make_deliveries(&mut self, work: WorkId, row: &Row, seq: i64, due: u32) -> Result<()> {
-        // Those of a body that is spooled again are there, held back until now.
-        let sql =
-            "UPDATE delivery SET seq = ?2, due = ?3, not_before = 0 WHERE work = ?1 AND state = 'pending'";
-        self.exec(sql, (work.0, seq, due))?;
+        if row.seq.is_some() || row.kind == "retry" {
+            // Those of a body that is spooled again are there, held back until now.
+            let sql = "UPDATE delivery SET seq = ?2, due = ?3, not_before = 0 WHERE work = ?1 AND state = 'pending'";
+            self.exec(sql, (work.0, seq, due))?;
+        }
         let sql = if row.kind == "retry" {
             "INSERT INTO delivery (work, sink, tenant, seq, due) SELECT work, sink, ?2, ?3, ?4 FROM retry_sink \
              WHERE work = ?1 ON CONFLICT DO NOTHING"

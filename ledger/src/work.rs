@@ -74,9 +74,9 @@ impl Writer {
 
     /// Takes a body out of a segment's account.
     pub(crate) fn forget_body(&mut self, segment: i64, stored: i64) -> Result<()> {
-        let sql = "UPDATE segment SET live_bytes = live_bytes - ?2, live_bodies = live_bodies - 1 \
-                   WHERE number = ?1 RETURNING live_bodies";
-        let live = self.number(sql, (segment, stored))?;
+        let sql = "UPDATE segment SET live_bytes = live_bytes - ?2, live_bodies = live_bodies - 1 WHERE number = ?1";
+        self.exec(sql, (segment, stored))?;
+        let live = self.number("SELECT live_bodies FROM segment WHERE number = ?1", [segment])?;
         debug_assert!(live >= 0, "segment {segment} has {live} live bodies");
         let current = self.spool.current().map(|(number, _)| number as i64);
         if live == 0 && current != Some(segment) {
@@ -96,17 +96,23 @@ impl Writer {
         let sql = "UPDATE blob SET state = 'settled', ended_at = ?2 WHERE work = ?1 AND state = 'spooled'";
         if self.exec(sql, (work.0, now))? == 1 {
             self.release_body(work)?;
-            let sql = "UPDATE dead_letter SET done_at = ?2, size = 0, bytes = NULL \
-                       WHERE retry = ?1 AND done_at IS NULL";
-            let freed: i64 = self.number(
-                "SELECT coalesce(sum(size), 0) FROM dead_letter WHERE retry = ?1 AND done_at IS NULL",
-                [work.0],
-            )?;
-            if self.exec(sql, (work.0, now))? > 0 && freed > 0 {
-                let kept = self.meta(crate::dead_letters::BYTES_KEPT)?;
-                self.set_meta(crate::dead_letters::BYTES_KEPT, kept - freed)?;
-            }
+            self.retry_is_done(work, now)?;
         }
         Ok(true)
+    }
+
+    /// Ends the dead letters that a settled work has retried, if it has.
+    fn retry_is_done(&mut self, work: WorkId, now: i64) -> Result<()> {
+        let sql = "SELECT sum(size) FROM dead_letter WHERE retry = ?1 AND done_at IS NULL";
+        let freed: Option<Option<i64>> = self.first(sql, [work.0], |row| row.get(0))?;
+        let Some(freed) = freed.flatten() else { return Ok(()) };
+        let sql = "UPDATE dead_letter SET done_at = ?2, size = 0, bytes = NULL \
+                   WHERE retry = ?1 AND done_at IS NULL";
+        self.exec(sql, (work.0, now))?;
+        if freed > 0 {
+            let kept = self.meta(crate::dead_letters::BYTES_KEPT)?;
+            self.set_meta(crate::dead_letters::BYTES_KEPT, kept - freed)?;
+        }
+        Ok(())
     }
 }

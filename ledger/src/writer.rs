@@ -458,10 +458,10 @@ impl Writer {
 
     /// Takes the tenant's next number.
     pub(crate) fn take_seq(&self, tenant: i64) -> Result<i64> {
-        self.number(
-            "UPDATE tenant SET next_seq = next_seq + 1 WHERE id = ?1 RETURNING next_seq - 1",
-            [tenant],
-        )
+        // In two statements: what an UPDATE returns, SQLite first gathers in a table that it makes for that.
+        let seq = self.number("SELECT next_seq FROM tenant WHERE id = ?1", [tenant])?;
+        self.exec("UPDATE tenant SET next_seq = next_seq + 1 WHERE id = ?1", [tenant])?;
+        Ok(seq)
     }
 }
 
