@@ -176,9 +176,11 @@ impl<'a> Text<'a> {
 
     #[inline]
     pub(crate) fn equals(self, other: &str) -> bool {
-        match self.plain() {
-            Some(plain) => plain == other,
-            None => self.unescape() == other,
+        // An escape is longer than what it stands for, so the lengths nearly always tell.
+        match self.bytes().len().cmp(&other.len()) {
+            Ordering::Less => false,
+            Ordering::Equal => self.bytes() == other.as_bytes() && self.plain().is_some(),
+            Ordering::Greater => self.plain().is_none() && self.unescape() == other,
         }
     }
 
@@ -283,16 +285,27 @@ impl<'a> Iterator for Entries<'a> {
     }
 }
 
-#[inline]
-fn is_between(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\n' | b'\r' | b'\t' | b',' | b':')
+/// The bytes that stand between values.
+static BETWEEN: [bool; 256] = table(b" \n\r\t,:");
+
+/// The bytes that tell where a container ends.
+static NESTING: [bool; 256] = table(b"\"{}[]");
+
+const fn table(bytes: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut index = 0;
+    while index < bytes.len() {
+        table[bytes[index] as usize] = true;
+        index += 1;
+    }
+    table
 }
 
 /// Cuts the next value off, with the commas, colons and blanks before it.
 #[inline]
 fn next_value<'a>(rest: &mut &'a str) -> Option<Json<'a>> {
     let bytes = rest.as_bytes();
-    let start = bytes.iter().position(|b| !is_between(*b))?;
+    let start = bytes.iter().position(|b| !BETWEEN[usize::from(*b)])?;
     let end = value_end(bytes, start);
     let value = rest.get(start..end)?;
     *rest = rest.get(end..)?;
@@ -326,18 +339,20 @@ fn string_end(bytes: &[u8], mut at: usize) -> usize {
 
 fn container_end(bytes: &[u8], mut at: usize) -> usize {
     let mut depth = 0usize;
-    while let Some(byte) = bytes.get(at) {
+    while let Some(&byte) = bytes.get(at) {
         at += 1;
+        if !NESTING[usize::from(byte)] {
+            continue;
+        }
         match byte {
             b'"' => at = string_end(bytes, at),
             b'{' | b'[' => depth += 1,
-            b'}' | b']' => {
+            _ => {
                 depth -= 1;
                 if depth == 0 {
                     return at;
                 }
             }
-            _ => {}
         }
     }
     bytes.len()

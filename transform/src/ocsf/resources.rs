@@ -175,19 +175,18 @@ impl<'a> Event<'_, 'a> {
     /// An item. Where the operation was done to a folder, the record has the folder as an item and as its own parent.
     fn item_or_folder(&mut self, item: Json<'a>) -> bool {
         let parent = item.get("ParentFolder");
-        let of_parent = |name: &str| parent.and_then(|parent| parent.get_text(name));
-        let message = item.get_text("InternetMessageId").or_else(|| item.get_text("Subject"));
-        let (Some(id), Some(folder), None) = (item.get_text("Id"), of_parent("Id"), message) else {
-            return self.item(item, of_parent("Path"));
-        };
-        if id != folder {
-            return self.item(item, of_parent("Path"));
+        let path = parent.and_then(|parent| parent.get_text("Path"));
+        let id = item.get_text("Id");
+        let is_parent = id.is_some() && id == parent.and_then(|parent| parent.get_text("Id"));
+        let is_message = || ["InternetMessageId", "Subject"].iter().any(|name| item.get_text(name).is_some());
+        if !is_parent || is_message() {
+            return self.item(item, path);
         }
         let resource = self.w.object("");
         self.w.raw(r#""type":"Folder","#);
         self.role(Role::Affected);
-        self.w.text(key!("uid"), id);
-        self.w.maybe_text(key!("name"), of_parent("Path"));
+        self.w.maybe_text(key!("uid"), id);
+        self.w.maybe_text(key!("name"), path);
         self.w.json(key!("data"), item);
         self.w.close(resource);
         true
