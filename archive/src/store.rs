@@ -16,10 +16,21 @@
 //! | `target.rs` | [`Target`]: which place, and who may go there |
 //! | `error.rs` | [`StoreError`] |
 //! | `directory.rs` | a directory of this machine, with its layout on disk |
+//! | `bucket.rs` | what S3, Azure and Google Cloud have in common |
+//! | `s3.rs`, `azure.rs`, `gcs.rs` | each of them: its address, and who we are there |
+//! | `wire.rs` | what is added to requests, and what answers mean |
+//! | `refused.rs` | from an answer to a [`StoreError`] with advice |
 
+mod azure;
+mod bucket;
+mod credentials;
 mod directory;
 mod error;
-mod target;
+mod gcs;
+mod refused;
+mod s3;
+pub mod target;
+mod wire;
 
 use std::{path::Path, sync::Arc};
 
@@ -30,7 +41,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 pub use error::StoreError;
 pub use target::Target;
 
-use self::directory::Directory;
+use self::{bucket::Bucket, directory::Directory};
 use crate::{Hash, Hasher, ObjectPath};
 
 /// How many bytes of a file are in memory at a time while it is put, besides those that are on their way.
@@ -43,6 +54,7 @@ pub struct Store(Arc<Place>);
 #[derive(Debug)]
 enum Place {
     Directory(Directory),
+    Bucket(Bucket),
 }
 
 /// What is to be put.
@@ -98,6 +110,9 @@ impl Store {
     pub async fn open(target: &Target) -> Result<Self, StoreError> {
         let place = match target {
             Target::Directory(directory) => Place::Directory(Directory::new(directory.clone())),
+            Target::S3(target) => Place::Bucket(s3::open(target).await?),
+            Target::Azure(target) => Place::Bucket(azure::open(target).await?),
+            Target::Gcs(target) => Place::Bucket(gcs::open(target).await?),
         };
         Ok(Self(Arc::new(place)))
     }
@@ -115,13 +130,25 @@ impl Store {
         source: Source<'_>,
         sha256: &Hash,
     ) -> Result<Put, StoreError> {
+        if let Source::Bytes(bytes) = &source {
+            let found = Hash::of(bytes);
+            if found != *sha256 {
+                let path = path.as_str().into();
+                return Err(StoreError::SourceChanged { path, expected: *sha256, found });
+            }
+        }
         let created = match &*self.0 {
             Place::Directory(directory) => directory.create(path, &source, sha256).await?,
+            Place::Bucket(bucket) => bucket.create(path, &source, sha256).await?,
         };
         if created {
             return Ok(Put::Created);
         }
-        let found = self.hash(path).await?;
+        let found = match self.hash(path).await {
+            // Two wrote it at once, and neither did. The next attempt will tell.
+            Err(StoreError::NotFound { object }) => return Err(StoreError::Contended { object }),
+            found => found?,
+        };
         if found == *sha256 {
             return Ok(Put::AlreadyThere);
         }
@@ -137,6 +164,7 @@ impl Store {
     pub async fn get(&self, path: &ObjectPath) -> Result<Body, StoreError> {
         match &*self.0 {
             Place::Directory(directory) => directory.get(path).await,
+            Place::Bucket(bucket) => bucket.get(path).await,
         }
     }
 
@@ -167,6 +195,7 @@ impl Store {
     pub async fn head(&self, path: &ObjectPath) -> Result<Option<Head>, StoreError> {
         match &*self.0 {
             Place::Directory(directory) => directory.head(path).await,
+            Place::Bucket(bucket) => bucket.head(path).await,
         }
     }
 
@@ -174,6 +203,7 @@ impl Store {
     pub fn list(&self, below: Option<&ObjectPath>) -> BoxStream<'static, Result<Listed, StoreError>> {
         match &*self.0 {
             Place::Directory(directory) => directory.list(below).boxed(),
+            Place::Bucket(bucket) => bucket.list(below).boxed(),
         }
     }
 
@@ -185,6 +215,7 @@ impl Store {
     pub async fn probe(&self) -> Result<(), StoreError> {
         match &*self.0 {
             Place::Directory(directory) => directory.probe().await,
+            Place::Bucket(bucket) => bucket.probe().await,
         }
     }
 
@@ -193,6 +224,7 @@ impl Store {
     pub fn describe(&self, path: &ObjectPath) -> String {
         match &*self.0 {
             Place::Directory(directory) => directory.file(path).display().to_string(),
+            Place::Bucket(bucket) => bucket.describe(path),
         }
     }
 

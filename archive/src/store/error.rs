@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
+use entra::{SecretError, TokenError};
+
 use crate::Hash;
 
 /// A store did not do what it was asked for. No variant holds a secret.
@@ -63,6 +65,56 @@ pub enum StoreError {
         /// What helps.
         advice: &'static str,
     },
+    /// Somebody else was writing the object at the same moment, and it is not there after all.
+    #[error("{object} was being written by somebody else, and is not there")]
+    Contended {
+        /// Its address.
+        object: String,
+    },
+    /// The store asks for fewer requests.
+    #[error("{place} is asked too often ({why})")]
+    Throttled {
+        /// Which one.
+        place: String,
+        /// What it said.
+        why: String,
+        /// How long it wants to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// The store cannot be reached, or fails.
+    #[error("cannot {doing}: {why}")]
+    Unavailable {
+        /// What was tried.
+        doing: String,
+        /// What happened.
+        why: String,
+        /// How long it wants to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// The store does not take a request of this form.
+    #[error("{place} refuses to {doing} ({why}); {advice}")]
+    Refused {
+        /// Which one.
+        place: String,
+        /// What was tried.
+        doing: &'static str,
+        /// What it said.
+        why: String,
+        /// What helps.
+        advice: &'static str,
+    },
+    /// The settings of the target cannot be used.
+    #[error("{0}")]
+    Settings(String),
+    /// A secret cannot be read.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// There is no access token.
+    #[error("{error}; {advice}", advice = .error.advice())]
+    Token {
+        /// Why not.
+        error: TokenError,
+    },
     /// It may not be done.
     #[error("{what} is denied ({why}); {advice}")]
     Denied {
@@ -90,12 +142,20 @@ impl StoreError {
     #[must_use]
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Full { .. } | Self::Io { .. } => true,
+            Self::Full { .. }
+            | Self::Io { .. }
+            | Self::Contended { .. }
+            | Self::Throttled { .. }
+            | Self::Unavailable { .. } => true,
+            Self::Token { error } => error.retryable(),
             Self::NotFound { .. }
             | Self::OtherBytes { .. }
             | Self::TooLarge { .. }
             | Self::SourceChanged { .. }
             | Self::NoTarget { .. }
+            | Self::Refused { .. }
+            | Self::Settings(_)
+            | Self::Secret(_)
             | Self::Denied { .. } => false,
         }
     }
@@ -103,7 +163,10 @@ impl StoreError {
     /// How long the store asks to be left alone.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        None
+        match self {
+            Self::Throttled { retry_after, .. } | Self::Unavailable { retry_after, .. } => *retry_after,
+            _ => None,
+        }
     }
 
     /// What went wrong with a file or directory.
