@@ -16,6 +16,7 @@
 //! | `reading.rs`, `content.rs` | how an archive is read again |
 //! | [`verify`] | [`Verify`]: whether all of that is true |
 //! | `proof.rs`, `search.rs` | [`Proof`], [`Search`]: one record, found and proved |
+//! | [`parquet`] | the records of an object as columns |
 //! | [`store`] | [`Store`]: where the objects lie; each is written once |
 
 mod chain;
@@ -27,6 +28,7 @@ mod inclusion;
 mod key;
 mod merkle;
 mod names;
+pub mod parquet;
 mod path;
 mod proof;
 mod reading;
