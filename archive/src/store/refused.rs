@@ -95,7 +95,7 @@ fn refused(kind: Kind, place: &str, doing: Doing, object: &str, refusal: &Refusa
         let what = format!("to {} {object}", doing.as_str());
         return StoreError::Denied { what, why, advice: right(kind, doing, code) };
     }
-    let advice = if why.contains("Object Lock") {
+    let advice = if why.contains("Object Lock") || why.contains("ObjectLock") {
         "Object Lock needs a bucket that was made with it; enable it there, or take object_lock out"
     } else if status.is_redirection() || code == "AuthorizationHeaderMalformed" {
         "the bucket is elsewhere: set region to the bucket's own"
