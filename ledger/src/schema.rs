@@ -14,7 +14,7 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig, params};
 use crate::error::OpenError;
 
 /// The format that this version writes.
-pub const FORMAT_VERSION: i64 = 2;
+pub const FORMAT_VERSION: i64 = 3;
 
 /// "mtra", as SQLite's `application_id`.
 const APPLICATION_ID: i64 = 0x6d74_7261;
@@ -24,7 +24,8 @@ pub(crate) const FILE_NAME: &str = "ledger.sqlite";
 
 /// Step `n` brings format `n` to format `n + 1`; the first step makes format 1 out of nothing. A step that was released
 /// is never changed.
-const STEPS: [&str; FORMAT_VERSION as usize] = [include_str!("schema.sql"), include_str!("schema-2.sql")];
+const STEPS: [&str; FORMAT_VERSION as usize] =
+    [include_str!("schema.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
 
 /// Opens the database for writing, makes it or brings it up to date.
 pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {

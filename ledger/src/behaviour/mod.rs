@@ -8,3 +8,4 @@ mod opening;
 mod proving;
 mod space;
 mod spooling;
+mod stating;

@@ -1,0 +1,2 @@
+-- A tenant's numbers, for statements on a span of them.
+CREATE INDEX blob_seq ON blob (tenant, seq) WHERE seq IS NOT NULL;
