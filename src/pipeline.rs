@@ -17,6 +17,7 @@ mod delivering;
 mod pieces;
 mod probing;
 mod running;
+mod stating;
 
 use std::{
     collections::BTreeSet,

@@ -73,6 +73,8 @@ pub struct Draft {
     pub objects: Vec<SealedObject>,
     /// What became of everything.
     pub accounts: BTreeMap<ContentType, Accounts>,
+    /// How many of its `Seq`s stand for nothing of this archive.
+    pub other_seqs: u64,
     /// The key that signs from the next entry on, when it is to be another.
     pub next_key: Option<PublicKey>,
 }
@@ -175,6 +177,7 @@ impl Draft {
             entry_root: Entry::root_of(&self.objects),
             objects: self.objects,
             accounts: self.accounts,
+            other_seqs: self.other_seqs,
             key: key.public().id(),
             next_key: self.next_key.filter(|next| next != key.public()),
         };
@@ -235,6 +238,7 @@ mod tests {
             to: time() + TimeDelta::hours(hour),
             objects: Vec::new(),
             accounts: BTreeMap::new(),
+            other_seqs: 0,
             next_key: None,
         }
     }
@@ -270,7 +274,7 @@ mod tests {
         assert_eq!(
             String::from_utf8(signed.envelope.payload().to_vec()).unwrap(),
             format!(
-                r#"{{"format":1,"tenant":"41463f53-8812-40f4-890f-865bf6e35190","ledger":"0f1e2d3c-4b5a-4988-8776-655443322110","number":1,"after_seq":0,"last_seq":3,"from":"2026-03-04T05:00:00Z","to":"2026-03-04T06:00:00Z","previous":null,"objects":[{{"content_type":"Audit.Exchange","first_seq":1,"last_seq":4,"records":2,"first_creation_time":"2026-03-04T05:00:00Z","last_creation_time":null,"merkle_root":"{}","files":[{{"path":"x/y.ndjson.zst","format":"ndjson.zst","sha256":"{}","bytes":4,"records":2}}]}}],"entry_root":"{}","accounts":{{"Audit.Exchange":{{"listed":3,"fetched":2,"gaps":1,"quarantined":0,"holes":0,"records":5,"duplicates":3,"not_due":0,"filtered":0,"archived":2,"dead":0,"late":[{{"hour":"2026-03-04T03:00:00Z","blobs":1}}]}}}},"key":"{}"}}"#,
+                r#"{{"format":1,"tenant":"41463f53-8812-40f4-890f-865bf6e35190","ledger":"0f1e2d3c-4b5a-4988-8776-655443322110","number":1,"after_seq":0,"last_seq":3,"from":"2026-03-04T05:00:00Z","to":"2026-03-04T06:00:00Z","previous":null,"objects":[{{"content_type":"Audit.Exchange","first_seq":1,"last_seq":4,"records":2,"first_creation_time":"2026-03-04T05:00:00Z","last_creation_time":null,"merkle_root":"{}","files":[{{"path":"x/y.ndjson.zst","format":"ndjson.zst","sha256":"{}","bytes":4,"records":2}}]}}],"entry_root":"{}","accounts":{{"Audit.Exchange":{{"listed":3,"fetched":2,"gaps":1,"quarantined":0,"holes":0,"records":5,"duplicates":3,"not_due":0,"filtered":0,"archived":2,"dead":0,"late":[{{"hour":"2026-03-04T03:00:00Z","blobs":1}}]}}}},"other_seqs":0,"key":"{}"}}"#,
                 Hash::of(b"records"),
                 Hash::of(b"file"),
                 Entry::root_of(&[object(1, 4)]),

@@ -54,6 +54,9 @@ pub struct Entry {
     pub entry_root: Hash,
     /// What became of everything that these `Seq`s stand for.
     pub accounts: BTreeMap<ContentType, Accounts>,
+    /// How many of these `Seq`s stand for nothing of this archive: retries for other sinks, and blobs that were fetched again under
+    /// a later `Seq`.
+    pub other_seqs: u64,
     /// The key that signs this entry.
     pub key: KeyId,
     /// The key that signs from the next entry on, when it is another.
@@ -133,7 +136,9 @@ pub struct Accounts {
 /// Records that came to the archive once more, under a new `Seq`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Retries {
-    /// How many.
+    /// How many `Seq`s.
+    pub works: u64,
+    /// How many records.
     pub records: u64,
     /// Of those, the ones that the sink's filter took out.
     pub filtered: u64,
@@ -218,6 +223,27 @@ impl Entry {
     #[must_use]
     pub fn to_payload(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("strings, numbers and lists are always written")
+    }
+
+    /// What of its accounts does not add up, if anything.
+    #[must_use]
+    pub fn disagreement(&self) -> Option<String> {
+        if let Some((content_type, _)) = self.accounts.iter().find(|(_, accounts)| !accounts.agree()) {
+            return Some(format!(
+                "of {content_type}, the parts are not the whole: some of what came in is neither archived, nor filtered, a \
+                 duplicate or a dead letter"
+            ));
+        }
+        let parts = self
+            .accounts
+            .values()
+            .flat_map(|accounts| [accounts.listed, accounts.holes, accounts.retries.works]);
+        let numbers = parts.chain([self.other_seqs]).try_fold(0u64, u64::checked_add);
+        let span = self.last_seq.0.checked_sub(self.after_seq.0);
+        (numbers.is_none() || numbers != span).then(|| {
+            let (after, last) = (self.after_seq, self.last_seq);
+            format!("not every Seq behind {after} up to {last} is accounted for")
+        })
     }
 
     /// Which chain it is of.

@@ -181,7 +181,7 @@ impl ChainKey {
         let key =
             Self { tenant: tenant.strip_prefix("tenant=")?.parse().ok()?, ledger: ledger.parse().ok()? };
         let (number, _) = file.split_once('.')?;
-        let number = number.parse().ok()?;
+        let number = number.parse().ok().filter(|number| *number > 0)?;
         // Written again, so that there is one name for each.
         [(key.entry(number), ChainFile::Entry(number)), (key.timestamp(number), ChainFile::Timestamp(number))]
             .into_iter()
@@ -244,7 +244,14 @@ mod tests {
         assert_eq!(path.as_str(), format!("manifests/tenant={TENANT}/{LEDGER}/0000000012.json"));
         assert_eq!(ChainKey::parse(&path), Some((key, ChainFile::Entry(12))));
         assert_eq!(ChainKey::parse(&key.timestamp(12)), Some((key, ChainFile::Timestamp(12))));
-        for bad in ["12.json", "0000000012.jsonl", "0000000012", "x/0000000012.json", "+000000012.json"] {
+        for bad in [
+            "12.json",
+            "0000000012.jsonl",
+            "0000000012",
+            "x/0000000012.json",
+            "+000000012.json",
+            "0000000000.json",
+        ] {
             let path = format!("manifests/tenant={TENANT}/{LEDGER}/{bad}");
             assert!(
                 path.parse::<ObjectPath>().ok().and_then(|path| ChainKey::parse(&path)).is_none(),

@@ -207,6 +207,7 @@ mod tests {
             to: "2026-03-04T06:00:00Z".parse().unwrap(),
             objects: objects.iter().zip(1..).map(|(records, seq)| object(records, seq)).collect(),
             accounts: BTreeMap::new(),
+            other_seqs: objects.len() as u64,
             next_key: None,
         };
         let signed = draft.sign(key).unwrap();

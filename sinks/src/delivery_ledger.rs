@@ -3,10 +3,16 @@
 //! The ledger and the normaliser are joined to this in the binary, so that no crate knows another; the tests here use
 //! a ledger in memory.
 
-use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
+use archive::Accounts;
 use chrono::{DateTime, Utc};
-use schemas::{ContentId, FeedKey, Rendered, Seq, SinkName};
+use schemas::{ContentId, ContentType, FeedKey, Rendered, Seq, SinkName, TenantId};
 
 use crate::sink::BoxFuture;
 
@@ -192,7 +198,17 @@ pub struct SinkIdentity {
     pub incarnation: u64,
 }
 
-/// What a sink itself needs of the ledger: who it is, and its own durable state.
+/// What became of a span of a tenant's numbers, for one sink.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Statement {
+    /// By content type; those without a number in the span are left out.
+    pub accounts: BTreeMap<ContentType, Accounts>,
+    /// Numbers of the span that stand for nothing of this sink: retries for other sinks, and blobs that were fetched again under
+    /// a later number.
+    pub other_seqs: u64,
+}
+
+/// What a sink itself needs of the ledger: who it is, its own durable state, and what became of what it was due.
 pub trait SinkStates: Send + Sync + 'static {
     /// Whose deliveries the sink makes; `None` when there is no ledger yet or it has not met the sink.
     fn identity<'a>(
@@ -209,4 +225,21 @@ pub trait SinkStates: Send + Sync + 'static {
         sink: &'a SinkName,
         state: Vec<u8>,
     ) -> BoxFuture<'a, Result<(), LedgerFailure>>;
+
+    /// For each tenant, the last number up to which everything is settled for the sink.
+    fn settled_through<'a>(
+        &'a self,
+        sink: &'a SinkName,
+    ) -> BoxFuture<'a, Result<BTreeMap<TenantId, Seq>, LedgerFailure>>;
+
+    /// What became of the tenant's numbers behind `after` up to `last` for the sink. Blobs that were made available before
+    /// `late_before` are named as late, by their hours. It stays the same once everything up to `last` is settled.
+    fn statement<'a>(
+        &'a self,
+        sink: &'a SinkName,
+        tenant: TenantId,
+        after: Seq,
+        last: Seq,
+        late_before: DateTime<Utc>,
+    ) -> BoxFuture<'a, Result<Statement, LedgerFailure>>;
 }

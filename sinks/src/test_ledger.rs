@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use schemas::{
     ContentId, ContentType, FeedKey, RecordFacts, Rendered, Seq, SinkName, TenantId, Unrenderable,
@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::{
     delivery_ledger::{
         Deferral, DeliveryLedger, Lease, LedgerFailure, RenderedPiece, Settlement, SinkIdentity, SinkStates,
-        Want, Work, WorkId,
+        Statement, Want, Work, WorkId,
     },
     memory::{Piece, Reservation},
     sink::{Batch, BatchPart, BoxFuture},
@@ -597,5 +597,61 @@ impl SinkStates for MemoryLedger {
             inner.state = Some(state);
             Ok(())
         })
+    }
+
+    fn settled_through<'a>(
+        &'a self,
+        _: &'a SinkName,
+    ) -> BoxFuture<'a, Result<BTreeMap<TenantId, Seq>, LedgerFailure>> {
+        async {
+            if let Some(failure) = self.fails("settled_through") {
+                return Err(failure);
+            }
+            let mut through: BTreeMap<TenantId, (Seq, bool)> = BTreeMap::new();
+            for entry in self.lock().works.values() {
+                let (seq, pending) = through.entry(entry.work.feed.tenant).or_insert((Seq(0), false));
+                *pending |= entry.is_pending();
+                if !*pending {
+                    *seq = (*seq).max(entry.work.seq);
+                }
+            }
+            Ok(through.into_iter().map(|(tenant, (seq, _))| (tenant, seq)).collect())
+        }
+        .boxed()
+    }
+
+    fn statement<'a>(
+        &'a self,
+        _: &'a SinkName,
+        tenant: TenantId,
+        after: Seq,
+        last: Seq,
+        _: DateTime<Utc>,
+    ) -> BoxFuture<'a, Result<Statement, LedgerFailure>> {
+        async move {
+            if let Some(failure) = self.fails("statement") {
+                return Err(failure);
+            }
+            let mut statement = Statement { other_seqs: last.0 - after.0, ..Statement::default() };
+            for entry in self.lock().works.values() {
+                let Work { seq, feed, records, duplicates, .. } = *entry.work;
+                if feed.tenant != tenant || seq <= after || seq > last {
+                    continue;
+                }
+                statement.other_seqs -= 1;
+                let accounts = statement.accounts.entry(feed.content_type).or_default();
+                accounts.listed += 1;
+                accounts.fetched += 1;
+                accounts.records += u64::from(records);
+                accounts.duplicates += u64::from(duplicates);
+                if let Some(settled) = &entry.settled {
+                    accounts.archived += u64::from(settled.delivered);
+                    accounts.filtered += u64::from(settled.filtered);
+                    accounts.dead += settled.dead.len() as u64;
+                }
+            }
+            Ok(statement)
+        }
+        .boxed()
     }
 }

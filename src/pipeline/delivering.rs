@@ -1,7 +1,7 @@
 //! Joins the ledger and the normaliser to what the delivery loops and the sinks need of them.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicUsize, Ordering},
@@ -9,18 +9,19 @@ use std::{
     time::Duration,
 };
 
-use ledger::{Ledger, LedgerError};
-use schemas::{Rendered, SinkName, TenantId};
+use chrono::{DateTime, Utc};
+use ledger::{Inspector, Ledger, LedgerError};
+use schemas::{Rendered, Seq, SinkName, TenantId};
 use sinks::{
     delivery_ledger::{
         Deferral, DeliveryLedger, Lease, LedgerFailure, RenderedPiece, Settlement, SinkIdentity, SinkStates,
-        Want, Work, WorkId,
+        Statement, Want, Work, WorkId,
     },
     sink::BoxFuture,
 };
 use transform::{Filter, Origin, Renderer};
 
-use super::pieces::Pieces;
+use super::{pieces::Pieces, stating};
 use crate::config::{SinkConfig, TenantConfig};
 
 /// Room beyond what was needed lately, so that a piece that grows a little more than the last one need not move.
@@ -95,6 +96,19 @@ impl Delivering {
             attempts: lease.attempts,
             begun: lease.begun,
             claim: Box::new(lease.claim),
+        }
+    }
+
+    /// Looks into the ledger on a thread that may wait.
+    async fn inspect<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Inspector) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerFailure> {
+        let ledger = self.ledger.clone();
+        match tokio::task::spawn_blocking(move || look(ledger.inspector()).map_err(failure)).await {
+            Ok(looked) => looked,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(error) => Err(LedgerFailure { message: error.to_string(), passing: true }),
         }
     }
 
@@ -292,5 +306,28 @@ impl SinkStates for Delivering {
         state: Vec<u8>,
     ) -> BoxFuture<'a, Result<(), LedgerFailure>> {
         Box::pin(async move { self.ledger.set_sink_state(sink, state).await.map_err(failure) })
+    }
+
+    fn settled_through<'a>(
+        &'a self,
+        sink: &'a SinkName,
+    ) -> BoxFuture<'a, Result<BTreeMap<TenantId, Seq>, LedgerFailure>> {
+        let sink = sink.clone();
+        Box::pin(self.inspect(move |ledger| ledger.settled_through(&sink)))
+    }
+
+    fn statement<'a>(
+        &'a self,
+        sink: &'a SinkName,
+        tenant: TenantId,
+        after: Seq,
+        last: Seq,
+        late_before: DateTime<Utc>,
+    ) -> BoxFuture<'a, Result<Statement, LedgerFailure>> {
+        let sink = sink.clone();
+        let span = ledger::SeqSpan { after, last };
+        Box::pin(self.inspect(move |ledger| {
+            ledger.statement(&sink, tenant, span, late_before).map(stating::statement)
+        }))
     }
 }

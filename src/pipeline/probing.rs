@@ -1,12 +1,12 @@
 //! Trying a sink: with no record at all, or with one that is marked as a test.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use ledger::Inspector;
-use schemas::{ContentId, FeedKey, Rendered, Seq, SinkName};
+use schemas::{ContentId, FeedKey, Rendered, Seq, SinkName, TenantId};
 use sinks::{
-    delivery_ledger::{LedgerFailure, SinkIdentity, SinkStates, Work, WorkId},
+    delivery_ledger::{LedgerFailure, SinkIdentity, SinkStates, Statement, Work, WorkId},
     memory::{Piece, Reservation},
     rate::Rate,
     sink::{Batch, BatchPart, BoxFuture, Sink},
@@ -149,5 +149,23 @@ impl SinkStates for Probing {
 
     fn set_sink_state<'a>(&'a self, _: &'a SinkName, _: Vec<u8>) -> BoxFuture<'a, Result<(), LedgerFailure>> {
         Box::pin(async { Err(failure("a sink that is only tried keeps nothing")) })
+    }
+
+    fn settled_through<'a>(
+        &'a self,
+        _: &'a SinkName,
+    ) -> BoxFuture<'a, Result<BTreeMap<TenantId, Seq>, LedgerFailure>> {
+        Box::pin(async { Err(failure("a sink that is only tried is owed nothing")) })
+    }
+
+    fn statement<'a>(
+        &'a self,
+        _: &'a SinkName,
+        _: TenantId,
+        _: Seq,
+        _: Seq,
+        _: DateTime<Utc>,
+    ) -> BoxFuture<'a, Result<Statement, LedgerFailure>> {
+        Box::pin(async { Err(failure("a sink that is only tried is owed nothing")) })
     }
 }

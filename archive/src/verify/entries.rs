@@ -174,9 +174,7 @@ fn contradictions(path: &ObjectPath, entry: &Entry, found: &mut dyn FnMut(Findin
     if let Some(why) = wrong {
         found(Finding::EntryObjects { path: path.clone(), why });
     }
-    for (content_type, accounts) in &entry.accounts {
-        if !accounts.agree() {
-            found(Finding::EntryAccounts { path: path.clone(), content_type: *content_type });
-        }
+    if let Some(why) = entry.disagreement() {
+        found(Finding::EntryAccounts { path: path.clone(), why });
     }
 }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use schemas::ContentType;
 use serde::Serialize;
 
 use crate::{entry::Head, hash::Hash, key::KeyId, names::ChainKey, path::ObjectPath};
@@ -81,8 +80,8 @@ pub enum Finding {
     EntryAccounts {
         /// Where it lies.
         path: ObjectPath,
-        /// Of what.
-        content_type: ContentType,
+        /// What is wrong.
+        why: String,
     },
     /// A file that an entry names is not there.
     ObjectMissing {
@@ -219,10 +218,7 @@ impl Finding {
             Self::EntrySpan { why, .. } => format!("the entry does not begin where the one before it ends: {why}"),
             Self::EntryRoot { .. } => "the entry's root is not that of its objects".to_owned(),
             Self::EntryObjects { why, .. } => format!("the entry contradicts itself: {why}"),
-            Self::EntryAccounts { content_type, .. } => format!(
-                "the accounts of {content_type} do not add up: records that came in are not all archived, filtered, duplicates \
-                 or dead letters"
-            ),
+            Self::EntryAccounts { why, .. } => format!("the entry's accounts do not add up: {why}"),
             Self::ObjectMissing { entry, .. } => format!("the object is missing; {entry} names it"),
             Self::ObjectChanged { entry, expected: (bytes, hash), found: (now, other), .. } if bytes == now => format!(
                 "the object was changed: its SHA-256 is {other}, and {entry} says {hash}"

@@ -95,7 +95,10 @@ impl Archive {
 
     async fn entry(&mut self, last_seq: u64, objects: Vec<SealedObject>, next_key: Option<SigningKey>) {
         let records = objects.iter().map(|object| object.records).sum();
-        let accounts = Accounts { listed: 2, fetched: 2, records, archived: records, ..Accounts::default() };
+        let blobs = objects.len() as u64;
+        let accounts =
+            Accounts { listed: blobs, fetched: blobs, records, archived: records, ..Accounts::default() };
+        let other_seqs = last_seq - self.link.as_ref().map_or(0, |link| link.last_seq.0) - blobs;
         let begins = match self.link.take() {
             None => Begins::Chain { after_seq: Seq(0), from: start(), old_head: None },
             Some(link) => Begins::After(link),
@@ -111,6 +114,7 @@ impl Archive {
             to,
             objects,
             accounts: BTreeMap::from([(ContentType::Exchange, accounts)]),
+            other_seqs,
             next_key: next_key.as_ref().map(|key| *key.public()),
         };
         let signed = draft.sign(&self.key).unwrap();
@@ -376,7 +380,7 @@ async fn an_entry_that_contradicts_itself_is_found_whoever_signed_it() {
     let entry = archive.read(4).await;
     let object = archive.read(1).await.objects[0].clone();
     type Change = fn(&mut Entry, SealedObject);
-    let changes: [(&str, Change); 5] = [
+    let changes: [(&str, Change); 6] = [
         ("entry-root", |entry, _| entry.entry_root = Hash::of(b"x")),
         ("entry-objects", |entry, object| {
             entry.objects.push(object);
@@ -385,6 +389,7 @@ async fn an_entry_that_contradicts_itself_is_found_whoever_signed_it() {
         ("entry-accounts", |entry, _| {
             entry.accounts.get_mut(&ContentType::Exchange).unwrap().archived += 1;
         }),
+        ("entry-accounts", |entry, _| entry.other_seqs += 1),
         ("entry-span", |entry, _| entry.after_seq = Seq(5)),
         ("entry-span", |entry, _| entry.from += TimeDelta::seconds(1)),
     ];
