@@ -16,6 +16,7 @@
 //! | `reading.rs`, `content.rs` | how an archive is read again |
 //! | [`verify`] | [`Verify`]: whether all of that is true |
 //! | `proof.rs`, `search.rs` | [`Proof`], [`Search`]: one record, found and proved |
+//! | `lake.rs` | [`LakeSource`]: how twins are named in Amazon Security Lake |
 //! | [`parquet`] | the records of an object as columns |
 //! | [`store`] | [`Store`]: where the objects lie; each is written once |
 
@@ -26,6 +27,7 @@ mod envelope;
 mod hash;
 mod inclusion;
 mod key;
+mod lake;
 mod merkle;
 mod names;
 pub mod parquet;
@@ -45,6 +47,7 @@ pub use envelope::{Envelope, EnvelopeError, PAYLOAD_TYPE};
 pub use hash::{Hash, Hasher, NotAHash};
 pub use inclusion::{Inclusion, Prover};
 pub use key::{KeyError, KeyId, NotAKeyId, PublicKey, SigningKey};
+pub use lake::{LakeSource, NotALakeSource};
 pub use merkle::{LeafHasher, Merkle};
 pub use names::{ChainFile, ChainKey, FileFormat, MANIFESTS, NotAnObjectName, ObjectName};
 pub use path::{NotAPath, ObjectPath};

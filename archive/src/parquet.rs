@@ -40,6 +40,7 @@ use std::{
 };
 
 use ::parquet::{errors::ParquetError, file::writer::SerializedFileWriter};
+use chrono::{DateTime, NaiveDate};
 use schemas::{ContentType, TenantId};
 
 use self::{columns::Columns, order::in_order};
@@ -108,8 +109,25 @@ pub struct ParquetOptions {
     pub sort_by: SortBy,
     /// Whether the record's own bytes are a column.
     pub raw: bool,
-    /// Only records of this class of OCSF, for layouts with one class an object.
-    pub only_class: Option<i32>,
+    /// Only these records, for layouts with one class and day an object.
+    pub only: Option<Slice>,
+}
+
+/// The records of an object that are of one class and happened on one day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slice {
+    /// The class of their events in OCSF; 0, which is OCSF's own number for none, when it is unknown.
+    pub class_uid: i32,
+    /// The day, in UTC; `None` when they do not say.
+    pub day: Option<NaiveDate>,
+}
+
+impl Slice {
+    /// Which one a record belongs to.
+    fn of(row: &Row<'_>) -> Self {
+        let time = row.time_ms.and_then(DateTime::from_timestamp_millis);
+        Self { class_uid: row.class_uid.unwrap_or(0), day: time.map(|time| time.date_naive()) }
+    }
 }
 
 /// A twin that was written.
@@ -206,21 +224,20 @@ pub fn write_twin(
     Ok(Written { rows: places.len() as u64, bytes, sha256: to.hasher.finish(), row_groups })
 }
 
-/// How many of the lines in a file are of each class of OCSF. Those that nobody understands are of none, and counted
-/// under 0, which is OCSF's own number for that.
+/// How many of the lines in a file are of each class and day.
 ///
 /// # Errors
 ///
 /// When the file cannot be read.
-pub fn classes(lines: &Path, understand: &dyn Understand) -> Result<BTreeMap<i32, u64>, TwinError> {
+pub fn slices(lines: &Path, understand: &dyn Understand) -> Result<BTreeMap<Slice, u64>, TwinError> {
     let unreadable = |source| TwinError::Read { path: lines.to_owned(), source };
     let file = File::open(lines).map_err(unreadable)?;
-    let mut classes = BTreeMap::new();
+    let mut slices = BTreeMap::new();
     order::each_line(&file, |_, record| {
-        *classes.entry(understand.row(record).class_uid.unwrap_or(0)).or_insert(0) += 1;
+        *slices.entry(Slice::of(&understand.row(record))).or_insert(0) += 1;
     })
     .map_err(unreadable)?;
-    Ok(classes)
+    Ok(slices)
 }
 
 /// A file that is hashed while it is written.

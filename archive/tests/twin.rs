@@ -5,7 +5,7 @@ use std::{borrow::Cow, env, fs, path::PathBuf, process::Command};
 
 use archive::{
     Hash,
-    parquet::{ParquetOptions, ROW_GROUP_BYTES, Row, SortBy, Understand, Written, classes, write_twin},
+    parquet::{ParquetOptions, ROW_GROUP_BYTES, Row, Slice, SortBy, Understand, Written, slices, write_twin},
 };
 use parquet::{
     file::{
@@ -49,7 +49,7 @@ fn options(sort_by: SortBy) -> ParquetOptions {
         content_type: schemas::ContentType::Exchange,
         sort_by,
         raw: true,
-        only_class: None,
+        only: None,
     }
 }
 
@@ -155,24 +155,29 @@ fn row_groups_are_small_and_everything_that_prunes_is_there() {
 }
 
 #[test]
-fn one_class_alone_and_no_raw_column() {
-    let records = records(300, 0);
+fn one_class_and_day_alone_and_no_raw_column() {
+    let mut records = records(300, 0);
+    records[7] = r#"{"Id":"the next day","Time":1770100000000,"Class":6003}"#.to_owned();
     let directory = tempfile::tempdir().expect("a directory");
     let lines = directory.path().join("lines");
     fs::write(&lines, records.join("\n") + "\n").expect("a file");
-    let found = classes(&lines, &Plain).expect("it can be read");
-    assert_eq!(found.values().sum::<u64>(), 300);
-    assert_eq!(found[&0], 2, "what nobody understands is counted as well");
-    for (class, count) in found {
-        let twin = directory.path().join(format!("{class}.parquet"));
-        let options = ParquetOptions { only_class: Some(class), raw: false, ..options(SortBy::Time) };
+    let found = slices(&lines, &Plain).expect("it can be read");
+    let day = |text: &str| Some(text.parse().expect("a day"));
+    let counted = |class_uid, day| found[&Slice { class_uid, day }];
+    assert_eq!(found.len(), 4);
+    assert_eq!(counted(0, None), 2, "what nobody understands is counted as well");
+    assert_eq!(counted(6003, day("2026-02-03")), 1);
+    assert_eq!(counted(6003, day("2026-02-02")) + counted(4009, day("2026-02-02")), 297);
+    for (slice, count) in found {
+        let twin = directory.path().join("twin");
+        let options = ParquetOptions { only: Some(slice), raw: false, ..options(SortBy::Time) };
         let written = write_twin(&lines, &twin, &options, &Plain).expect("a twin");
         assert_eq!(written.rows, count);
         let reader = SerializedFileReader::new(fs::File::open(&twin).expect("a file")).expect("Parquet");
         for row in reader.get_row_iter(None).expect("rows") {
             let row = row.expect("a row");
             assert_eq!(row.len(), 16);
-            assert_eq!(row.get_int(12).unwrap_or(0), class);
+            assert_eq!(row.get_int(12).unwrap_or(0), slice.class_uid);
         }
     }
 }

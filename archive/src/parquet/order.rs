@@ -6,7 +6,7 @@ use std::{
     io::{self, BufRead as _, BufReader, Seek as _, SeekFrom},
 };
 
-use super::{ParquetOptions, SortBy, Understand};
+use super::{ParquetOptions, Slice, SortBy, Understand};
 
 /// Where a line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub(super) fn in_order(
     let mut too_long = None;
     each_line(file, |offset, record| {
         let row = understand.row(record);
-        if options.only_class.is_some_and(|class| row.class_uid.unwrap_or(0) != class) {
+        if options.only.is_some_and(|only| Slice::of(&row) != only) {
             return;
         }
         let Ok(length) = u32::try_from(record.len()) else {

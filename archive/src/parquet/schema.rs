@@ -1,7 +1,7 @@
 //! The columns of a twin, and how they are stored.
 
 use ::parquet::{
-    basic::{Compression, ZstdLevel},
+    basic::{Compression, Encoding, ZstdLevel},
     errors::Result,
     file::{
         metadata::SortingColumn,
@@ -70,8 +70,10 @@ pub(super) fn properties(options: &ParquetOptions) -> WriterProperties {
         .set_bloom_filter_position(BloomFilterPosition::AfterRowGroup)
         .set_bloom_filter_for_dictionary_encoded_chunks(true)
         .set_sorting_columns(Some(sorting))
-        // Each value is there once, so a dictionary would only be in the way.
+        // Nearly each value is there once, so a dictionary would only be one more thing to read.
         .set_column_dictionary_enabled(column("id"), false)
+        .set_column_dictionary_enabled(column("time"), false)
+        .set_column_encoding(column("time"), Encoding::DELTA_BINARY_PACKED)
         .set_column_dictionary_enabled(column("raw"), false)
         // Nobody looks for a record by the beginning of its bytes.
         .set_column_statistics_enabled(column("raw"), EnabledStatistics::None);
