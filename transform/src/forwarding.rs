@@ -52,7 +52,7 @@ impl<'a> Forwarding<'a> {
         let cmdlet = cmdlet.filter(|_| source == Source::ExchangeAdmin);
         if cmdlet.is_some_and(|cmdlet| cmdlet.noun_is(&["Mailbox"])) {
             found.add_parameters(&MAILBOX, parameters);
-            found.keep_copy = parameters.get("DeliverToMailboxAndForward").and_then(Json::bool);
+            found.keep_copy = parameters.truth("DeliverToMailboxAndForward");
         } else if cmdlet.is_some_and(|cmdlet| cmdlet.noun_is(&["TransportRule"])) {
             found.add_parameters(&COPIES, parameters);
             let copies = !found.targets.is_empty();

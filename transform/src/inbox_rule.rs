@@ -52,7 +52,7 @@ impl<'a> InboxRule<'a> {
         let list = |name| parameters.get(name).map(addresses).unwrap_or_default();
         let words = |name| parameters.get(name).map(split).unwrap_or_default();
         let text = |name| parameters.text(name).map(Text::unescape);
-        let truth = |name| parameters.get(name).and_then(Json::bool);
+        let truth = |name| parameters.truth(name);
         let delete = [truth("DeleteMessage"), truth("SoftDeleteMessage")];
         Self {
             name: text("Name").or_else(|| text("RuleName")),
@@ -182,6 +182,23 @@ mod tests {
                 body: vec!["password".into()],
                 subject_or_body: vec!["mfa".into()],
                 from: vec!["it@contoso.com".into()],
+                ..InboxRule::default()
+            };
+            assert_eq!(rule, Some(expected));
+        });
+    }
+
+    #[test]
+    fn a_command_line_makes_the_same_rule() {
+        let line =
+            r#"-Name "." -ForwardTo "a@b.c","d@e.f" -DeleteMessage $true -MarkAsRead:$false -From $null"#;
+        let text = serde_json::json!({"Operation": "New-InboxRule", "Parameters": line}).to_string();
+        rule(&text, |rule| {
+            let expected = InboxRule {
+                name: Some(".".into()),
+                forward_to: vec!["a@b.c".into(), "d@e.f".into()],
+                delete: Some(true),
+                mark_read: Some(false),
                 ..InboxRule::default()
             };
             assert_eq!(rule, Some(expected));

@@ -169,14 +169,25 @@ impl<'a> Parameters<'a> {
         self.get(name)?.text().filter(|text| !text.is_empty())
     }
 
-    /// Whether a switch is set: `True`, or `$true` as command lines have it.
+    /// Whether a switch is set or cleared: `True` and `False`, or `$true` and `$false` as command lines have them.
+    pub(crate) fn truth(&self, name: &str) -> Option<bool> {
+        let value = self.get(name)?;
+        let on_command_line = || match value.text()? {
+            text if text.is("$true") => Some(true),
+            text if text.is("$false") => Some(false),
+            _ => None,
+        };
+        value.bool().or_else(on_command_line)
+    }
+
+    /// Whether a switch is set.
     pub(crate) fn is_true(&self, name: &str) -> bool {
-        self.get(name).is_some_and(|value| value.bool().unwrap_or_else(|| says(value, "$true")))
+        self.truth(name) == Some(true)
     }
 
     /// Whether a switch is cleared.
     pub(crate) fn is_false(&self, name: &str) -> bool {
-        self.get(name).is_some_and(|value| value.bool().map_or_else(|| says(value, "$false"), |truth| !truth))
+        self.truth(name) == Some(false)
     }
 
     /// Writes the pairs as fields. What comes twice becomes a list, and what has no value is null.
@@ -190,10 +201,6 @@ impl<'a> Parameters<'a> {
 fn sketch(name: &[u8]) -> u64 {
     let first = name.first().map_or(0, |first| usize::from(first & 31));
     1 << ((name.len() ^ first << 1) % 64)
-}
-
-fn says(value: Json<'_>, word: &str) -> bool {
-    value.text().is_some_and(|text| text.is(word))
 }
 
 /// Writes fields; the values of a name that comes more than once become a list under it.

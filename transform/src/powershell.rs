@@ -80,9 +80,14 @@ fn begins_parameter(text: &str) -> bool {
 /// Writes the value that `text` begins with and gives what follows it.
 fn value<'t>(text: &'t str, w: &mut Writer<'_>) -> &'t str {
     let Some(inner) = text.strip_prefix('(').or_else(|| text.strip_prefix("@(")) else {
+        let bare = !text.starts_with(['"', '\'']);
         let (mut token, mut rest) = next_token(text);
         if !rest.starts_with(',') {
-            w.str(key!("Value"), &token);
+            if bare && token.eq_ignore_ascii_case("$null") {
+                w.raw("\"Value\":null,");
+            } else {
+                w.str(key!("Value"), &token);
+            }
             return rest;
         }
         let list = w.array(key!("Value"));
@@ -156,6 +161,10 @@ mod tests {
             ),
             (r#"-Age -5 -Name "#, r#"[{"Name":"Age","Value":"-5"},{"Name":"Name","Value":"True"}]"#),
             (r#"-Comment "cut off[...]"#, r#"[{"Name":"Comment","Value":"cut off[...]"}]"#),
+            (
+                r#"-Forward $null -Name "$null" -To $Null"#,
+                r#"[{"Name":"Forward","Value":null},{"Name":"Name","Value":"$null"},{"Name":"To","Value":null}]"#,
+            ),
             ("-A () x -B @('y')", r#"[{"Name":"A","Value":[]},{"Name":"B","Value":["y"]}]"#),
         ] {
             assert_eq!(to_json(text).as_deref(), Some(expected), "{text}");

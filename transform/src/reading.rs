@@ -332,12 +332,24 @@ fn told<'a>(record: &Record<'a>, address: Address<'a>, text: &str) -> Client<'a>
     Client { address, told }
 }
 
-fn server(text: Text<'_>) -> Option<Server<'_>> {
+/// What may stand behind a server while its escapes are unresolved. Microsoft mostly writes `\u000d\u000a`.
+const LINE_ENDS: [&str; 7] = [r"\u000d", r"\u000a", r"\r", r"\n", " ", r"\u000D", r"\u000A"];
+
+/// A text without the line break at its end, its escapes unresolved.
+pub(crate) fn without_line_end(text: Text<'_>) -> &str {
     let mut raw = text.raw();
-    // The line break at the end is still an escape here.
-    while let Some(shorter) = [r"\r", r"\n", " "].into_iter().find_map(|end| raw.strip_suffix(end)) {
-        raw = shorter;
+    // What is behind a backslash that is itself escaped is no escape.
+    let whole = |rest: &&str| rest.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 0;
+    while !raw.ends_with(')')
+        && let Some(rest) = LINE_ENDS.into_iter().find_map(|end| raw.strip_suffix(end).filter(whole))
+    {
+        raw = rest;
     }
+    raw
+}
+
+fn server(text: Text<'_>) -> Option<Server<'_>> {
+    let raw = without_line_end(text);
     let bracket = memchr::memchr_iter(b'(', raw.as_bytes()).find(|at| raw[..*at].ends_with(' '));
     let (host, build) = match bracket {
         Some(at) => (&raw[..at - 1], Some(raw[at + 1..].strip_suffix(')')?)),
@@ -349,11 +361,13 @@ fn server(text: Text<'_>) -> Option<Server<'_>> {
     (is_host_name(host) && build.is_none_or(digits)).then_some(Server { host, build })
 }
 
-/// Whether OCSF takes a text for an email address (its type `email_t`). Takes text with escapes unresolved too; what has
-/// one is none.
+/// Whether OCSF takes a text for an email address (its type `email_t`). Takes text with escapes unresolved too.
 pub(crate) fn is_email(text: &str) -> bool {
     let Some(at) = text.bytes().position(|b| !LOCAL[usize::from(b)]) else { return false };
     let (local, domain) = text.as_bytes().split_at(at);
+    if domain.first() == Some(&b'\\') {
+        return is_escaped_email(text);
+    }
     let [b'@', domain @ ..] = domain else { return false };
     let Some(dot) = domain.iter().position(|b| *b == b'.') else { return false };
     let label = |b: &u8| b.is_ascii_alphanumeric() || *b == b'-';
@@ -363,6 +377,15 @@ pub(crate) fn is_email(text: &str) -> bool {
         && first.iter().all(label)
         && !rest.is_empty()
         && rest.iter().all(|b| label(b) || *b == b'.')
+}
+
+/// [`is_email`] for a text with an escape before its `@`: serializers that write for web pages make an escape of the
+/// apostrophe in `O'Neil@contoso.com`.
+#[inline(never)]
+fn is_escaped_email(text: &str) -> bool {
+    text.contains('@')
+        && serde_json::from_str::<String>(&format!("\"{text}\""))
+            .is_ok_and(|text| !text.contains('\\') && is_email(&text))
 }
 
 /// The bytes that may stand before the `@`.
@@ -392,9 +415,15 @@ mod tests {
             (r#""VI1PR04MB5056 (15.20.4129.032)\r\n""#, Some(("VI1PR04MB5056", Some("15.20.4129.032")))),
             (r#""AM6PR01MB4535 (15.20.225.32)\n""#, Some(("AM6PR01MB4535", Some("15.20.225.32")))),
             (r#""AM6PR01MB4535""#, Some(("AM6PR01MB4535", None))),
+            (
+                r#""DB8PR04MB6875 (15.20.4042.018)\u000d\u000a""#,
+                Some(("DB8PR04MB6875", Some("15.20.4042.018"))),
+            ),
+            (r#""DB8PR04MB6875\u000A""#, Some(("DB8PR04MB6875", None))),
             (r#""[SOMETHING (10.555.1.2)]""#, None),
             (r#""A (B)""#, None),
             (r#""A\\n""#, None),
+            (r#""A (1.2)\\r\n""#, None),
             (r#""\r\n""#, None),
         ] {
             let found = server(crate::json::scan::scan_value(text).unwrap().text().unwrap());
@@ -403,8 +432,31 @@ mod tests {
     }
 
     #[test]
+    fn line_breaks_at_an_end_are_left_out_and_nothing_else() {
+        for (text, expected) in [
+            (r#""A (1)\u000d\u000a""#, "A (1)"),
+            (r#""A\r\n \u000A""#, "A"),
+            (r#""A\\n""#, r"A\\n"),
+            (r#""A\\\n""#, r"A\\"),
+            (r#""A\t""#, r"A\t"),
+            (r#""\n""#, ""),
+        ] {
+            let text = crate::json::scan::scan_value(text).unwrap().text().unwrap();
+            assert_eq!(without_line_end(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
     fn only_addresses_that_the_schema_takes_are_addresses() {
-        for good in ["a@b.c", "first.last+tag@sub.example.com", "O'Neil@x-y.org", "a,b/c@d.e", "x@y..z"] {
+        for good in [
+            "a@b.c",
+            "first.last+tag@sub.example.com",
+            "O'Neil@x-y.org",
+            r"O\u0027Neil@x-y.org",
+            r"a\/b@c.d",
+            "a,b/c@d.e",
+            "x@y..z",
+        ] {
             assert!(is_email(good), "{good}");
         }
         for bad in [
@@ -416,6 +468,9 @@ mod tests {
             "a b@c.d",
             "a@b@c.d",
             "NT AUTHORITY\\SYSTEM",
+            r"CONTOSO\\joni@b.c",
+            r"CONTOSO\joni@b.c",
+            r"a\u0040b.c",
             "é@b.c",
             "a@é.c",
             "S-1-5-18",

@@ -433,6 +433,7 @@ const EXCHANGE: Object = closed(
         integer("recipient_count"),
         of("item", Kind::Json).about("Item as the record has it; in Email Activity only"),
         of("modified_properties", Kind::Json),
+        texts("members").about("who came into a group or left it"),
         object("inbox_rule", &INBOX_RULE),
         object("forwarding", &FORWARDING),
     ],

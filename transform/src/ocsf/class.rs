@@ -20,7 +20,7 @@ pub(crate) enum Shape<'a> {
     /// 3005
     UserAccess { activity: u8, user: Named<'a>, privileges: Json<'a> },
     /// 3006
-    Group { activity: u8, group: Named<'a>, member: Option<Text<'a>>, privileges: Option<Json<'a>> },
+    Group { activity: u8, group: Named<'a>, members: Vec<&'a str>, privileges: Option<Json<'a>> },
     /// 3001
     Account { activity: u8, user: Named<'a> },
     /// 3002
@@ -263,7 +263,7 @@ fn granted<'a>(reading: &Reading<'a>, activity: u8) -> Option<Shape<'a>> {
         }
         if let Some(group) = text("SecurityGroup") {
             let group = Named::new(Some(group), None)?;
-            return Some(Shape::Group { activity, group, member: None, privileges: role });
+            return Some(Shape::Group { activity, group, members: Vec::new(), privileges: role });
         }
         return Some(Shape::Api { activity: reading.meaning.api });
     }
@@ -284,8 +284,51 @@ fn shared_folder<'a>(reading: &Reading<'a>, activity: u8) -> Option<Shape<'a>> {
 
 fn group_changed<'a>(reading: &Reading<'a>, activity: u8) -> Option<Shape<'a>> {
     let group = Named::object(reading, &["Identity", "Name", "DisplayName"])?;
-    let member = ["Member", "Members", "Links"].into_iter().find_map(|name| reading.parameters.get(name));
-    Some(Shape::Group { activity, group, member: member.and_then(first_text), privileges: None })
+    Some(Shape::Group { activity, group, members: group_members(reading), privileges: None })
+}
+
+/// Who came into a group or left it, by an admin's cmdlet; their escapes are unresolved.
+pub(super) fn group_members<'a>(reading: &Reading<'a>) -> Vec<&'a str> {
+    if reading.meaning.kind.class != Class::Group {
+        return Vec::new();
+    }
+    let value = ["Member", "Members", "Links"].into_iter().find_map(|name| reading.parameters.get(name));
+    value.map(members).unwrap_or_default()
+}
+
+/// The members in a value: a list of texts, or a text with `;` between them. At a comma it is cut only where that leaves
+/// nothing but addresses, because names in a directory have commas.
+fn members(value: Json<'_>) -> Vec<&str> {
+    let texts = value.each().filter_map(Json::text);
+    let mut all: Vec<&str> = texts.flat_map(|text| text.raw().split(';')).map(str::trim).collect();
+    let pieces = || all.iter().flat_map(|member| member.split(',')).map(str::trim);
+    if pieces().all(is_email) {
+        all = pieces().collect();
+    }
+    all.retain(|member| !member.is_empty());
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json::scan::scan_value;
+
+    #[test]
+    fn members_are_told_apart() {
+        for (json, expected) in [
+            (r#""a@b.c""#, &["a@b.c"][..]),
+            (r#""a@b.c;d@e.f; ""#, &["a@b.c", "d@e.f"]),
+            (r#""a@b.c, d@e.f""#, &["a@b.c", "d@e.f"]),
+            (r#"["Joni Sherman","x;y"]"#, &["Joni Sherman", "x", "y"]),
+            (r#""CN=Joni,OU=Users;CN=Bob,OU=Users""#, &["CN=Joni,OU=Users", "CN=Bob,OU=Users"]),
+            (r#""Sherman, Joni""#, &["Sherman, Joni"]),
+            ("\"\"", &[]),
+            ("null", &[]),
+        ] {
+            assert_eq!(members(scan_value(json).unwrap()), expected, "{json}");
+        }
+    }
 }
 
 fn account_changed<'a>(reading: &Reading<'a>, activity: u8) -> Option<Shape<'a>> {

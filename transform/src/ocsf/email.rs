@@ -118,7 +118,8 @@ impl<'a> Event<'_, 'a> {
             self.w.text(key!("message_uid"), id);
             self.observables.add(Path::Plain("email.message_uid"), super::observables::MESSAGE_UID, id);
         }
-        self.w.maybe_text(key!("uid"), item.get_text("Id"));
+        // Mail that was sent by an application and not kept has no item; the word is no id.
+        self.w.maybe_text(key!("uid"), item.get_text("Id").filter(|id| !id.is("Unknown")));
         if let Some(size) = item.get("SizeInBytes").and_then(Json::int) {
             self.w.int(key!("size"), size);
         }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use schemas::record_type::record_type_name;
 
-use super::Event;
+use super::{Event, class::group_members};
 use crate::{
     forwarding::Forwarding,
     inbox_rule::InboxRule,
@@ -95,6 +95,11 @@ impl<'a> Event<'_, 'a> {
             self.verbatim(key!("item"), Field::Item);
         }
         self.verbatim(key!("modified_properties"), Field::ModifiedProperties);
+        let members = self.w.array(key!("members"));
+        for member in group_members(reading) {
+            self.w.fragment("", member);
+        }
+        self.w.close_or_undo(members);
         if let Some(rule) = &reading.inbox_rule {
             self.inbox_rule(rule);
         }
@@ -168,7 +173,7 @@ impl<'a> Event<'_, 'a> {
         let parameters = &self.reading.parameters;
         let kind = parameters.text("MailAccessType").or_else(|| parameters.text("AttachmentAccessType"));
         self.w.maybe_text(key!("access_type"), kind);
-        if let Some(throttled) = parameters.get("IsThrottled").and_then(Json::bool) {
+        if let Some(throttled) = parameters.truth("IsThrottled") {
             self.w.bool(key!("is_throttled"), throttled);
         }
     }

@@ -2,11 +2,12 @@
 
 use super::{
     Event,
-    class::{Named, privileges},
-    observables::{Path, USER_NAME},
+    class::{Named, group_members, privileges},
+    observables::{EMAIL_ADDRESS, Path, USER_NAME},
 };
 use crate::{
     json::{Json, Text, write::key},
+    operation::Class,
     reading::is_email,
     record::Field,
 };
@@ -14,28 +15,47 @@ use crate::{
 impl<'a> Event<'_, 'a> {
     /// `user`, to whom it was done.
     pub(super) fn affected_user(&mut self, user: &Named<'a>) {
-        let object = self.w.object(key!("user"));
-        if let Some(name) = user.name {
-            self.w.text(key!("name"), name);
-            self.observables.add(Path::Plain("user.name"), USER_NAME, name);
-        }
-        if let Some(uid) = user.uid.or(user.name) {
-            self.w.text(key!("uid"), uid);
-        }
         if user.uid_is_object {
             self.used.insert(Field::ObjectId);
         }
-        let address = user.address.or(user.name).filter(|address| is_email(address.raw()));
-        if let Some(address) = address {
-            self.w.text(key!("email_addr"), address);
-            self.observables.address(Path::Plain("user.email_addr"), address);
+        let raw = |text: Option<Text<'a>>| text.map(Text::raw);
+        self.person(raw(user.name), raw(user.uid), raw(user.address));
+    }
+
+    fn person(&mut self, name: Option<&'a str>, uid: Option<&'a str>, address: Option<&'a str>) {
+        let object = self.w.object(key!("user"));
+        if let Some(name) = name {
+            self.w.fragment(key!("name"), name);
+            self.observables.piece(Path::Plain("user.name"), USER_NAME, name);
+        }
+        if let Some(uid) = uid.or(name) {
+            self.w.fragment(key!("uid"), uid);
+        }
+        if let Some(address) = address.or(name).filter(|address| is_email(address)) {
+            self.w.fragment(key!("email_addr"), address);
+            self.observables.piece(Path::Plain("user.email_addr"), EMAIL_ADDRESS, address);
         }
         self.w.close(object);
     }
 
-    /// `user` of a group: the member that came or went.
-    pub(super) fn member(&mut self, member: Text<'a>) {
-        self.affected_user(&Named { name: Some(member), uid: None, address: None, uid_is_object: false });
+    /// `user` of a group: the member that came or went. The class has no list of users, so several are nobody there, and
+    /// `unmapped.exchange.members` has them all.
+    pub(super) fn members(&mut self, members: &[&'a str]) {
+        if let [member] = members {
+            self.person(Some(member), None, None);
+        }
+    }
+
+    /// The members that stand in `unmapped.exchange` alone.
+    pub(super) fn observe_members(&mut self, class: Class) {
+        let members = group_members(self.reading);
+        if class == Class::Group && members.len() == 1 {
+            return;
+        }
+        for (index, member) in members.into_iter().enumerate() {
+            let kind = if is_email(member) { EMAIL_ADDRESS } else { USER_NAME };
+            self.observables.piece(Path::Indexed("unmapped.exchange.members", index, ""), kind, member);
+        }
     }
 
     pub(super) fn group(&mut self, group: &Named<'a>) {
@@ -62,7 +82,7 @@ impl<'a> Event<'_, 'a> {
         let somebody = [Field::UserId, Field::MailboxOwnerUpn, Field::UserKey];
         let user = somebody.into_iter().find_map(|field| record.text(field));
         if let Some(user) = user {
-            self.member(user);
+            self.person(Some(user.raw()), None, None);
         }
         self.w.raw(r#""service":{"name":"Exchange Online"},"#);
     }

@@ -7,7 +7,7 @@ use super::Event;
 use crate::{
     json::{Json, Text, write::key},
     operation::{Class, Source},
-    reading::TimeSource,
+    reading::{Reading, TimeSource},
     record::Field,
     tags,
 };
@@ -202,21 +202,25 @@ impl Event<'_, '_> {
     }
 
     pub(super) fn status(&mut self) {
-        let Some(status) = self.reading.record.text(Field::ResultStatus) else {
-            self.caption(r#""status_id":0,"#, r#""status_id":0,"status":"Unknown","#);
-            return;
-        };
-        match outcome(status) {
-            Outcome::Success => self.caption(r#""status_id":1,"#, r#""status_id":1,"status":"Success","#),
-            Outcome::Failure => self.caption(r#""status_id":2,"#, r#""status_id":2,"status":"Failure","#),
+        let status = self.reading.record.text(Field::ResultStatus);
+        match outcome(self.reading) {
+            None => self.caption(r#""status_id":0,"#, r#""status_id":0,"status":"Unknown","#),
+            Some(Outcome::Success) => {
+                self.caption(r#""status_id":1,"#, r#""status_id":1,"status":"Success","#);
+            }
+            Some(Outcome::Failure) => {
+                self.caption(r#""status_id":2,"#, r#""status_id":2,"status":"Failure","#);
+            }
             // OCSF asks for the source's own word beside 99.
-            Outcome::Other => {
+            Some(Outcome::Other) => {
                 self.w.raw(r#""status_id":99,"#);
-                self.w.text(key!("status"), status);
+                self.w.maybe_text(key!("status"), status);
             }
         }
-        self.w.text(key!("status_code"), status);
-        self.used.insert(Field::ResultStatus);
+        if let Some(status) = status {
+            self.w.text(key!("status_code"), status);
+            self.used.insert(Field::ResultStatus);
+        }
     }
 }
 
@@ -229,9 +233,20 @@ pub(crate) enum Outcome {
     Other,
 }
 
+/// How it ended, where the record says so. A sign-in that failed has failed, though its `ResultStatus` is `Success` nearly
+/// always, because the directory did answer (seen on the wire).
+pub(crate) fn outcome(reading: &Reading<'_>) -> Option<Outcome> {
+    let failed = reading.source == Source::Elsewhere
+        && reading.operation.is_some_and(|operation| operation.is("UserLoginFailed"));
+    if failed {
+        return Some(Outcome::Failure);
+    }
+    reading.record.text(Field::ResultStatus).map(outcome_of)
+}
+
 /// What `ResultStatus` says. Admin records say `True` and `False`, mailbox records `Succeeded`, `PartiallySucceeded` and
 /// `Failed`, other workloads all of these in several cases.
-pub(crate) fn outcome(status: Text<'_>) -> Outcome {
+fn outcome_of(status: Text<'_>) -> Outcome {
     match status.bytes() {
         // As they are spelt nearly always.
         b"True" | b"Succeeded" => return Outcome::Success,

@@ -77,11 +77,9 @@ pub(crate) fn write<'a>(
             event.affected_user(user);
             event.privileges(*privileges);
         }
-        Shape::Group { group, member, privileges, .. } => {
+        Shape::Group { group, members, privileges, .. } => {
             event.group(group);
-            if let Some(member) = member {
-                event.member(*member);
-            }
+            event.members(members);
             if let Some(privileges) = privileges {
                 event.privileges(*privileges);
             }
@@ -94,6 +92,7 @@ pub(crate) fn write<'a>(
     }
     event.security_control(tags);
     event.use_context();
+    event.observe_members(class);
     event.observables();
     event.raw_data(bytes);
     event.unmapped(class);

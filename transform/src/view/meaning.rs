@@ -24,13 +24,20 @@ pub(super) enum Ended {
 }
 
 pub(super) fn ended(reading: &Reading<'_>) -> Ended {
-    let Some(status) = reading.record.text(Field::ResultStatus) else { return Ended::Unknown };
-    match outcome(status) {
-        Outcome::Success => Ended::Success,
-        Outcome::Failure => Ended::Failure,
-        Outcome::Other if status.is_one_of(&["PartiallySucceeded", "Partial"]) => Ended::Partial,
-        Outcome::Other => Ended::Unknown,
+    let partial = |status: Text<'_>| status.is_one_of(&["PartiallySucceeded", "Partial"]);
+    match outcome(reading) {
+        Some(Outcome::Success) => Ended::Success,
+        Some(Outcome::Failure) => Ended::Failure,
+        Some(Outcome::Other) if reading.record.text(Field::ResultStatus).is_some_and(partial) => {
+            Ended::Partial
+        }
+        Some(Outcome::Other) | None => Ended::Unknown,
     }
+}
+
+/// Whether somebody signed in to the directory, or tried to (`AzureActiveDirectoryStsLogon`).
+pub(super) fn is_sign_in(reading: &Reading<'_>) -> bool {
+    reading.record_type == Some(15)
 }
 
 /// The name of the record type.
@@ -59,13 +66,13 @@ pub(super) fn owner<'a>(reading: &Reading<'a>) -> Option<&'a str> {
 
 /// Whom it was done to, when that is somebody else than the owner of the mailbox: who was given or lost a permission, who
 /// came into or left a group, whose account was changed. Escapes are unresolved.
-pub(super) fn target<'a>(shape: &Shape<'a>) -> Option<&'a str> {
+pub(super) fn targets<'a>(shape: &Shape<'a>) -> Vec<&'a str> {
     let user = match shape {
         Shape::UserAccess { user, .. } | Shape::Account { user, .. } => user,
-        Shape::Group { member, .. } => return member.map(Text::raw),
-        Shape::Api { .. } | Shape::Email(_) | Shape::Authentication => return None,
+        Shape::Group { members, .. } => return members.clone(),
+        Shape::Api { .. } | Shape::Email(_) | Shape::Authentication => return Vec::new(),
     };
-    user.address.or(user.name).or(user.uid).map(Text::raw)
+    user.address.or(user.name).or(user.uid).map(Text::raw).into_iter().collect()
 }
 
 /// Whether a value is this number in its usual form, with or without quotes, so that the number says all that it said.

@@ -32,7 +32,7 @@ const DVC: Column = string("dvc");
 const DEST: Column = string("dest").required();
 const TENANT_ID: Column = string("tenant_id").required();
 const VENDOR_ACCOUNT: Column = string("vendor_account").required();
-const USER: Column = string("user");
+const USER: Column = string("user").list();
 const USER_ID: Column = string("user_id");
 const USER_TYPE: Column = string("user_type");
 const SRC_USER: Column = string("src_user");
@@ -209,11 +209,9 @@ impl<'a> Event<'_, '_, 'a> {
             Ended::Partial => "partial",
             Ended::Unknown => "unknown",
         };
-        let action = match shape {
-            // The model of Authentication has the outcome for its action.
-            Shape::Authentication => status,
-            _ => self.action(shape),
-        };
+        let logon = matches!(shape, Shape::Authentication) || meaning::is_sign_in(self.reading);
+        // The model of Authentication has the outcome for its action.
+        let action = if logon { status } else { self.action(shape) };
         self.put(ACTION, action);
         self.put(STATUS, status);
         self.maybe(RESULT, self.reading.record.text(Field::ResultStatus));
@@ -228,7 +226,7 @@ impl<'a> Event<'_, '_, 'a> {
         self.maybe(COMMAND, self.reading.operation);
         self.maybe(SIGNATURE, self.reading.operation);
         let model = match shape {
-            Shape::Authentication => "Authentication",
+            _ if logon => "Authentication",
             Shape::Email(_) => "Email",
             Shape::Api { .. } if self.reading.source == Source::ExchangeMailbox => "Data_Access",
             Shape::Api { activity: api::READ } => "Data_Access",
@@ -279,15 +277,13 @@ impl<'a> Event<'_, '_, 'a> {
         let actor = record.text(Field::UserId);
         let id = record.text(Field::TokenObjectId).or_else(|| record.text(Field::UserKey));
         let kind = meaning::user_type(self.reading);
-        let target = meaning::target(shape);
-        let (name, number, class) = if target.is_some() {
-            (SRC_USER, SRC_USER_ID, SRC_USER_TYPE)
-        } else {
+        let targets = meaning::targets(shape);
+        let (name, number, class) = if targets.is_empty() {
             (USER, USER_ID, USER_TYPE)
+        } else {
+            (SRC_USER, SRC_USER_ID, SRC_USER_TYPE)
         };
-        if let Some(target) = target {
-            self.put(USER, target);
-        }
+        self.list(USER, targets);
         self.maybe(name, actor);
         self.maybe(number, id);
         if let Some(kind) = kind {
@@ -335,17 +331,19 @@ impl<'a> Event<'_, '_, 'a> {
         if messages.is_empty() {
             let mailbox = || reading.record.text(Field::MailboxGuid);
             let folder = folders.first().copied();
-            let object = match reading.source {
-                Source::ExchangeMailbox => folder.map(Text::raw).or_else(|| meaning::owner(reading)),
-                _ => meaning::object_name(reading).map(Text::raw),
+            // Exchange also tells of its rules for data loss and of encrypted mail, which nobody did to a mailbox.
+            let mailbox_audit = reading.source == Source::ExchangeMailbox && reading.is_mailbox_audit();
+            let object = match mailbox_audit {
+                true => folder.map(Text::raw).or_else(|| meaning::owner(reading)),
+                false => meaning::object_name(reading).map(Text::raw),
             };
             if let Some(object) = object {
                 self.put(OBJECT, object);
             }
             self.maybe(OBJECT_ID, reading.record.text(Field::ObjectId).or_else(mailbox));
-            match (reading.source, reading.cmdlet) {
-                (Source::ExchangeMailbox, _) if folder.is_some() => self.put(OBJECT_CATEGORY, "folder"),
-                (Source::ExchangeMailbox, _) => self.put(OBJECT_CATEGORY, "mailbox"),
+            match (mailbox_audit, reading.cmdlet) {
+                (true, _) if folder.is_some() => self.put(OBJECT_CATEGORY, "folder"),
+                (true, _) => self.put(OBJECT_CATEGORY, "mailbox"),
                 (_, Some(cmdlet)) => self.put(OBJECT_CATEGORY, cmdlet.noun),
                 _ => self.maybe(OBJECT_CATEGORY, reading.record.text(Field::ItemType)),
             }

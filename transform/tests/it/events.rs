@@ -101,6 +101,93 @@ fn every_event_is_valid() {
     }
 }
 
+/// A server with its build is taken apart however the line break behind it is written, in every record that has one.
+#[test]
+fn servers_are_hosts_with_a_build() {
+    let mut found = 0;
+    for text in all() {
+        let record: Value = serde_json::from_str(&text).unwrap();
+        let server = record["OriginatingServer"].as_str().unwrap_or("").trim_end();
+        let Some((host, build)) = server.strip_suffix(')').and_then(|server| server.split_once(" (")) else {
+            continue;
+        };
+        let event = event(
+            text.as_bytes(),
+            &RenderOptions { class_policy: ClassPolicy::ApiOnly, ..RenderOptions::default() },
+        );
+        if event["unmapped"].get("exchange").is_none() || !build.starts_with("15.") {
+            continue;
+        }
+        found += 1;
+        assert_eq!(event["dst_endpoint"]["hostname"], host, "{text}");
+        assert_eq!(event["unmapped"]["exchange"]["server_build"], build, "{text}");
+    }
+    assert!(found > 40);
+}
+
+/// The members of a group each stand for themselves: one as the class's `user`, several in the list that Exchange has.
+#[test]
+fn each_member_of_a_group_is_told() {
+    let with = |members: Value, class_policy| {
+        let record = serde_json::json!({
+            "RecordType": 1, "Operation": "Add-UnifiedGroupLinks", "UserId": "admin@contoso.com", "ObjectId": "board",
+            "Parameters": [{"Name": "Identity", "Value": "board"}, {"Name": "Links", "Value": members}],
+        });
+        event(record.to_string().as_bytes(), &RenderOptions { class_policy, ..RenderOptions::default() })
+    };
+    let members = |event: &Value| event["unmapped"]["exchange"]["members"].clone();
+    let observed = |event: &Value| -> Vec<String> {
+        let all = event["observables"].as_array().unwrap().iter();
+        all.map(|observable| observable["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let one = with("eve@contoso.com".into(), ClassPolicy::Rich);
+    assert_eq!((&one["class_uid"], &one["user"]["name"]), (&3006.into(), &"eve@contoso.com".into()));
+    assert_eq!(members(&one), serde_json::json!(["eve@contoso.com"]));
+    assert!(!observed(&one).iter().any(|name| name.contains("members")));
+    for (class_policy, class) in [(ClassPolicy::Rich, 3006), (ClassPolicy::ApiOnly, 6003)] {
+        for value in
+            [serde_json::json!("eve@contoso.com;Joni"), serde_json::json!(["eve@contoso.com", "Joni"])]
+        {
+            let several = with(value, class_policy);
+            assert_eq!((&several["class_uid"], several.get("user")), (&class.into(), None));
+            assert_eq!(members(&several), serde_json::json!(["eve@contoso.com", "Joni"]));
+            let names = observed(&several);
+            for path in ["unmapped.exchange.members[0]", "unmapped.exchange.members[1]"] {
+                assert!(names.iter().any(|name| name == path), "{names:?}");
+            }
+        }
+    }
+}
+
+/// What the directory calls a failed sign-in is no success, whatever else the record says.
+#[test]
+fn a_failed_sign_in_has_failed() {
+    for status in [serde_json::json!("Success"), Value::Null] {
+        let record =
+            serde_json::json!({"RecordType": 15, "Operation": "UserLoginFailed", "ResultStatus": status});
+        let event = event(record.to_string().as_bytes(), &RenderOptions::default());
+        assert_eq!((&event["status_id"], &event["status"]), (&2.into(), &"Failure".into()));
+        assert_eq!(event.get("status_code"), status.as_str().map(Value::from).as_ref());
+    }
+}
+
+/// An apostrophe that came as an escape makes no other address.
+#[test]
+fn an_escaped_apostrophe_leaves_an_address_one() {
+    let record = br#"{"RecordType":2,"Operation":"Send","UserId":"pat.o\u0027neil@contoso.com","Item":{"Id":"Unknown","Subject":"x"}}"#;
+    let event = event(record, &RenderOptions::default());
+    let address = "pat.o'neil@contoso.com";
+    assert_eq!((&event["class_uid"], &event["email"]["from"]), (&4009.into(), &address.into()));
+    assert_eq!(
+        (&event["actor"]["user"]["email_addr"], &event["actor"]["user"]["domain"]),
+        (&address.into(), &"contoso.com".into())
+    );
+    assert_eq!(
+        (event["email"].get("uid"), &event["unmapped"]["exchange"]["item"]["Id"]),
+        (None, &"Unknown".into())
+    );
+}
+
 /// An older release has none of what came after it.
 #[test]
 fn older_releases_lack_what_they_did_not_have() {

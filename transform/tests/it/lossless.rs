@@ -40,7 +40,7 @@ fn names<'v>(value: &'v Value, found: &mut HashSet<&'v str>) {
 
 /// The leaves of a record that are not in its event. Only these may look different there: a number that was a string and the
 /// other way round, the name of a parameter that became the name of a field, an address with its port, a server with its
-/// build, and the time at which a token was issued.
+/// build or without the line break behind it, and the time at which a token was issued.
 pub(crate) fn lost(record: &Value, event: &Value) -> Vec<String> {
     let (mut wanted, mut there) = (Vec::new(), Vec::new());
     leaves(record, "", &mut wanted);
@@ -60,11 +60,12 @@ pub(crate) fn lost(record: &Value, event: &Value) -> Vec<String> {
                 "/ClientIP" | "/ClientIPAddress" | "/ActorIpAddress" | "/ActorIP" => text
                     .rsplit_once(':')
                     .is_some_and(|(host, port)| has_text(host.trim_matches(['[', ']'])) && has(port)),
-                "/OriginatingServer" => text
-                    .trim_end()
-                    .strip_suffix(')')
-                    .and_then(|text| text.split_once(" ("))
-                    .is_some_and(|(host, build)| has_text(host) && has_text(build)),
+                "/OriginatingServer" => {
+                    let server = text.trim_end_matches(['\r', '\n', ' ']);
+                    let taken_apart = server.strip_suffix(')').and_then(|server| server.split_once(" ("));
+                    has_text(server)
+                        || taken_apart.is_some_and(|(host, build)| has_text(host) && has_text(build))
+                }
                 "/AppAccessContext/IssuedAtTime" => schemas::time::parse_utc(&text)
                     .is_some_and(|time| has(&time.timestamp_millis().to_string())),
                 _ => false,

@@ -265,6 +265,7 @@ fn known_faults_of_other_mappings_are_not_ours() {
         "Workload": "Exchange", "RecordType": 2, "Operation": "HardDelete", "OriginatingServer": "AM6PR01MB4535 (15.20.225.32)\r\n",
     }));
     assert_eq!(ecs["server"], serde_json::json!({"domain": "AM6PR01MB4535"}));
+    assert_eq!(asim["SrcDescription"], "AM6PR01MB4535 (15.20.225.32)");
     assert!(ecs["related"].get("ip").is_none() && ecs.get("destination").is_none());
     assert!(
         asim.get("SrcIpAddr").is_none()
@@ -312,6 +313,13 @@ fn known_faults_of_other_mappings_are_not_ours() {
             (&in_splunk.into(), status.map(Value::from).as_ref())
         );
     }
+    // A sign-in that failed is no success, though the record says `Success`.
+    let [ecs, asim, splunk, _] = all_views(
+        &serde_json::json!({"RecordType": 15, "Operation": "UserLoginFailed", "ResultStatus": "Success"}),
+    );
+    assert_eq!((&splunk["action"], &splunk["data_model"]), (&"failure".into(), &"Authentication".into()));
+    assert_eq!((&asim["EventResult"], &ecs["event"]["outcome"]), (&"Failure".into(), &"failure".into()));
+    assert_eq!((&splunk["status"], &splunk["result"]), (&"failure".into(), &"Success".into()));
     // A bare IPv6 address is not cut at a colon, and one that wraps IPv4 is unwrapped.
     for (text, ip, port) in [
         ("2603:10a6:208:ac::15", "2603:10a6:208:ac::15", None),
@@ -342,6 +350,28 @@ fn known_faults_of_other_mappings_are_not_ours() {
         let [_, asim, ..] = all_views(&serde_json::json!({"RecordType": 1, "Operation": cmdlet}));
         assert_eq!((&asim["EventType"], &asim["Operation"]), (&kind.into(), &cmdlet.into()));
     }
+    // A mail that a rule for data loss has stopped is no mailbox.
+    let [_, _, splunk, _] = all_views(
+        &serde_json::json!({"RecordType": 13, "Workload": "Exchange", "Operation": "DlpRuleMatch", "ObjectId": "<m1@contoso.com>"}),
+    );
+    assert_eq!((&splunk["object"], splunk.get("object_category")), (&"<m1@contoso.com>".into(), None));
+    // Two addresses are both there for whoever looks for one of them.
+    let [ecs, ..] =
+        all_views(&serde_json::json!({"ClientIP": "[2001:db8::1]:25", "ClientIPAddress": "203.0.113.9"}));
+    assert_eq!(
+        (&ecs["source"]["ip"], &ecs["related"]["ip"]),
+        (&"203.0.113.9".into(), &serde_json::json!(["203.0.113.9", "2001:db8::1"]))
+    );
+    // Several members of a group are several people.
+    let [ecs, _, splunk, _] = all_views(&serde_json::json!({
+        "RecordType": 1, "Operation": "New-DistributionGroup", "UserId": "admin@contoso.com", "Parameters": [
+            {"Name": "Name", "Value": "Board"}, {"Name": "Members", "Value": "eve@contoso.com;joni@contoso.com"}],
+    }));
+    assert_eq!(splunk["user"], serde_json::json!(["eve@contoso.com", "joni@contoso.com"]));
+    assert_eq!(splunk["src_user"], "admin@contoso.com");
+    let related = ecs["related"]["user"].as_array().unwrap();
+    assert!(["eve@contoso.com", "joni@contoso.com"].iter().all(|member| related.contains(&(*member).into())));
+    assert!(ecs["user"].get("target").is_none(), "{ecs}");
     // Who is given a right is not who gives it.
     let [ecs, asim, splunk, _] = all_views(&serde_json::json!({
         "RecordType": 1, "Operation": "Add-MailboxPermission", "UserId": "admin@contoso.com", "UserType": 0, "Parameters": [

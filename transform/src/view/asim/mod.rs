@@ -24,7 +24,7 @@ use crate::{
     json::{Json, Text, Writer, write::key},
     ocsf::{class::Shape, unmapped::left_over},
     operation::Source,
-    reading::Reading,
+    reading::{Reading, without_line_end},
     record::{Field, FieldSet},
 };
 
@@ -172,7 +172,11 @@ impl<'a> Event<'_, '_, 'a> {
             None => self.row.fragment(DVC_SCOPE_ID, &self.reading.origin.tenant.to_string()),
         }
         self.field(DVC_SCOPE, Field::OrganizationName);
-        self.field(SRC_DESCRIPTION, Field::OriginatingServer);
+        let server = self.reading.record.text(Field::OriginatingServer).map(without_line_end);
+        if let Some(server) = server.filter(|server| !server.is_empty()) {
+            self.row.fragment(SRC_DESCRIPTION, server);
+            self.used.insert(Field::OriginatingServer);
+        }
     }
 
     fn user(&mut self, columns: &User) {

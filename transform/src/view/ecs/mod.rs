@@ -19,14 +19,14 @@ use super::{
 };
 use crate::{
     RenderOptions,
-    address::Host,
-    json::{Json, Text, Writer, write::key},
+    address::{Host, IpText, parse_address},
+    json::{Text, Writer, write::key},
     ocsf::{
         class::Shape,
         email::{Direction, attached},
     },
     operation::{Source, api, group},
-    reading::{Reading, TimeSource, is_email},
+    reading::{ADDRESS_FIELDS, Reading, TimeSource, is_email},
     record::Field,
     tags::{self, Technique},
 };
@@ -45,16 +45,19 @@ pub(crate) fn write<'a>(reading: &Reading<'a>, options: &'a RenderOptions, tags:
     let mut event = Event { w: Writer::new(out), reading };
     let shape = Shape::of(reading, options);
     let messages = meaning::messages(reading);
-    let target = meaning::target(&shape).or_else(|| meaning::owner(reading));
+    let mut targets = meaning::targets(&shape);
+    if targets.is_empty() {
+        targets.extend(meaning::owner(reading));
+    }
     let whole = event.w.object("");
     event.w.raw(key!("@timestamp"));
     write_time(&mut event.w, reading);
     event.w.raw(r#""ecs":{"version":"9.4.0"},"data_stream":{"type":"logs","dataset":"o365.audit"},"#);
     event.event(&shape);
     event.organization();
-    event.user(target);
+    event.user(&targets);
     event.source();
-    event.related(target);
+    event.related(&targets);
     event.email(&shape, &messages);
     event.tags(tags);
     let o365 = event.w.object(key!("o365"));
@@ -109,7 +112,8 @@ impl<'a> Event<'_, '_, 'a> {
         self.w.close(cloud);
     }
 
-    fn user(&mut self, target: Option<&str>) {
+    /// Who did it, and to whom: several of those are in `related.user` alone, since `user.target` is one.
+    fn user(&mut self, targets: &[&str]) {
         let record = self.reading.record;
         let user = self.w.object(key!("user"));
         let actor = record.text(Field::UserId).or_else(|| record.text(Field::LogonUserSid));
@@ -117,7 +121,7 @@ impl<'a> Event<'_, '_, 'a> {
             self.person(actor.raw());
         }
         self.w.maybe_text(key!("full_name"), record.text(Field::LogonUserDisplayName));
-        if let Some(target) = target {
+        if let [target] = targets {
             let object = self.w.object(key!("target"));
             self.person(target);
             self.w.close(object);
@@ -167,17 +171,26 @@ impl<'a> Event<'_, '_, 'a> {
     }
 
     /// Everybody and everything that is named, for a search over all kinds of event.
-    fn related(&mut self, target: Option<&'a str>) {
+    fn related(&mut self, targets: &[&'a str]) {
         let (reading, record) = (self.reading, self.reading.record);
         let related = self.w.object(key!("related"));
-        if let Some(Host::Ip(ip)) = reading.client.map(|client| client.address.host) {
-            let list = self.w.array(key!("ip"));
-            self.w.fragment("", ip.as_str());
-            self.w.close(list);
+        let mut ips: Vec<IpText> = Vec::new();
+        for address in ADDRESS_FIELDS.into_iter().filter_map(|field| parse_address(record.plain(field)?)) {
+            if let Host::Ip(ip) = address.host
+                && ips.iter().all(|earlier| earlier.as_str() != ip.as_str())
+            {
+                ips.push(ip);
+            }
         }
+        let list = self.w.array(key!("ip"));
+        for ip in &ips {
+            self.w.fragment("", ip.as_str());
+        }
+        self.w.close_or_undo(list);
         let actor = record.text(Field::UserId).map(Text::raw);
         let mut users: Vec<&str> = Vec::with_capacity(6);
-        for user in [actor, meaning::owner(reading), target].into_iter().flatten() {
+        let named = [actor, meaning::owner(reading)].into_iter().flatten();
+        for user in named.chain(targets.iter().copied()) {
             let local = user.split_once('@').map(|(name, _)| name).filter(|_| is_email(user));
             for name in [Some(user), local].into_iter().flatten() {
                 if !users.contains(&name) {
@@ -220,7 +233,7 @@ impl<'a> Event<'_, '_, 'a> {
         self.one_or_list(key!("subject"), messages.iter().filter_map(|message| message.subject));
         self.one_or_list(key!("message_id"), messages.iter().filter_map(|message| message.message_id));
         if let [Message { id, .. }] = messages {
-            self.w.maybe_text(key!("local_id"), *id);
+            self.w.maybe_text(key!("local_id"), id.filter(|id| !id.is("Unknown")));
         }
         let attachments = self.w.array(key!("attachments"));
         let files = messages.iter().filter_map(|message| message.attachments);
@@ -319,7 +332,7 @@ impl<'a> Event<'_, '_, 'a> {
         let parameters = &reading.parameters;
         let access = parameters.text("MailAccessType").or_else(|| parameters.text("AttachmentAccessType"));
         self.w.maybe_text(key!("access_type"), access);
-        if let Some(throttled) = parameters.get("IsThrottled").and_then(Json::bool) {
+        if let Some(throttled) = parameters.truth("IsThrottled") {
             self.w.bool(key!("is_throttled"), throttled);
         }
         if let Some(forwarding) = &reading.forwarding {
@@ -365,9 +378,6 @@ fn category(reading: &Reading<'_>, shape: &Shape<'_>) -> &'static str {
     }
 }
 
-/// The record type of sign-ins to the directory, `AzureActiveDirectoryStsLogon`.
-const SIGN_IN: i64 = 15;
-
 fn api_category(reading: &Reading<'_>) -> &'static str {
     let rule = reading.operation.is_some_and(|operation| operation.is("UpdateInboxRules"));
     match (reading.source, reading.meaning.api) {
@@ -382,7 +392,7 @@ fn api_category(reading: &Reading<'_>) -> &'static str {
         (Source::ExchangeMailbox, api::UPDATE) => r#""category":["web","email"],"type":["info","change"],"#,
         (Source::ExchangeMailbox, api::DELETE) => r#""category":["web","email"],"type":["info","deletion"],"#,
         (Source::ExchangeMailbox, _) => r#""category":["web","email"],"type":["info"],"#,
-        (Source::Elsewhere, _) if reading.record_type == Some(SIGN_IN) => {
+        (Source::Elsewhere, _) if meaning::is_sign_in(reading) => {
             r#""category":["web","authentication"],"type":["start","access"],"#
         }
         (Source::Elsewhere, _) => r#""category":["web"],"type":["info"],"#,
