@@ -4,6 +4,7 @@
 //! with 2 by itself when the usage is wrong.
 
 mod ledger;
+mod sentinel;
 mod simulation;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ pub(crate) use ledger::{
     AcknowledgeArgs, DeadLettersArgs, DeadLettersCommand, ExportArgs, ListArgs, ReconcileArgs, ReconcileBy,
     ReconcileCommand, SinksArgs, SinksCommand, StatusArgs,
 };
+pub(crate) use sentinel::{SentinelArgs, SentinelCommand, TemplateFormat};
 pub(crate) use simulation::{DemoArgs, DemoView, SimulateArgs};
 pub(crate) use when::When;
 
@@ -91,6 +93,9 @@ pub(crate) enum Command {
     /// Tell the ledger about sinks
     #[command(after_help = ledger::SINKS_HELP)]
     Sinks(SinksArgs),
+    /// Set up a table of Microsoft Sentinel
+    #[command(after_help = sentinel::SENTINEL_HELP)]
+    Sentinel(SentinelArgs),
     /// Serve a simulated tenant: token endpoint and Management Activity API
     #[command(after_help = simulation::simulate_help())]
     Simulate(SimulateArgs),
@@ -121,7 +126,7 @@ const CHECK_HELP: &str = "\
 Examples:
   mailtrail check --config mailtrail.toml
   mailtrail check --offline           # only the file and the secrets that it refers to
-  mailtrail check --send-test-event   # also whether Splunk takes an event into the configured index
+  mailtrail check --send-test-event   # also whether Splunk or Sentinel takes an event as it is configured
 
 No subscription is started and no record is sent, except for test events with --send-test-event; a file sink's directory is
 made when it is missing.
@@ -138,7 +143,7 @@ pub(crate) struct CheckArgs {
     #[arg(long)]
     pub(crate) offline: bool,
     /// Also deliver an event that is marked as a test, for what cannot be found out otherwise, such as whether the token
-    /// may write to the index
+    /// may write to the index, or whether rows fit the rule
     #[arg(long, conflicts_with = "offline")]
     pub(crate) send_test_event: bool,
 }

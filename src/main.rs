@@ -8,6 +8,7 @@
 //! | `commands` | one module per command |
 //! | `pipeline` | the wiring: the only place that knows ingest, transform and sinks |
 //! | `operate`, `control` | changes to the ledger, and how to ask a running process for them |
+//! | `sentinel` | tables of Microsoft Sentinel, and what deploys them |
 //! | `reload` | SIGHUP: another configuration while everything runs |
 //! | `http` | `/metrics`, `/healthz`, `/readyz` |
 //! | `idle` | when `run --until-idle` is done, and when it has to give up |
@@ -26,6 +27,7 @@ mod operate;
 mod pipeline;
 mod progress;
 mod reload;
+mod sentinel;
 mod summary;
 mod table;
 mod units;

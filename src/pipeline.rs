@@ -36,6 +36,7 @@ use sinks::{
     kafka::KafkaSink,
     memory::MemoryBudget,
     rate::Rate,
+    sentinel::SentinelSink,
     sink::{Sink, SinkContext},
     splunk_hec::SplunkHecSink,
     template::Template,
@@ -210,6 +211,10 @@ fn make_sink(
             let topics = topics(&kafka.kafka.topic, sink, &config.tenants);
             let sink = KafkaSink::new(kafka.kafka.clone(), tokens, topics, context);
             Ok(Arc::new(sink.map_err(|error| wrong(error.to_string()))?))
+        }
+        SinkKind::Sentinel(sentinel) => {
+            let tokens = sentinel.tokens(http).map_err(wrong)?;
+            Ok(Arc::new(SentinelSink::new(sentinel.sentinel.clone(), tokens, http.clone(), context)))
         }
     }
 }

@@ -166,7 +166,7 @@ impl Queue {
 
     /// Whether there is enough for a batch.
     pub(crate) fn is_full(&self, limits: &Limits) -> bool {
-        self.records >= limits.max_records || self.bytes >= limits.max_bytes
+        self.records >= limits.max_records || self.bytes + self.records * limits.beside >= limits.max_bytes
     }
 
     /// How many records and bytes it holds.
@@ -197,7 +197,9 @@ impl Queue {
             let size = piece.bytes_of(slice.indexes.clone());
             self.records -= slice.len();
             self.bytes -= size;
-            let whole_fits = records + slice.len() <= limits.max_records && bytes + size <= limits.max_bytes;
+            let with_beside = size + slice.len() * limits.beside;
+            let whole_fits =
+                records + slice.len() <= limits.max_records && bytes + with_beside <= limits.max_bytes;
             let starts_over = match outgoing.slices.last() {
                 None => false,
                 Some(before) => {
@@ -212,13 +214,10 @@ impl Queue {
             } else if whole_fits {
                 slice.len()
             } else {
-                how_many_fit(
-                    &slice,
-                    &piece,
-                    limits.max_records - records,
-                    limits.max_bytes.saturating_sub(bytes),
-                )
-                .max(usize::from(records == 0))
+                let (max_records, max_bytes) =
+                    (limits.max_records - records, limits.max_bytes.saturating_sub(bytes));
+                how_many_fit(&slice, &piece, max_records, max_bytes, limits.beside)
+                    .max(usize::from(records == 0))
             };
             if fitting < slice.len() {
                 let rest = if fitting == 0 {
@@ -233,7 +232,7 @@ impl Queue {
                 break;
             }
             records += slice.len();
-            bytes += size;
+            bytes += with_beside;
             outgoing.batch.parts.push(slice.part(&piece));
             outgoing.slices.push(slice);
         }
@@ -248,12 +247,13 @@ impl Queue {
 }
 
 /// How many of a slice's first records have room.
-fn how_many_fit(slice: &Slice, piece: &Piece, max_records: usize, max_bytes: usize) -> usize {
+fn how_many_fit(slice: &Slice, piece: &Piece, max_records: usize, max_bytes: usize, beside: usize) -> usize {
     let start = slice.indexes.start;
     let (mut low, mut high) = (0, slice.len().min(max_records));
     while low < high {
         let middle = (low + high).div_ceil(2);
-        if piece.bytes_of(start..start + middle) <= max_bytes { low = middle } else { high = middle - 1 }
+        let size = piece.bytes_of(start..start + middle) + middle * beside;
+        if size <= max_bytes { low = middle } else { high = middle - 1 }
     }
     low
 }
@@ -272,6 +272,7 @@ mod tests {
         Limits {
             max_records,
             max_bytes,
+            beside: 0,
             linger: Duration::ZERO,
             in_flight: 1,
             timeout: Duration::from_secs(60),
@@ -364,10 +365,11 @@ mod tests {
                 proptest::collection::vec(proptest::collection::vec(1usize..40, 1..8), 1..4), 1..8),
             max_records in 1usize..12,
             max_bytes in 1usize..120,
+            beside in 0usize..4,
             whole_works: bool,
             alone in proptest::collection::hash_set(0i64..8, 0..3),
         ) {
-            let limits = limits(max_records, max_bytes, whole_works);
+            let limits = Limits { beside, ..limits(max_records, max_bytes, whole_works) };
             let alone: HashSet<_> = alone.into_iter().map(WorkId).collect();
             let mut queue = Queue::default();
             let mut expected = Vec::new();
@@ -382,7 +384,7 @@ mod tests {
                 let batch = &outgoing.batch;
                 prop_assert!(!batch.is_empty());
                 prop_assert!(batch.len() <= max_records);
-                prop_assert!(batch.bytes() <= max_bytes || batch.len() == 1);
+                prop_assert!(batch.bytes() + batch.len() * beside <= max_bytes || batch.len() == 1);
                 let ids: HashSet<_> = batch.parts.iter().map(|part| part.work.id).collect();
                 prop_assert!(ids.len() == 1 || ids.is_disjoint(&alone));
                 for (slice, part) in outgoing.slices.iter().zip(&batch.parts) {

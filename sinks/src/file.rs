@@ -243,6 +243,7 @@ impl Sink for FileSink {
         Limits {
             max_records: BATCH_RECORDS,
             max_bytes: BATCH_BYTES,
+            beside: 0,
             linger: LINGER,
             in_flight: 1,
             timeout: TIMEOUT,

@@ -364,6 +364,7 @@ impl Sink for KafkaSink {
         Limits {
             max_records: BATCH_RECORDS,
             max_bytes: BATCH_BYTES,
+            beside: 0,
             linger: LINGER,
             // Order is kept by never having more than one batch under way.
             in_flight: 1,

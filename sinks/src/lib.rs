@@ -13,9 +13,11 @@
 //! | [`memory`], [`rate`], [`health`] | bytes that may be held, the pace, what can be seen from outside |
 //! | [`measure`] | what one kind of sink counts beyond what all do |
 //! | [`positions`] | positions of records as runs |
+//! | `shorten` | cutting JSON until it fits |
 //! | [`template`] | texts with placeholders, for whatever a destination wants to be named |
 //! | [`mod@file`] | the `file` sink: NDJSON, exactly once |
 //! | [`splunk_hec`] | the `splunk_hec` sink: Splunk's HTTP Event Collector, at least once |
+//! | [`sentinel`] | the `sentinel` sink: Microsoft Sentinel by the Logs Ingestion API, at least once |
 //! | [`kafka`] | the `kafka` sink: Apache Kafka, exactly once with transactions, otherwise at least once |
 //!
 //! # Adding a sink
@@ -45,6 +47,9 @@ pub mod memory;
 mod partial;
 pub mod positions;
 pub mod rate;
+mod retry_after;
+pub mod sentinel;
+mod shorten;
 pub mod sink;
 pub mod splunk_hec;
 pub mod template;

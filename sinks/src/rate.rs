@@ -42,7 +42,7 @@ struct Pause {
 
 /// So many a second, of which at most one second's worth can be saved up.
 #[derive(Debug)]
-struct Allowance {
+pub(crate) struct Allowance {
     per_second: NonZeroU32,
     limiter: RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<Duration>>,
     clock: TokioClock,
@@ -63,14 +63,15 @@ impl Clock for TokioClock {
 }
 
 impl Allowance {
-    fn new(per_second: NonZeroU32) -> Self {
+    /// It has to be made within a runtime, whose clock it uses.
+    pub(crate) fn new(per_second: NonZeroU32) -> Self {
         let clock = TokioClock { start: Instant::now() };
         let limiter = RateLimiter::direct_with_clock(Quota::per_second(per_second), clock.clone());
         Self { per_second, limiter, clock }
     }
 
     /// Waits until `amount` is allowed. More than a second's worth is taken in parts.
-    async fn take(&self, amount: usize) {
+    pub(crate) async fn take(&self, amount: usize) {
         let mut left = amount;
         while left > 0 {
             let part = left.min(self.per_second.get() as usize);
@@ -144,6 +145,12 @@ impl Rate {
         pause.until = pause.until.max(Instant::now() + wait);
     }
 
+    /// The destination said how long it wants to be left alone: no batch starts before, and afterwards all is as it was.
+    pub(crate) fn rest(&self, wait: Duration) {
+        let mut pause = self.pause();
+        pause.until = pause.until.max(Instant::now() + wait);
+    }
+
     /// The destination took a batch: a pause that it asked for wears off.
     pub(crate) fn eased(&self) {
         let mut pause = self.pause();
@@ -209,6 +216,7 @@ mod tests {
         let limits = Limits {
             max_records: 500,
             max_bytes: 1 << 20,
+            beside: 0,
             linger: Duration::ZERO,
             in_flight: 1,
             timeout: Duration::from_secs(1),
@@ -226,6 +234,9 @@ mod tests {
         rate.slow_down(Some(Duration::from_secs(30)));
         let took = seconds(rate.turn(1, 1)).await;
         assert!((29.9..30.1).contains(&took), "{took}");
+        rate.rest(Duration::from_secs(7));
+        let took = seconds(rate.turn(1, 1)).await;
+        assert!((6.9..7.1).contains(&took), "{took}");
         for _ in 0..20 {
             rate.slow_down(None);
         }

@@ -80,8 +80,10 @@ pub trait Sink: Send + Sync + 'static {
 pub struct Limits {
     /// Most records of a batch.
     pub max_records: usize,
-    /// Most bytes of a batch, as rendered; a single record beyond it goes alone.
+    /// Most bytes of a batch, as rendered and with `beside`; a single record beyond it goes alone.
     pub max_bytes: usize,
+    /// What every record takes of these bytes beside its own: a separator, an envelope of a fixed length.
+    pub beside: usize,
     /// How long a batch waits for more records once it has one.
     pub linger: Duration,
     /// How many batches may be under way at once. One means strict order: after a failure nothing overtakes.

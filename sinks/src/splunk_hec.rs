@@ -131,6 +131,7 @@ impl Sink for SplunkHecSink {
         Limits {
             max_records: config.batch_events,
             max_bytes: config.batch_bytes,
+            beside: 0,
             linger: config.linger,
             in_flight,
             // Its turn, the opening of the channel, the request itself, and then the acknowledgement.

@@ -5,6 +5,7 @@ mod dead_letters;
 mod demo;
 mod reconcile;
 mod run;
+mod sentinel;
 mod simulate;
 mod sinks;
 mod status;
@@ -73,6 +74,7 @@ pub(crate) fn run(command: Command, shown: MultiProgress) -> Result<ExitCode, Fa
         },
         Command::DeadLetters(args) => dead_letters::run(args),
         Command::Sinks(args) => sinks::run(args),
+        Command::Sentinel(args) => sentinel::run(&args),
         Command::Simulate(args) => simulate::run(args),
     }
 }

@@ -2,6 +2,7 @@
 //! one function that reads its own keys.
 
 mod kafka;
+mod sentinel;
 mod splunk_hec;
 
 use std::{
@@ -19,7 +20,7 @@ use transform::{
     options::{ClassPolicy, Facts, OcsfVersion, RawData, RenderOptions, View},
 };
 
-pub(crate) use self::kafka::KafkaSinkConfig;
+pub(crate) use self::{kafka::KafkaSinkConfig, sentinel::SentinelSinkConfig};
 use super::{
     reader::{Section, nearest},
     tenant::TenantConfig,
@@ -57,6 +58,8 @@ pub(crate) enum SinkKind {
     SplunkHec(Box<HecConfig>),
     /// Topics of Apache Kafka.
     Kafka(Box<KafkaSinkConfig>),
+    /// A table of Microsoft Sentinel.
+    Sentinel(Box<SentinelSinkConfig>),
 }
 
 impl SinkKind {
@@ -64,7 +67,7 @@ impl SinkKind {
     pub(crate) fn remembers_its_ledger(&self) -> bool {
         match self {
             Self::Kafka(kafka) => kafka.kafka.transactions.is_some(),
-            Self::File(_) | Self::SplunkHec(_) => false,
+            Self::File(_) | Self::SplunkHec(_) | Self::Sentinel(_) => false,
         }
     }
 
@@ -83,6 +86,7 @@ enum SinkType {
     File,
     SplunkHec,
     Kafka,
+    Sentinel,
 }
 
 /// What a new sink gets first.
@@ -95,8 +99,12 @@ pub(crate) enum StartFrom {
 }
 
 impl Keyword for SinkType {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("file", Self::File), ("splunk_hec", Self::SplunkHec), ("kafka", Self::Kafka)];
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("file", Self::File),
+        ("splunk_hec", Self::SplunkHec),
+        ("kafka", Self::Kafka),
+        ("sentinel", Self::Sentinel),
+    ];
 }
 
 impl Keyword for View {
@@ -151,6 +159,7 @@ impl SinkConfig {
             SinkType::File | SinkType::Kafka => View::Ocsf,
             // What is there for Splunk expects the record as it came.
             SinkType::SplunkHec => View::Raw,
+            SinkType::Sentinel => View::Asim,
         };
         let render = read_render(&mut section, default_view);
         let kind = match kind {
@@ -160,6 +169,8 @@ impl SinkConfig {
             }
             SinkType::Kafka => kafka::read(&mut section, name.as_ref(), &render)
                 .map(|kafka| SinkKind::Kafka(Box::new(kafka))),
+            SinkType::Sentinel => sentinel::read(&mut section, render.view)
+                .map(|sentinel| SinkKind::Sentinel(Box::new(sentinel))),
         };
         let required = section.get_or("required", true);
         let start_from = section.keyword("start_from").unwrap_or(StartFrom::Spooled);
@@ -200,7 +211,7 @@ impl SinkConfig {
     pub(crate) fn uses_network(&self) -> bool {
         match &self.kind {
             SinkKind::File(_) => false,
-            SinkKind::SplunkHec(_) => true,
+            SinkKind::SplunkHec(_) | SinkKind::Sentinel(_) => true,
             SinkKind::Kafka(kafka) => kafka.uses_tokens(),
         }
     }

@@ -1,5 +1,6 @@
 mod documentation;
 mod kafka;
+mod sentinel;
 mod wrong;
 
 use std::{fs, num::NonZeroU32, path::Path, time::Duration};

@@ -19,7 +19,7 @@ use nix::{
 use serde_json::Value;
 use simulator::SimulatorConfig;
 
-use crate::support::{World, hec::lasting_port, terminate};
+use crate::support::{World, lasting_port, terminate};
 
 const TOKEN: &str = "11111111-2222-3333-4444-555555555555";
 

@@ -3,10 +3,9 @@
 use chrono::Utc;
 use rdkafka::message::{Header, OwnedHeaders};
 use schemas::RenderedRecord;
-use serde_json::{Value, json};
 
 use super::config::{KafkaConfig, Key, Oversize, Timestamp};
-use crate::delivery_ledger::Work;
+use crate::{delivery_ledger::Work, shorten::shorten};
 
 /// What Kafka adds to a message: offsets, lengths, a timestamp, and what the batch around it needs.
 const OVERHEAD: usize = 200;
@@ -152,77 +151,17 @@ impl Shape {
             Oversize::DeadLetter => Err(too_large()),
             Oversize::Truncate => {
                 let room = room.saturating_sub(TRUNCATED.len() + 30);
-                truncate(record.bytes, room).map(Body::Cut).ok_or_else(too_large)
+                shorten(record.bytes, room).map(Body::Cut).ok_or_else(too_large)
             }
         }
-    }
-}
-
-/// How long texts and lists may be, tried one after the other until the record fits.
-const LIMITS: [(usize, usize); 8] = [
-    (65_536, usize::MAX),
-    (16_384, usize::MAX),
-    (4_096, usize::MAX),
-    (4_096, 1_000),
-    (1_024, 100),
-    (256, 20),
-    (64, 5),
-    (16, 1),
-];
-/// So many places are named that were cut; the rest is counted.
-const NAMED: usize = 20;
-
-/// Cuts the longest texts and lists of a JSON object until it has at most `room` bytes. What was cut is told in a
-/// member `mailtrail_truncated`. `None` when that does not help.
-fn truncate(bytes: &[u8], room: usize) -> Option<Vec<u8>> {
-    let whole: Value = serde_json::from_slice(bytes).ok().filter(Value::is_object)?;
-    for (texts, lists) in LIMITS {
-        let mut value = whole.clone();
-        let mut cuts = Vec::new();
-        cut(&mut value, String::new(), (texts, lists), &mut cuts);
-        let others = cuts.len().saturating_sub(NAMED);
-        cuts.truncate(NAMED);
-        value["mailtrail_truncated"] =
-            json!({ "original_bytes": bytes.len(), "cut": cuts, "further_cuts": others });
-        let bytes = serde_json::to_vec(&value).ok()?;
-        if bytes.len() <= room {
-            return Some(bytes);
-        }
-    }
-    None
-}
-
-fn cut(value: &mut Value, path: String, limits: (usize, usize), cuts: &mut Vec<String>) {
-    let (texts, lists) = limits;
-    match value {
-        Value::String(text) if text.len() > texts => {
-            cuts.push(format!("{path}: a text of {} bytes", text.len()));
-            let end = (0..=texts).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-            text.truncate(end);
-        }
-        Value::Array(items) => {
-            if items.len() > lists {
-                cuts.push(format!("{path}: a list of {} items", items.len()));
-                items.truncate(lists);
-            }
-            for (index, item) in items.iter_mut().enumerate() {
-                cut(item, format!("{path}/{index}"), limits, cuts);
-            }
-        }
-        Value::Object(members) => {
-            for (name, member) in members.iter_mut() {
-                cut(member, format!("{path}/{name}"), limits, cuts);
-            }
-        }
-        _ => {}
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
     use rdkafka::message::Headers as _;
     use schemas::RecordFacts;
+    use serde_json::Value;
 
     use super::*;
     use crate::{kafka::testing::config, test_ledger::work};
@@ -321,23 +260,5 @@ mod tests {
         let many: String = (0..5_000).map(|n| format!(r#""k{n}":{n},"#)).collect();
         let many = format!("{{{many}\"end\":1}}");
         assert!(shape.body(&of, &super::tests::record(many.as_bytes(), "", "")).is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_cut_fits_and_is_json(
-            texts in proptest::collection::vec("\\PC{0,400}", 1..40),
-            room in 300usize..6000,
-        ) {
-            let value = json!({ "list": texts, "nested": { "again": texts } });
-            let bytes = serde_json::to_vec(&value).unwrap();
-            if let Some(cut) = truncate(&bytes, room) {
-                prop_assert!(cut.len() <= room);
-                let cut: Value = serde_json::from_slice(&cut).unwrap();
-                prop_assert!(cut["mailtrail_truncated"]["original_bytes"] == bytes.len());
-            } else {
-                prop_assert!(room < 4000, "{} bytes into {room}", bytes.len());
-            }
-        }
     }
 }

@@ -8,11 +8,8 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-/// The longest wait that a `Retry-After` is believed.
-const LONGEST_AFTER: Duration = Duration::from_secs(3600);
 /// How much of a body that is no HEC answer is shown.
 const EXCERPT: usize = 160;
 
@@ -194,16 +191,6 @@ pub(super) fn meaning(http: u16, after: Option<Duration>, said: &Said) -> Meanin
     }
 }
 
-/// How long a `Retry-After` asks to wait: seconds, or a time.
-pub(super) fn retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
-    let value = value.trim();
-    let wait = match value.parse().map(Duration::from_secs) {
-        Ok(wait) => wait,
-        Err(_) => (DateTime::parse_from_rfc2822(value).ok()?.to_utc() - now).to_std().ok()?,
-    };
-    Some(wait.min(LONGEST_AFTER))
-}
-
 /// Which of the ids an answer about acknowledgements says to be indexed; `None` when it is no such answer.
 pub(super) fn indexed(body: &[u8]) -> Option<Vec<u64>> {
     let body: Value = serde_json::from_slice(body).ok()?;
@@ -301,15 +288,5 @@ mod tests {
         for body in [&b"<html>"[..], b"{}", br#"{"acks":[0]}"#, br#"{"text":"ACK is disabled","code":14}"#] {
             assert_eq!(indexed(body), None);
         }
-    }
-
-    #[test]
-    fn a_wait_is_asked_for_in_seconds_or_as_a_time() {
-        let now = "2026-01-02T03:04:05Z".parse().unwrap();
-        assert_eq!(retry_after("7", now), Some(Duration::from_secs(7)));
-        assert_eq!(retry_after("Fri, 02 Jan 2026 03:04:35 GMT", now), Some(Duration::from_secs(30)));
-        assert_eq!(retry_after("Fri, 02 Jan 2026 03:04:00 GMT", now), None);
-        assert_eq!(retry_after("soon", now), None);
-        assert_eq!(retry_after("999999999", now), Some(LONGEST_AFTER));
     }
 }

@@ -22,10 +22,11 @@ use tokio::sync::Mutex;
 use url::Url;
 
 use super::{
-    answer::{self, Said},
+    answer::Said,
     channel::Channel,
     config::{HecConfig, HecNetwork, HecProxy, Tls},
 };
+use crate::retry_after::retry_after;
 
 /// No answer of a receiver is longer: a thousand acknowledgements are 20 KB.
 const LONGEST_ANSWER: usize = 256 << 10;
@@ -184,7 +185,7 @@ impl Requests {
         }
         let http = response.status().as_u16();
         let after = response.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok());
-        let after = after.and_then(|after| answer::retry_after(after, Utc::now()));
+        let after = after.and_then(|after| retry_after(after, Utc::now()));
         let body = read(response).await.map_err(|error| Unanswered::Unknown(causes(error)))?;
         Ok(Answered { http, after, body })
     }

@@ -1,8 +1,6 @@
 //! A receiver that speaks Splunk's HTTP Event Collector and does on demand what no real one does: every code, lost
 //! acknowledgements, several indexers behind one address, answers that never come.
 
-mod wire;
-
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::{
@@ -15,8 +13,7 @@ use std::{
 use serde_json::{Value, json};
 use tokio_rustls::rustls::ServerConfig;
 
-pub(crate) use self::wire::lasting_port;
-use self::wire::{Reply, Request, Server};
+use super::wire::{Reply, Request, Server};
 
 /// The token that is let in.
 pub(crate) const TOKEN: &str = "11111111-2222-3333-4444-555555555555";

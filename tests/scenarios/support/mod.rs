@@ -6,9 +6,13 @@ mod binary;
 pub(crate) mod hec;
 mod http;
 pub(crate) mod kafka;
+pub(crate) mod sentinel;
+pub(crate) mod tls;
+mod wire;
 mod world;
 
 pub(crate) use arrived::{Arrived, files};
 pub(crate) use binary::{Binary, Outcome, hang_up, kill_hard, terminate};
 pub(crate) use http::{free_address, get, sample};
+pub(crate) use wire::lasting_port;
 pub(crate) use world::World;

@@ -58,6 +58,7 @@ pub(super) fn limits(max_records: usize, in_flight: usize) -> Limits {
     Limits {
         max_records,
         max_bytes: 1 << 20,
+        beside: 0,
         linger: Duration::from_millis(50),
         in_flight,
         timeout: Duration::from_secs(20),

@@ -16,6 +16,7 @@ use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// A request, unpacked.
 pub(crate) struct Request {
+    pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) headers: HashMap<String, String>,
     pub(crate) body: Vec<u8>,
@@ -150,7 +151,8 @@ fn read(wire: &mut impl Wire) -> io::Result<Option<Request>> {
     };
     let text = String::from_utf8_lossy(&bytes[..head]).into_owned();
     let mut lines = text.lines();
-    let path = lines.next().and_then(|line| line.split(' ').nth(1)).unwrap_or_default().to_owned();
+    let mut first = lines.next().unwrap_or_default().split(' ').map(str::to_owned);
+    let (method, path) = (first.next().unwrap_or_default(), first.next().unwrap_or_default());
     let headers: HashMap<String, String> = lines
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
@@ -169,5 +171,5 @@ fn read(wire: &mut impl Wire) -> io::Result<Option<Request>> {
         flate2::read::GzDecoder::new(&body[..]).read_to_end(&mut plain)?;
         body = plain;
     }
-    Ok(Some(Request { path, headers, body, sent }))
+    Ok(Some(Request { method, path, headers, body, sent }))
 }
