@@ -19,8 +19,8 @@ use nix::sys::resource::{UsageWho, getrusage};
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// The simulator's tenant and application.
-const TENANT: &str = "5150a11e-c0de-4000-8000-000000000001";
-const CLIENT: &str = "5150a11e-c0de-4000-8000-0000000000c1";
+pub(crate) const TENANT: &str = "5150a11e-c0de-4000-8000-000000000001";
+pub(crate) const CLIENT: &str = "5150a11e-c0de-4000-8000-0000000000c1";
 const SECRET: &str = "simulated-secret";
 
 /// What the simulated tenant holds.

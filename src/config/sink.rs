@@ -74,8 +74,8 @@ impl SinkKind {
     /// What it asks of each record beside its bytes.
     fn facts(&self) -> Facts {
         match self {
-            // A file's lines are known again by id, or by operation and user; Splunk is told the time.
-            Self::File(_) | Self::SplunkHec(_) => Facts::Plain,
+            // A file's lines are known again by id, or by operation and user; Splunk and Sentinel are told the time.
+            Self::File(_) | Self::SplunkHec(_) | Self::Sentinel(_) => Facts::Plain,
             Self::Kafka(_) => Facts::All,
         }
     }

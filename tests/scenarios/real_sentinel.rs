@@ -96,7 +96,8 @@ fn likeness(request: &Seen) -> Value {
 #[test]
 #[ignore = "needs Microsoft's client for Python: tests/servers/logs-ingestion-client"]
 fn real_client_for_python_sends_what_mailtrail_sends() {
-    let world = World::new(SimulatorConfig { blobs: 20, records_per_blob: 20, ..SimulatorConfig::default() });
+    // Less than one request: the client does not count the commas of a request that it fills, which the service does.
+    let world = World::new(SimulatorConfig { blobs: 8, records_per_blob: 20, ..SimulatorConfig::default() });
     let tls = tls(false);
     let authorities = world.path().join("ca.pem");
     fs::write(&authorities, &tls.authority).expect("written");
@@ -109,7 +110,7 @@ fn real_client_for_python_sends_what_mailtrail_sends() {
     world.collect();
     ours.lost_nothing();
     let rows: Vec<Value> = ours.rows().into_iter().map(|row| row.value).collect();
-    assert_eq!(rows.len(), 400);
+    assert_eq!(rows.len(), 160);
 
     let theirs = start();
     let file = world.path().join("rows.json");
