@@ -72,7 +72,7 @@ fn of_resource(deployment: &Deployment, resource: &Resource) -> Json {
         let ids = resource
             .depends_on
             .iter()
-            .map(|symbol| Json::from(format!("[{}]", expression(deployment, &Expression::IdOf(*symbol)))));
+            .map(|symbol| Json::from(format!("[{}]", expression(deployment, &Expression::IdOf(symbol)))));
         of.insert("dependsOn".into(), ids.collect());
     }
     of.insert("properties".into(), value(deployment, &resource.properties));
@@ -123,7 +123,7 @@ fn expression(deployment: &Deployment, of: &Expression) -> String {
         Expression::Member(whole, member) => format!("{}.{member}", expression(deployment, whole)),
         Expression::IdOf(symbol) => id_of(*symbol),
         Expression::PropertyOf(symbol, path) => {
-            format!("reference({}, '{}').{path}", id_of(*symbol), deployment.resource(*symbol).api)
+            format!("reference({}, '{}').{path}", id_of(*symbol), deployment.resource(symbol).api)
         }
     }
 }

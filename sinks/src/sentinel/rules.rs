@@ -108,14 +108,14 @@ impl Rules {
         let mut soonest: Option<Pause> = None;
         let mut chosen: Option<&Arc<Rule>> = None;
         for rule in turns {
-            match rule.pause(now) {
-                Some(pause) => {
-                    if soonest.as_ref().is_none_or(|other| pause.until < other.until) {
-                        soonest = Some(pause);
-                    }
+            let Some(pause) = rule.pause(now) else {
+                if chosen.is_none_or(|other| rule.free() > other.free()) {
+                    chosen = Some(rule);
                 }
-                None if chosen.is_none_or(|other| rule.free() > other.free()) => chosen = Some(rule),
-                None => {}
+                continue;
+            };
+            if soonest.as_ref().is_none_or(|other| pause.until < other.until) {
+                soonest = Some(pause);
             }
         }
         chosen.ok_or_else(|| soonest.expect("there is a rule, which is free or left alone"))

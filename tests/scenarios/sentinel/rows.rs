@@ -60,7 +60,6 @@ fn every_oddity_of_records_fits_in_every_view() {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "whoever runs the tests is told what was left out")]
 fn every_real_record_fits_in_every_view() {
     for name in ["exchange.ndjson", "all-workloads.ndjson"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/samples").join(name);
