@@ -33,6 +33,7 @@ impl Understand for Words {
 
 /// The share of the bytes of the columns `id`, `time`, `user`, `operation` and `client_ip` that the query reads, when there
 /// are so many rows of so many users, scattered over 90 days.
+#[expect(clippy::print_stdout, reason = "a figure that is measured is to be seen")]
 fn share(rows: u64, users: u64) -> f64 {
     let directory = tempfile::tempdir().expect("a directory");
     let (lines, twin) = (directory.path().join("lines"), directory.path().join("twin.parquet"));
