@@ -3,6 +3,7 @@
 //! Exit status, for every command: 0 ok, 1 found a problem, 2 wrong usage or configuration. `clap` ends the process
 //! with 2 by itself when the usage is wrong.
 
+mod archive;
 mod ledger;
 mod sentinel;
 mod simulation;
@@ -16,6 +17,9 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::logging::LogFormat;
 
+pub(crate) use self::archive::{
+    ArchiveArgs, ArchiveCommand, KeygenArgs, ListArchiveArgs, PlaceArgs, ProveArgs, VerifyArgs,
+};
 pub(crate) use ledger::{
     AcknowledgeArgs, DeadLettersArgs, DeadLettersCommand, ExportArgs, ListArgs, ReconcileArgs, ReconcileBy,
     ReconcileCommand, SinksArgs, SinksCommand, StatusArgs,
@@ -96,6 +100,9 @@ pub(crate) enum Command {
     /// Set up a table of Microsoft Sentinel
     #[command(after_help = sentinel::SENTINEL_HELP)]
     Sentinel(SentinelArgs),
+    /// Make keys for archives, verify them, prove what they hold
+    #[command(after_help = archive::ARCHIVE_HELP)]
+    Archive(ArchiveArgs),
     /// Serve a simulated tenant: token endpoint and Management Activity API
     #[command(after_help = simulation::simulate_help())]
     Simulate(SimulateArgs),

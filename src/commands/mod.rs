@@ -1,5 +1,6 @@
 //! The commands. Each prints to stdout what was asked for; why it could not goes to stderr.
 
+mod archive;
 mod check;
 mod dead_letters;
 mod demo;
@@ -75,6 +76,7 @@ pub(crate) fn run(command: Command, shown: MultiProgress) -> Result<ExitCode, Fa
         Command::DeadLetters(args) => dead_letters::run(args),
         Command::Sinks(args) => sinks::run(args),
         Command::Sentinel(args) => sentinel::run(&args),
+        Command::Archive(args) => archive::run(args, shown),
         Command::Simulate(args) => simulate::run(args),
     }
 }

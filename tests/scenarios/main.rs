@@ -10,6 +10,7 @@ mod health;
 mod hec;
 mod house;
 mod kills;
+mod real_archive;
 mod real_hec;
 mod real_kafka;
 mod real_kql;

@@ -1,0 +1,159 @@
+//! The commands about archives. All of them work on a folder alone, on a machine without network, without mailtrail running.
+
+use std::path::PathBuf;
+
+use archive::Head;
+use clap::{Args, Subcommand};
+
+use super::When;
+
+pub(super) const ARCHIVE_HELP: &str = "\
+Examples:
+  mailtrail archive keygen --out archive.key
+  mailtrail archive verify --directory /srv/archive --public-key archive.pub
+  mailtrail archive prove --directory /srv/archive --id 1c7412a6-858d-49ff-3f93-08d92a1b2c3d --out proof.json
+  mailtrail archive verify --proof proof.json --public-key archive.pub
+  mailtrail archive list --directory /srv/archive --since 30d
+
+docs/archive-format.md describes the format, for whoever wants to verify without mailtrail.
+
+Exit status: 0 ok, 1 something is not as the archive says, or was not found, 2 wrong usage.";
+
+/// `mailtrail archive`.
+#[derive(Debug, Args)]
+pub(crate) struct ArchiveArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: ArchiveCommand,
+}
+
+/// What can be done with archives.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ArchiveCommand {
+    /// Make a key that signs an archive's entries
+    #[command(after_help = KEYGEN_HELP)]
+    Keygen(KeygenArgs),
+    /// Verify signatures, chains, every object's hash and records, and that nothing is missing; or a proof
+    #[command(after_help = VERIFY_HELP)]
+    Verify(VerifyArgs),
+    /// Make a small file that proves one record without the archive
+    #[command(after_help = PROVE_HELP)]
+    Prove(ProveArgs),
+    /// List what an archive says that it holds; nothing is verified
+    #[command(after_help = LIST_HELP)]
+    List(ListArchiveArgs),
+}
+
+const KEYGEN_HELP: &str = "\
+Example:
+  mailtrail archive keygen --out /etc/mailtrail/archive.key > archive.pub
+
+The private key is written with the mode 0600 and never over another file. The public key goes to stdout: give it to whoever \
+verifies, and keep it apart from the archive.";
+
+/// `mailtrail archive keygen`.
+#[derive(Debug, Args)]
+pub(crate) struct KeygenArgs {
+    /// The file for the private key, which must not exist
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+}
+
+/// Where the archive lies.
+#[derive(Debug, Clone, Args)]
+#[group(id = "where", required = true, multiple = false)]
+pub(crate) struct PlaceArgs {
+    /// The archive's folder, which may be a copy or a download
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) directory: Option<PathBuf>,
+}
+
+const VERIFY_HELP: &str = "\
+Examples:
+  mailtrail archive verify --directory /srv/archive --public-key archive.pub
+  mailtrail archive verify --directory /srv/archive --public-key archive.pub --head 17:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
+  mailtrail archive verify --proof proof.json --public-key archive.pub
+
+The key is that of each chain's first entry; keys that follow are named in the chain. Nothing in an archive tells that its last \
+entries were cut off, but the log and the metric of whoever made it do: give what they show as --head.
+
+Exit status: 0 everything is as the archive says, 1 it is not, and each thing is named, 2 wrong usage.";
+
+/// `mailtrail archive verify`.
+#[derive(Debug, Args)]
+#[group(id = "what", required = true, multiple = false, args = ["directory", "proof"])]
+pub(crate) struct VerifyArgs {
+    /// The archive's folder, which may be a copy or a download
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) directory: Option<PathBuf>,
+    /// A proof that `prove` made, instead of an archive
+    #[arg(long, value_name = "FILE", conflicts_with = "heads")]
+    pub(crate) proof: Option<PathBuf>,
+    /// A public key that is trusted, as PEM; can be repeated
+    #[arg(long = "public-key", required = true, value_name = "FILE")]
+    pub(crate) public_keys: Vec<PathBuf>,
+    /// A head that was logged, which a chain must still have; can be repeated
+    #[arg(long = "head", value_name = "NUMBER:HASH")]
+    pub(crate) heads: Vec<Head>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const PROVE_HELP: &str = "\
+Examples:
+  mailtrail archive prove --directory /srv/archive --id 1c7412a6-858d-49ff-3f93-08d92a1b2c3d --out proof.json
+  mailtrail archive prove --directory /srv/archive --id 1c7412a6-858d-49ff-3f93-08d92a1b2c3d --since 2026-11-01 --until 2026-11-02 --out proof.json
+
+The proof holds the record, and what ties it to a signed entry. There is no index: without --since and --until every object is \
+read; with them only those that may hold a record of that time.
+
+Exit status: 0 the proof was made, 1 there is no such record, or it cannot be proved, 2 wrong usage.";
+
+/// `mailtrail archive prove`.
+#[derive(Debug, Args)]
+pub(crate) struct ProveArgs {
+    /// Where the archive lies.
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// The record's Id
+    #[arg(long, value_name = "RECORD")]
+    pub(crate) id: String,
+    /// The record's CreationTime is not before this: a day, a time in UTC, or how long ago
+    #[arg(long, value_name = "TIME", value_parser = When::parse)]
+    pub(crate) since: Option<When>,
+    /// The record's CreationTime is before this
+    #[arg(long, value_name = "TIME", value_parser = When::parse)]
+    pub(crate) until: Option<When>,
+    /// The file to write, which must not exist [default: stdout]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+const LIST_HELP: &str = "\
+Examples:
+  mailtrail archive list --directory /srv/archive
+  mailtrail archive list --directory /srv/archive --since 2026-11-01 --objects
+  mailtrail archive list --directory /srv/archive --json | jq '.entry.objects[].files[].path'
+
+Exit status: 0 ok, 1 an entry cannot be read, 2 wrong usage.";
+
+/// `mailtrail archive list`.
+#[derive(Debug, Args)]
+pub(crate) struct ListArchiveArgs {
+    /// Where the archive lies.
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// Only entries that end after this: a day, a time in UTC, or how long ago
+    #[arg(long, value_name = "TIME", value_parser = When::parse)]
+    pub(crate) since: Option<When>,
+    /// Only entries that begin before this
+    #[arg(long, value_name = "TIME", value_parser = When::parse)]
+    pub(crate) until: Option<When>,
+    /// A row for each file of an object, instead of each entry
+    #[arg(long)]
+    pub(crate) objects: bool,
+    /// Print each entry as JSON, one a line
+    #[arg(long, conflicts_with = "objects")]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,64 @@
+//! `mailtrail archive`: keys, verifying, proving and listing.
+
+mod keygen;
+mod list;
+mod prove;
+mod verify;
+
+use std::{fs, io::IsTerminal, path::Path, process::ExitCode};
+
+use archive::{Store, Target};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::{Failure, found, print, print_json, runtime};
+use crate::cli::{ArchiveArgs, ArchiveCommand, PlaceArgs};
+
+/// Runs the command.
+pub(super) fn run(args: ArchiveArgs, shown: MultiProgress) -> Result<ExitCode, Failure> {
+    match args.command {
+        ArchiveCommand::Keygen(args) => keygen::run(&args),
+        ArchiveCommand::Verify(args) => verify::run(args, &shown),
+        ArchiveCommand::Prove(args) => prove::run(args, &shown),
+        ArchiveCommand::List(args) => list::run(&args),
+    }
+}
+
+/// Opens the archive that is meant.
+async fn open(place: &PlaceArgs) -> Result<Store, Failure> {
+    let Some(directory) = &place.directory else {
+        return Err(Failure::Usage("say which archive is meant: --directory".to_owned()));
+    };
+    // A folder that is not there would otherwise look like an empty archive.
+    if !directory.is_dir() {
+        return Err(Failure::Usage(format!("{} is no folder", directory.display())));
+    }
+    Store::open(&Target::Directory(directory.clone())).await.map_err(Failure::problem)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    fs::read(path).map_err(|error| Failure::Usage(format!("cannot read {}: {error}", path.display())))
+}
+
+/// A bar over bytes on a terminal; nothing when stderr is none.
+fn bar(shown: &MultiProgress) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let template = "{bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left; {msg}";
+    let style = ProgressStyle::with_template(template).expect("the template is right");
+    shown.add(ProgressBar::new(0).with_style(style))
+}
+
+/// Writes a file that must not exist, with this mode, durably.
+fn write_new(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), Failure> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    let cannot = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            Failure::Usage(format!("{} exists, and nothing is written over it", path.display()))
+        }
+        _ => Failure::Problem(format!("cannot write {}: {error}", path.display())),
+    };
+    let mut file =
+        fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(cannot)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(cannot)
+}
