@@ -202,7 +202,8 @@ impl Archive {
         ];
         heads.iter().for_each(|head| arguments.extend(["--head", head.as_str()]));
         let outcome = mailtrail(self.directory.path(), &arguments);
-        let report: serde_json::Value = serde_json::from_str(&outcome.stdout).expect(&outcome.text());
+        let report: serde_json::Value =
+            serde_json::from_str(&outcome.stdout).unwrap_or_else(|_| panic!("{}", outcome.text()));
         let shown = report["shown"].as_array().expect("a list");
         let word =
             |finding: &serde_json::Value, name: &str| finding[name].as_str().expect("a text").to_owned();
