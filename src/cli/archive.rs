@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use archive::Head;
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 
 use super::When;
 
@@ -81,7 +81,7 @@ Exit status: 0 everything is as the archive says, 1 it is not, and each thing is
 
 /// `mailtrail archive verify`.
 #[derive(Debug, Args)]
-#[group(id = "what", required = true, multiple = false, args = ["directory", "proof"])]
+#[command(group(ArgGroup::new("what").required(true).multiple(false).args(["directory", "proof"])))]
 pub(crate) struct VerifyArgs {
     /// The archive's folder, which may be a copy or a download
     #[arg(long, value_name = "FOLDER")]
