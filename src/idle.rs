@@ -1,6 +1,7 @@
 //! When `run --until-idle` is done, and when it has to give up.
 //!
-//! It is done when every feed was listed once and everything that is listed is settled for every sink. It gives up
+//! It is done when every feed was listed once and everything that is listed is settled for every sink. A sink that
+//! waits for more (an archive's open object) is told when nothing more is coming. It gives up
 //! when, for [`PATIENCE`], nothing is left but retries that fail and sinks that are halted. A wait that a service
 //! asked for (`Retry-After`, a quota) is no failure and is waited out.
 
@@ -47,11 +48,12 @@ pub(crate) async fn until_idle(pipeline: &Pipeline) -> Result<Ending, LedgerErro
         let (tenants, sinks) = (pipeline.tenants(), pipeline.sinks());
         let sinks_fail = sinks.iter().any(|sink| sink.health.report().only_failing_since.is_some());
         let blocked = *pipeline.ledger().spool_paused().borrow() && sinks_fail;
-        let left: Vec<_> = tenants
-            .iter()
-            .map(|tenant| tenant_left(tenant, &state, blocked))
-            .chain(sinks.iter().map(|sink| sink_left(sink, &state)))
-            .collect();
+        let collecting: Vec<_> = tenants.iter().map(|tenant| tenant_left(tenant, &state, blocked)).collect();
+        if !collecting.iter().any(|left| matches!(left, Left::Going)) {
+            sinks.iter().for_each(|sink| sink.finish.cancel());
+        }
+        let left: Vec<_> =
+            collecting.into_iter().chain(sinks.iter().map(|sink| sink_left(sink, &state))).collect();
         if left.iter().all(|left| matches!(left, Left::Nothing)) {
             return Ok(Ending::Idle);
         }
@@ -79,9 +81,14 @@ fn sink_left(sink: &RunningSink, state: &IdleState) -> Left {
             _ => report.last_error.unwrap_or_default(),
         });
     }
+    // It has everything and is to end what it began with it.
+    let ends = sink.sink.holding().is_some_and(|holding| !holding.is_finished());
+    if ends && report.only_failing_since.is_some() {
+        return failing(report.last_error.unwrap_or_default());
+    }
     match report.ledger_error {
         Some(error) => failing(error),
-        None if pending => Left::Going,
+        None if pending || ends => Left::Going,
         None => Left::Nothing,
     }
 }

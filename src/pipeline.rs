@@ -31,6 +31,7 @@ use ledger::{Ledger, LedgerError, OpenError, Settings, SinkSpec};
 use reqwest::Client;
 use schemas::{RecordFacts, SinkName};
 use sinks::{
+    archive::ArchiveSink,
     delivery_ledger::SinkStates,
     file::FileSink,
     kafka::KafkaSink,
@@ -215,6 +216,16 @@ fn make_sink(
         SinkKind::Sentinel(sentinel) => {
             let tokens = sentinel.tokens(http).map_err(wrong)?;
             Ok(Arc::new(SentinelSink::new(sentinel.sentinel.clone(), tokens, http.clone(), context)))
+        }
+        SinkKind::Archive(archive) => {
+            let staging = config.state.directory.join("archive").join(sink.name.as_str());
+            let sink = ArchiveSink::new(
+                archive.archive.clone(),
+                archive.target(config.network.archive()),
+                &staging,
+                context,
+            );
+            Ok(Arc::new(sink.map_err(|error| wrong(error.to_string()))?))
         }
     }
 }

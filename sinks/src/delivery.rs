@@ -32,6 +32,7 @@ mod tests;
 use std::{
     collections::HashSet,
     panic::AssertUnwindSafe,
+    pin::pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -56,8 +57,10 @@ use crate::{
 
 /// How long what is under way may take to end after a stop was asked for.
 const DRAIN: Duration = Duration::from_secs(7);
-/// How long a sink may take to let go of its destination.
+/// How long a sink may take to let go of its destination, and more when what was under way ended early.
 const CLOSE: Duration = Duration::from_secs(1);
+/// How long all of that may take together.
+const STOPPING: Duration = Duration::from_secs(9);
 /// The first and the longest pause between probes of a halted sink.
 const PROBES: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(300));
 /// The longest pause of a sink that fails again and again.
@@ -95,6 +98,7 @@ impl DeliveryLoop {
             ahead: budget.share(WEIGHTS.0),
             again: budget.share(WEIGHTS.1),
             stop: CancellationToken::new(),
+            finish: CancellationToken::new(),
             resent: Mutex::default(),
         };
         Self { shared }
@@ -106,6 +110,12 @@ impl DeliveryLoop {
         Arc::clone(&self.shared.health)
     }
 
+    /// To be cancelled when nothing more is coming for now, so that a sink that holds works does not wait for it.
+    #[must_use]
+    pub fn finish(&self) -> CancellationToken {
+        self.shared.finish.clone()
+    }
+
     /// Runs until `stop`, and then as long as what is under way takes to end, at most 9 s. Dropping it is safe at
     /// any time: what was not settled stays pending.
     ///
@@ -114,9 +124,21 @@ impl DeliveryLoop {
     /// When the ledger failed in a way that waiting cannot help: the process has to stop.
     pub async fn run(self, stop: CancellationToken) -> Result<(), LedgerFailure> {
         let shared = Arc::new(Shared { stop, ..self.shared });
-        let result = deliver_until_stopped(&shared).await;
+        let mut stopping = None;
+        let result = {
+            let mut delivering = pin!(deliver_until_stopped(&shared));
+            loop {
+                tokio::select! {
+                    biased;
+                    result = &mut delivering => break result,
+                    () = shared.stop.cancelled(), if stopping.is_none() => stopping = Some(Instant::now()),
+                }
+            }
+        };
         let close = AssertUnwindSafe(async { shared.sink.close().await }).catch_unwind();
-        if !matches!(tokio::time::timeout(CLOSE, close).await, Ok(Ok(()))) {
+        let now = Instant::now();
+        let until = (now + CLOSE).max(stopping.unwrap_or(now) + STOPPING);
+        if !matches!(tokio::time::timeout_at(until, close).await, Ok(Ok(()))) {
             warn!(sink = %shared.name, "the sink did not close in time");
         }
         shared.health.stopped();

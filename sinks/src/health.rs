@@ -166,6 +166,18 @@ impl Health {
         counters.latency[LATENCY_BOUNDS.partition_point(|bound| *bound < seconds)] += 1;
     }
 
+    /// Something that a sink held has arrived, and these works with it.
+    pub(crate) fn arrived(&self, works: usize, records: u64, bytes: u64) {
+        let mut report = self.lock();
+        report.state = State::Ok;
+        report.only_failing_since = None;
+        report.last_delivery = Some(Utc::now());
+        report.counters.batches += 1;
+        report.counters.settled += works as u64;
+        report.counters.records += records;
+        report.counters.bytes += bytes;
+    }
+
     /// A delivery failed and is tried again; `asked` says that the destination named the time.
     pub(crate) fn retrying(&self, error: &str, asked: bool) {
         let mut report = self.lock();

@@ -10,6 +10,7 @@
 //! | [`delivery_ledger`] | [`DeliveryLedger`](delivery_ledger::DeliveryLedger): what is needed of the ledger, joined to it in the binary |
 //! | [`delivery`] | [`DeliveryLoop`](delivery::DeliveryLoop): one for each sink |
 //! | `batching`, `account`, `partial` | its pure parts: forming batches, adding up records, what is left of a work |
+//! | [`holding`] | [`Holding`](holding::Holding): what is asked of a sink that takes works long before it is done with them |
 //! | [`memory`], [`rate`], [`health`] | bytes that may be held, the pace, what can be seen from outside |
 //! | [`measure`] | what one kind of sink counts beyond what all do |
 //! | [`positions`] | positions of records as runs |
@@ -18,6 +19,7 @@
 //! | [`mod@file`] | the `file` sink: NDJSON, exactly once |
 //! | [`splunk_hec`] | the `splunk_hec` sink: Splunk's HTTP Event Collector, at least once |
 //! | [`sentinel`] | the `sentinel` sink: Microsoft Sentinel by the Logs Ingestion API, at least once |
+//! | [`mod@archive`] | the `archive` sink: objects that are written once, exactly once |
 //! | [`kafka`] | the `kafka` sink: Apache Kafka, exactly once with transactions, otherwise at least once |
 //!
 //! # Adding a sink
@@ -36,11 +38,13 @@
 
 mod account;
 pub mod age;
+pub mod archive;
 mod batching;
 pub mod delivery;
 pub mod delivery_ledger;
 pub mod file;
 pub mod health;
+pub mod holding;
 pub mod kafka;
 pub mod measure;
 pub mod memory;

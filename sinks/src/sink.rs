@@ -8,6 +8,7 @@ use schemas::{RenderedRecord, SinkName};
 
 use crate::{
     delivery_ledger::{SinkStates, Work, WorkId},
+    holding::Holding,
     measure::Measure,
     memory::Piece,
     positions::Positions,
@@ -39,6 +40,12 @@ pub trait Sink: Send + Sync + 'static {
     /// Asked only of sinks whose [`Limits::exactly_once`] is set, once per batch and while none is under way. What
     /// is left of a batch after a split or after refused records is covered by the state of the whole.
     fn state(&self, _finished: &[WorkId], _next: Option<&Batch>) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// For a sink that takes records long before they are where they must be: what is asked of it beyond the rest. Then
+    /// a receipt of [`Sink::deliver`] does not settle anything.
+    fn holding(&self) -> Option<&dyn Holding> {
         None
     }
 
@@ -217,6 +224,8 @@ impl Receipt {
 /// How durably a destination took a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Durability {
+    /// It is on its way, on this machine; its works are held ([`Holding`]).
+    Staged,
     /// The destination said that it has it.
     Accepted,
     /// Enough replicas have it.

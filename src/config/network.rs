@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use archive::store::target::{Network, Proxy};
 use entra::{SecretError, SecretSource};
 use ingest::HttpSettings;
 use secrecy::ExposeSecret as _;
@@ -80,6 +81,19 @@ impl NetworkConfig {
             proxy: self.proxy.as_ref().map(|proxy| match proxy {
                 ProxyAddress::Plain(url) => HecProxy::Plain(url.clone()),
                 ProxyAddress::Secret(reference) => HecProxy::Secret(reference.clone()),
+            }),
+            no_proxy: self.no_proxy_text(),
+            ca_files: self.ca_files.clone(),
+            connect_timeout: self.connect_timeout,
+        }
+    }
+
+    /// The settings for archives in buckets and containers, which read the proxy's password themselves.
+    pub(crate) fn archive(&self) -> Network {
+        Network {
+            proxy: self.proxy.as_ref().map(|proxy| match proxy {
+                ProxyAddress::Plain(url) => Proxy::Plain(url.clone()),
+                ProxyAddress::Secret(reference) => Proxy::Secret(reference.clone()),
             }),
             no_proxy: self.no_proxy_text(),
             ca_files: self.ca_files.clone(),

@@ -1,6 +1,7 @@
 //! `[sinks.NAME]`: one destination. A new kind of sink is one variant of [`SinkKind`], one word of [`SinkType`] and
 //! one function that reads its own keys.
 
+mod archive;
 mod kafka;
 mod sentinel;
 mod splunk_hec;
@@ -20,7 +21,7 @@ use transform::{
     options::{ClassPolicy, Facts, OcsfVersion, RawData, RenderOptions, View},
 };
 
-pub(crate) use self::{kafka::KafkaSinkConfig, sentinel::SentinelSinkConfig};
+pub(crate) use self::{archive::ArchiveSinkConfig, kafka::KafkaSinkConfig, sentinel::SentinelSinkConfig};
 use super::{
     reader::{Section, nearest},
     tenant::TenantConfig,
@@ -60,6 +61,8 @@ pub(crate) enum SinkKind {
     Kafka(Box<KafkaSinkConfig>),
     /// A table of Microsoft Sentinel.
     Sentinel(Box<SentinelSinkConfig>),
+    /// Objects of an archive.
+    Archive(Box<ArchiveSinkConfig>),
 }
 
 impl SinkKind {
@@ -67,7 +70,7 @@ impl SinkKind {
     pub(crate) fn remembers_its_ledger(&self) -> bool {
         match self {
             Self::Kafka(kafka) => kafka.kafka.transactions.is_some(),
-            Self::File(_) | Self::SplunkHec(_) | Self::Sentinel(_) => false,
+            Self::File(_) | Self::SplunkHec(_) | Self::Sentinel(_) | Self::Archive(_) => false,
         }
     }
 
@@ -75,7 +78,7 @@ impl SinkKind {
     fn facts(&self) -> Facts {
         match self {
             // A file's lines are known again by id, or by operation and user; Splunk and Sentinel are told the time.
-            Self::File(_) | Self::SplunkHec(_) | Self::Sentinel(_) => Facts::Plain,
+            Self::File(_) | Self::SplunkHec(_) | Self::Sentinel(_) | Self::Archive(_) => Facts::Plain,
             Self::Kafka(_) => Facts::All,
         }
     }
@@ -87,6 +90,7 @@ enum SinkType {
     SplunkHec,
     Kafka,
     Sentinel,
+    Archive,
 }
 
 /// What a new sink gets first.
@@ -104,6 +108,7 @@ impl Keyword for SinkType {
         ("splunk_hec", Self::SplunkHec),
         ("kafka", Self::Kafka),
         ("sentinel", Self::Sentinel),
+        ("archive", Self::Archive),
     ];
 }
 
@@ -160,6 +165,8 @@ impl SinkConfig {
             // What is there for Splunk expects the record as it came.
             SinkType::SplunkHec => View::Raw,
             SinkType::Sentinel => View::Asim,
+            // Evidence is the record itself.
+            SinkType::Archive => View::Raw,
         };
         let render = read_render(&mut section, default_view);
         let kind = match kind {
@@ -171,6 +178,9 @@ impl SinkConfig {
                 .map(|kafka| SinkKind::Kafka(Box::new(kafka))),
             SinkType::Sentinel => sentinel::read(&mut section, render.view)
                 .map(|sentinel| SinkKind::Sentinel(Box::new(sentinel))),
+            SinkType::Archive => {
+                archive::read(&mut section, render.view).map(|archive| SinkKind::Archive(Box::new(archive)))
+            }
         };
         let required = section.get_or("required", true);
         let start_from = section.keyword("start_from").unwrap_or(StartFrom::Spooled);
@@ -212,6 +222,7 @@ impl SinkConfig {
         match &self.kind {
             SinkKind::File(_) => false,
             SinkKind::SplunkHec(_) | SinkKind::Sentinel(_) => true,
+            SinkKind::Archive(archive) => archive.uses_network(),
             SinkKind::Kafka(kafka) => kafka.uses_tokens(),
         }
     }

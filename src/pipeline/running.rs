@@ -25,6 +25,8 @@ pub(crate) struct RunningSink {
     pub(crate) health: Arc<Health>,
     /// The sink itself, for the figures of its kind.
     pub(crate) sink: Arc<dyn Sink>,
+    /// To be cancelled when nothing more is coming, for sinks that would wait for it.
+    pub(crate) finish: CancellationToken,
 }
 
 /// A tenant that is configured.
@@ -132,6 +134,7 @@ impl Pipeline {
                 required: config.required,
                 health: delivery.health(),
                 sink,
+                finish: delivery.finish(),
             };
             let stop = self.delivering.child_token();
             let running = delivery.run(stop.clone());

@@ -2,6 +2,7 @@
 //!
 //! One test binary with many modules, because each binary is linked against everything.
 
+mod archive;
 mod check;
 mod contract;
 mod deploy;
@@ -15,6 +16,7 @@ mod real_hec;
 mod real_kafka;
 mod real_kql;
 mod real_prometheus;
+mod real_s3;
 mod real_sentinel;
 mod reload;
 mod runs;

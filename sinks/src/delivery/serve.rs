@@ -8,9 +8,11 @@
 //! | `serve.rs` | the events, and what is started when |
 //! | `serve/supply.rs` | leases, pieces, batches |
 //! | `serve/landing.rs` | what became of batches and works |
+//! | `serve/held.rs` | works that the sink has taken and is not done with |
 //! | `serve/commit.rs` | what goes into the ledger, one commit at a time |
 
 mod commit;
+mod held;
 mod landing;
 mod supply;
 
@@ -28,6 +30,7 @@ use tracing::{info, warn};
 
 use self::{
     commit::GivenBack,
+    held::Held,
     supply::{Read, Reading},
 };
 use super::{
@@ -39,6 +42,7 @@ use super::{
 use crate::{
     batching::{Outgoing, Queue},
     delivery_ledger::{Lease, LedgerFailure, Settlement, WorkId},
+    holding::{Advance, Holding},
     partial::Partials,
     positions::Positions,
     sink::{BoxFuture, DeliverError, Disposition, Unfinished},
@@ -48,6 +52,9 @@ use crate::{
 const UPKEEP_AGAIN: Duration = Duration::from_secs(30);
 /// How long the last commit may take after the time to drain is over.
 const LAST_COMMIT: Duration = Duration::from_secs(1);
+
+/// Keeps a work leased until it is dropped.
+type Claim = Box<dyn Send + Sync>;
 
 /// Why serving ended.
 pub(super) enum Exit {
@@ -81,9 +88,10 @@ pub(super) struct Serve<'a> {
     /// A batch that waits for the commit of its state.
     prepared: Option<Outgoing>,
     partials: Partials,
-    /// What is complete, with its lease, which is let go when that is durable.
-    to_settle: Vec<(Settlement, Lease)>,
+    /// What is complete, with its claim, which is let go when that is durable.
+    to_settle: Vec<(Settlement, Claim)>,
     to_give_back: Vec<(GivenBack, Lease)>,
+    held: Held,
 
     under_way: FuturesUnordered<BoxFuture<'static, Outcome>>,
     leasing: Option<BoxFuture<'static, Result<Vec<Lease>, LedgerFailure>>>,
@@ -93,6 +101,8 @@ pub(super) struct Serve<'a> {
 
     /// Whether the last lease found nothing.
     drained: bool,
+    /// Whether it was said that nothing more is coming.
+    finishing: bool,
     /// Whether the last batch was given up: then only one is under way at a time.
     failing: bool,
     upkeep_at: Option<Instant>,
@@ -110,6 +120,8 @@ enum Event {
     Leased(Result<Vec<Lease>, LedgerFailure>),
     Read(WorkId, Read),
     Upkept(Result<Option<Duration>, DeliverError>),
+    Advanced(Result<Advance, DeliverError>),
+    Finish,
     Tick,
 }
 
@@ -133,12 +145,14 @@ impl<'a> Serve<'a> {
             partials: Partials::default(),
             to_settle: Vec::new(),
             to_give_back: Vec::new(),
+            held: Held::again(shared).await?,
             under_way: FuturesUnordered::new(),
             leasing: None,
             reading: None,
             committing: None,
             upkeeping: None,
             drained: false,
+            finishing: false,
             failing: false,
             upkeep_at: Some(Instant::now()),
             ending: None,
@@ -201,11 +215,12 @@ impl<'a> Serve<'a> {
         let shared = Arc::clone(&self.shared);
         loop {
             self.start_what_can_be_started();
+            self.flush_when_drained();
             if let Some(exit) = self.exit_when_over() {
                 self.shared.health.count(|counters| (counters.in_flight, counters.leased) = (0, 0));
                 return Ok(exit);
             }
-            let levels = (self.under_way.len() as u64, self.leased.len() as u64);
+            let levels = (self.under_way.len() as u64, (self.leased.len() + self.held.len()) as u64);
             shared.health.count(|counters| (counters.in_flight, counters.leased) = levels);
             let event = self.next_event().await;
             match event {
@@ -234,6 +249,13 @@ impl<'a> Serve<'a> {
                 }
                 Event::Read(work, read) => self.read(work, read)?,
                 Event::Upkept(result) => self.upkept(result),
+                Event::Advanced(result) => self.advanced(result),
+                Event::Finish => {
+                    self.finishing = true;
+                    // What was found before it was said may not have been all.
+                    self.drained = false;
+                    self.leasing = None;
+                }
                 Event::Tick => {}
             }
         }
@@ -268,6 +290,11 @@ impl<'a> Serve<'a> {
                 self.upkeeping = None;
                 Event::Upkept(result)
             }
+            result = finished(&mut self.held.advancing) => {
+                self.held.advancing = None;
+                Event::Advanced(result)
+            }
+            () = self.shared.finish.cancelled(), if !self.finishing => Event::Finish,
             () = at(wake) => Event::Tick,
         }
     }
@@ -281,7 +308,7 @@ impl<'a> Serve<'a> {
         let commits_first = self.shared.limits.exactly_once && self.committing.is_some();
         let linger = linger.filter(|_| self.has_free_place() && !commits_first);
         let upkeep = self.upkeep_at.filter(|_| self.is_idle());
-        [linger, upkeep].into_iter().flatten().min()
+        [linger, upkeep, self.held.again_at].into_iter().flatten().min()
     }
 
     fn add(&mut self, lease: Lease, sent: &[Positions]) {
@@ -303,6 +330,7 @@ impl<'a> Serve<'a> {
         self.ready.clear();
         self.ready_since = None;
         self.prepared = None;
+        self.held.advancing = None;
     }
 
     fn exit_when_over(&mut self) -> Option<Exit> {
@@ -322,7 +350,8 @@ impl<'a> Serve<'a> {
 
     fn has_free_place(&self) -> bool {
         let places = if self.failing { 1 } else { self.shared.limits.in_flight };
-        self.prepared.is_none() && self.upkeeping.is_none() && self.under_way.len() < places
+        let has_room = self.shared.sink.holding().is_none_or(Holding::has_room);
+        has_room && self.prepared.is_none() && self.upkeeping.is_none() && self.under_way.len() < places
     }
 
     fn start_what_can_be_started(&mut self) {
@@ -331,7 +360,9 @@ impl<'a> Serve<'a> {
             self.start_reading();
         }
         if self.shared.limits.exactly_once {
-            self.start_next_with_state();
+            if !self.start_advancing() {
+                self.start_next_with_state();
+            }
         } else {
             while self.ending.is_none() && self.has_free_place() && self.batch_is_due() {
                 let Some(outgoing) = self.take_batch() else { break };

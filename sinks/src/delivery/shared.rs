@@ -35,6 +35,8 @@ pub(super) struct Shared {
     /// For what is read again after a failure.
     pub(super) again: MemoryShare,
     pub(super) stop: CancellationToken,
+    /// Nothing more is coming for now.
+    pub(super) finish: CancellationToken,
     /// Records that were sent again after an ambiguous outcome, by work. Kept here, so that a batch that is dropped
     /// on its way is counted too.
     pub(super) resent: Mutex<HashMap<WorkId, usize>>,

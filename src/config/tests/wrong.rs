@@ -156,11 +156,11 @@ const WRONG: &[(&str, &str)] = &[
     ),
     (
         "[sinks.second]",
-        "m.toml:10: 'sinks.second.type' is missing; say what it is: \"file\", \"splunk_hec\", \"kafka\", \"sentinel\"",
+        "m.toml:10: 'sinks.second.type' is missing; say what it is: \"file\", \"splunk_hec\", \"kafka\", \"sentinel\", \"archive\"",
     ),
     (
         "[sinks.second]\ntype = \"files\"\nurl = \"x\"",
-        "m.toml:11: 'sinks.second.type' is \"files\"; it must be one of \"file\", \"splunk_hec\", \"kafka\", \"sentinel\"; did you mean \"file\"?",
+        "m.toml:11: 'sinks.second.type' is \"files\"; it must be one of \"file\", \"splunk_hec\", \"kafka\", \"sentinel\", \"archive\"; did you mean \"file\"?",
     ),
     (
         "[sinks.second]\ntype = \"file\"",

@@ -9,9 +9,9 @@ use tracing::error;
 
 use super::{
     super::shared::{insist, panic_text},
-    Exit, Serve,
+    Claim, Exit, Serve,
 };
-use crate::delivery_ledger::{Deferral, Lease, Settlement};
+use crate::delivery_ledger::{Deferral, Settlement};
 
 /// A lease on its way back into the ledger.
 pub(super) enum GivenBack {
@@ -63,7 +63,7 @@ impl Serve<'_> {
     }
 
     /// Commits what is to be committed, one commit at a time.
-    pub(super) fn start_committing(&mut self, settlements: Vec<(Settlement, Lease)>, state: Option<Vec<u8>>) {
+    pub(super) fn start_committing(&mut self, settlements: Vec<(Settlement, Claim)>, state: Option<Vec<u8>>) {
         let state = state.or_else(|| self.partials.changed_state());
         let given_back = std::mem::take(&mut self.to_give_back);
         if settlements.is_empty() && given_back.is_empty() && state.is_none() {

@@ -14,7 +14,10 @@ use super::{
     Exit, Serve,
     commit::GivenBack,
 };
-use crate::delivery_ledger::{Deferral, LedgerFailure, WorkId};
+use crate::{
+    delivery_ledger::{Deferral, LedgerFailure, WorkId},
+    holding::Holding,
+};
 
 impl Serve<'_> {
     pub(super) fn landed(&mut self, outcome: Outcome) -> Result<(), LedgerFailure> {
@@ -180,21 +183,31 @@ impl Serve<'_> {
         let begun_before = if self.shared.limits.exactly_once { 0 } else { lease.begun };
         match account.settle(&lease.work, begun_before) {
             Ok(settlement) => {
+                let holds = |holding: &dyn Holding| settlement.delivered > 0 && holding.hold(&settlement);
+                let held = self.shared.sink.holding().is_some_and(holds);
                 self.shared.health.count(|counters| {
-                    counters.settled += 1;
+                    counters.settled += u64::from(!held);
                     counters.filtered += u64::from(settlement.filtered);
                     counters.dead += settlement.dead.len() as u64;
                     counters.resent += u64::from(settlement.resent.saturating_sub(counted));
                 });
                 self.suspects.remove(&id);
                 self.partials.forget(id);
-                self.to_settle.push((settlement, lease));
+                if held {
+                    self.held.hold(settlement, lease.claim);
+                } else {
+                    self.to_settle.push((settlement, lease.claim));
+                }
             }
             Err(imbalance) => {
                 let message = imbalance.to_string();
                 error!(sink = %self.shared.name, "{id:?} is not settled: {message}");
                 let otherwise = Deferral { error: message.clone(), ..otherwise };
                 self.to_give_back.push((GivenBack::Panicked { message, otherwise }, lease));
+                if self.shared.sink.holding().is_some() {
+                    // It has records of a work that comes again; opened anew, it lets go of them.
+                    self.end(Exit::Reopen { after: None, at_once: false });
+                }
             }
         }
     }

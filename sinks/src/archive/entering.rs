@@ -1,0 +1,176 @@
+//! Making the entries of the manifests, and putting them.
+
+use std::collections::BTreeMap;
+
+use archive::{SigningKey, Source, Store};
+use bytes::Bytes;
+use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
+use schemas::{LedgerId, Seq, TenantId};
+use tracing::info;
+
+use super::{
+    ArchiveSink,
+    config::Signing,
+    manifests::{Manifests, Unput},
+    plan::Offer,
+    staging::StagingError,
+};
+use crate::{holding::Advance, sink::DeliverError};
+
+/// So many entries are made in one commit.
+const ENTRIES_AT_ONCE: usize = 64;
+
+/// The keys as they are now.
+struct Keys {
+    current: SigningKey,
+    previous: Option<SigningKey>,
+}
+
+impl Keys {
+    async fn read(signing: &Signing) -> Result<Self, DeliverError> {
+        let current = read_key("signing_key", &signing.key).await?;
+        let previous = match &signing.previous_key {
+            Some(source) => Some(read_key("previous_signing_key", source).await?),
+            None => None,
+        };
+        Ok(Self { current, previous })
+    }
+}
+
+async fn read_key(name: &str, source: &entra::SecretSource) -> Result<SigningKey, DeliverError> {
+    let text = source.read().await.map_err(|error| DeliverError::halt(format!("`{name}`: {error}")))?;
+    SigningKey::from_pem(&text).map_err(|error| DeliverError::halt(format!("`{name}`: {error}")))
+}
+
+impl ArchiveSink {
+    /// Whether the keys can be read.
+    pub(super) async fn probe_keys(&self) -> Result<(), DeliverError> {
+        match &self.config.signing {
+            Some(signing) => Keys::read(signing).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Brings the chains in line with the target and the tenants that the ledger knows.
+    pub(super) async fn meet_tenants(
+        &self,
+        store: &Store,
+        manifests: &mut Manifests,
+    ) -> Result<(), DeliverError> {
+        if self.config.signing.is_none() {
+            return Ok(());
+        }
+        let (ledger, settled) = (self.ledger().await?, self.settled_through().await?);
+        let manifests_folder = archive::MANIFESTS.parse().expect("a word is a path");
+        let target = store.describe(&manifests_folder);
+        let met = manifests.met(&target, ledger, &settled, Utc::now());
+        met.map_err(|error| DeliverError::halt(error.to_string()))
+    }
+
+    pub(super) async fn settled_through(&self) -> Result<BTreeMap<TenantId, Seq>, DeliverError> {
+        let settled = self.context.ledger.settled_through(&self.context.name).await;
+        settled.map_err(|failure| DeliverError::retry(failure.message))
+    }
+
+    /// Makes entries that are due: all that are by time, and when it is to finish all that have something to say.
+    /// `None` when there is none.
+    pub(super) async fn make_entries(&self, finish: bool) -> Result<Option<Advance>, DeliverError> {
+        let Some(signing) = &self.config.signing else { return Ok(None) };
+        let now = Utc::now();
+        let mut due = self.desk.plan().manifests().due(now, signing.interval);
+        if due.is_empty() && !finish {
+            return Ok(None);
+        }
+        let mut manifests = self.desk.plan().manifests().clone();
+        let (ledger, settled) = (self.ledger().await?, self.settled_through().await?);
+        settled.keys().for_each(|tenant| manifests.met_later(*tenant, now));
+        if finish {
+            let news = |(tenant, chain): (&TenantId, &super::manifests::Chain)| {
+                let settled = settled.get(tenant).copied().unwrap_or(Seq(0));
+                (settled > chain.reaches()).then_some(*tenant)
+            };
+            due.extend(manifests.chains().iter().filter_map(news));
+            due.sort_unstable();
+            due.dedup();
+        }
+        if due.is_empty() {
+            return Ok(None);
+        }
+        let keys = Keys::read(signing).await?;
+        due.truncate(ENTRIES_AT_ONCE);
+        for tenant in due {
+            let settled = settled.get(&tenant).copied().unwrap_or(Seq(0));
+            self.make_entry(&mut manifests, tenant, (ledger, settled), &keys, now).await?;
+        }
+        let state = self.desk.plan().offer(Offer::Manifests(Box::new(manifests))).encode();
+        Ok(Some(Advance { state, arrived: Vec::new(), bytes: 0, reached: false }))
+    }
+
+    async fn make_entry(
+        &self,
+        manifests: &mut Manifests,
+        tenant: TenantId,
+        (ledger, settled): (LedgerId, Seq),
+        keys: &Keys,
+        now: DateTime<Utc>,
+    ) -> Result<(), DeliverError> {
+        let Some(mut draft) = manifests.draft(tenant, ledger, settled, now) else { return Ok(()) };
+        let Some(chain) = manifests.chains().get(&tenant) else { return Ok(()) };
+        let key = match chain.link().map(|link| link.signer) {
+            None => &keys.current,
+            Some(signer) if signer == *keys.current.public() => &keys.current,
+            Some(signer) => match &keys.previous {
+                Some(previous) if signer == *previous.public() => {
+                    draft.next_key = Some(*keys.current.public());
+                    previous
+                }
+                _ => {
+                    return Err(DeliverError::halt(format!(
+                        "the manifest of tenant {tenant} goes on with the key {}, and `signing_key` is {}: name the old \
+                         key as `previous_signing_key`, so that it can sign the change to the new one",
+                        signer.id(),
+                        keys.current.public().id()
+                    )));
+                }
+            },
+        };
+        let (after, last) = (chain.reaches(), draft.last_seq);
+        let hour = chain.from().duration_trunc(TimeDelta::hours(1)).unwrap_or(chain.from());
+        let stated = self.context.ledger.statement(&self.context.name, tenant, after, last, hour).await;
+        let stated = stated.map_err(|failure| DeliverError::retry(failure.message))?;
+        (draft.accounts, draft.other_seqs) = (stated.accounts, stated.other_seqs);
+        let signed =
+            draft.sign(key).map_err(|error| DeliverError::halt(format!("tenant {tenant}: {error}")))?;
+        manifests.signed(tenant, signed);
+        Ok(())
+    }
+
+    /// Puts entries that are signed.
+    pub(super) async fn put_entries(&self, store: &Store) -> Result<Advance, DeliverError> {
+        let before = self.desk.plan().manifests().clone();
+        let (mut manifests, mut failed) = (before.clone(), None);
+        for Unput { tenant, path, envelope } in before.entries().to_vec() {
+            let bytes = envelope.to_bytes();
+            let sha256 = archive::Hash::of(&bytes);
+            let staging = &self.desk.staging;
+            staging.step().map_err(StagingError::retried)?;
+            let put = store.put_new(&path, Source::Bytes(Bytes::from(bytes)), &sha256).await;
+            staging.step().map_err(StagingError::retried)?;
+            if let Err(error) = put {
+                failed = Some(self.refused(&error));
+                break;
+            }
+            manifests.entered(&path);
+            if let Some(link) = manifests.chains().get(&tenant).and_then(super::manifests::Chain::link) {
+                info!(sink = %self.context.name, %tenant, head = %link.head(), "put an entry of the manifest: keep its head");
+            }
+        }
+        match failed {
+            Some(error) if manifests == before => Err(error),
+            _ => {
+                let state = self.desk.plan().offer(Offer::Manifests(Box::new(manifests))).encode();
+                Ok(Advance { state, arrived: Vec::new(), bytes: 0, reached: true })
+            }
+        }
+    }
+}

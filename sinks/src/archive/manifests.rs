@@ -1,0 +1,303 @@
+//! The chains of signed entries, as the ledger keeps them: one for each tenant. Pure.
+//!
+//! | member | meaning |
+//! |---|---|
+//! | `target` | where the entries go. A chain belongs to one target: in another one each tenant's begins anew and names the old head |
+//! | `chains` | how far each tenant's chain is |
+//! | `put` | objects that are in the archive and in no entry yet |
+//! | `entries` | entries that are signed and whether they are put is not certain: these bytes are put under that name and no others |
+//!
+//! An entry is made in one commit that takes its objects from `put`, moves its chain on and keeps its bytes.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use archive::{Begins, ChainKey, Draft, Envelope, Link, ObjectPath, OldHead, SealedObject, SignedEntry};
+use chrono::{DateTime, Utc};
+use schemas::{LedgerId, Seq, TenantId};
+use serde::{Deserialize, Serialize};
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Manifests {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    chains: BTreeMap<TenantId, Chain>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    put: Vec<Unnamed>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    entries: Vec<Unput>,
+}
+
+/// How far a chain is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Chain {
+    /// When the archive began for the tenant.
+    since: DateTime<Utc>,
+    /// Behind which `Seq`.
+    after: Seq,
+    /// The head of its chain in the target before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    old_head: Option<OldHead>,
+    /// The last entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    link: Option<Link>,
+}
+
+/// An object that no entry names yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Unnamed {
+    tenant: TenantId,
+    object: SealedObject,
+}
+
+/// An entry that may not be put yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Unput {
+    pub(super) tenant: TenantId,
+    pub(super) path: ObjectPath,
+    pub(super) envelope: Envelope,
+}
+
+impl Chain {
+    /// What the next entry begins behind.
+    pub(super) fn reaches(&self) -> Seq {
+        self.link.as_ref().map_or(self.after, |link| link.last_seq)
+    }
+
+    /// When the next entry's span begins.
+    pub(super) fn from(&self) -> DateTime<Utc> {
+        self.link.as_ref().map_or(self.since, |link| link.to)
+    }
+
+    pub(super) fn link(&self) -> Option<&Link> {
+        self.link.as_ref()
+    }
+
+    fn begins(&self) -> Begins {
+        match &self.link {
+            Some(link) => Begins::After(link.clone()),
+            None => Begins::Chain { after_seq: self.after, from: self.since, old_head: self.old_head },
+        }
+    }
+}
+
+/// Objects of another target that no entry there names.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{objects} objects in {old} are in no manifest yet: bring that target back, and let `mailtrail run --until-idle` end \
+     its manifests before it is changed"
+)]
+pub(super) struct Unfinished {
+    objects: usize,
+    old: String,
+}
+
+impl Manifests {
+    /// Takes note of where the entries go and of tenants that are new, which begin behind what is settled already.
+    pub(super) fn met(
+        &mut self,
+        target: &str,
+        ledger: LedgerId,
+        settled: &BTreeMap<TenantId, Seq>,
+        now: DateTime<Utc>,
+    ) -> Result<(), Unfinished> {
+        if self.target.as_deref().is_some_and(|old| old != target) {
+            let objects = self.put.len() + self.entries.len();
+            if let Some(old) = self.target.clone().filter(|_| objects > 0) {
+                return Err(Unfinished { objects, old });
+            }
+            for chain in self.chains.values_mut() {
+                let head = chain.link.as_ref().map(|link| OldHead {
+                    ledger,
+                    number: link.number,
+                    sha256: link.sha256,
+                });
+                let (since, after) = (chain.from(), chain.reaches());
+                *chain = Chain { since, after, old_head: head.or(chain.old_head), link: None };
+            }
+        }
+        self.target = Some(target.to_owned());
+        for (&tenant, &seq) in settled {
+            let named = self.put.iter().any(|unnamed| unnamed.tenant == tenant);
+            self.chains.entry(tenant).or_insert_with(|| Chain {
+                since: now,
+                after: if named { Seq(0) } else { seq },
+                old_head: None,
+                link: None,
+            });
+        }
+        Ok(())
+    }
+
+    /// Takes note of a tenant that came while the sink ran: the archive has everything of it.
+    pub(super) fn met_later(&mut self, tenant: TenantId, now: DateTime<Utc>) {
+        let chain = Chain { since: now, after: Seq(0), old_head: None, link: None };
+        self.chains.entry(tenant).or_insert(chain);
+    }
+
+    /// The object, which was begun then, is in the archive.
+    pub(super) fn put(&mut self, tenant: TenantId, object: SealedObject, begun: DateTime<Utc>) {
+        self.met_later(tenant, begun);
+        self.put.push(Unnamed { tenant, object });
+    }
+
+    pub(super) fn chains(&self) -> &BTreeMap<TenantId, Chain> {
+        &self.chains
+    }
+
+    /// Entries that are to be put.
+    pub(super) fn entries(&self) -> &[Unput] {
+        &self.entries
+    }
+
+    /// How many objects are in no entry yet.
+    pub(super) fn unnamed(&self) -> usize {
+        self.put.len()
+    }
+
+    /// The tenants whose next entry is due.
+    pub(super) fn due(&self, now: DateTime<Utc>, interval: Duration) -> Vec<TenantId> {
+        let passed = |chain: &Chain| (now - chain.from()).to_std().is_ok_and(|passed| passed >= interval);
+        self.chains.iter().filter(|(_, chain)| passed(chain)).map(|(tenant, _)| *tenant).collect()
+    }
+
+    /// After how long an entry will be due.
+    pub(super) fn until_due(&self, now: DateTime<Utc>, interval: Duration) -> Option<Duration> {
+        let left = |chain: &Chain| interval.saturating_sub((now - chain.from()).to_std().unwrap_or_default());
+        self.chains.values().map(left).min()
+    }
+
+    /// An entry of a tenant up to this `Seq`, without its accounts.
+    pub(super) fn draft(
+        &self,
+        tenant: TenantId,
+        ledger: LedgerId,
+        settled: Seq,
+        now: DateTime<Utc>,
+    ) -> Option<Draft> {
+        let chain = self.chains.get(&tenant)?;
+        let last_seq = settled.max(chain.reaches());
+        let ours = |unnamed: &&Unnamed| unnamed.tenant == tenant && unnamed.object.first_seq <= last_seq;
+        Some(Draft {
+            chain: ChainKey { tenant, ledger },
+            begins: chain.begins(),
+            last_seq,
+            to: now.max(chain.from()),
+            objects: self.put.iter().filter(ours).map(|unnamed| unnamed.object.clone()).collect(),
+            accounts: BTreeMap::new(),
+            other_seqs: 0,
+            next_key: None,
+        })
+    }
+
+    /// The entry is signed: its objects are named, and its chain goes on from it.
+    pub(super) fn signed(&mut self, tenant: TenantId, entry: SignedEntry) {
+        let SignedEntry { path, envelope, link } = entry;
+        self.put.retain(|unnamed| unnamed.tenant != tenant || unnamed.object.first_seq > link.last_seq);
+        if let Some(chain) = self.chains.get_mut(&tenant) {
+            chain.link = Some(link);
+            chain.old_head = None;
+        }
+        self.entries.push(Unput { tenant, path, envelope });
+    }
+
+    /// The entry is in the archive.
+    pub(super) fn entered(&mut self, path: &ObjectPath) {
+        self.entries.retain(|entry| entry.path != *path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use archive::{Hash, SigningKey};
+    use schemas::ContentType;
+    use uuid::Uuid;
+
+    use super::*;
+
+    const LEDGER: &str = "0f1e2d3c-4b5a-4988-8776-655443322110";
+
+    fn tenant(number: u128) -> TenantId {
+        TenantId::new(Uuid::from_u128(number))
+    }
+
+    fn time(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(seconds, 0).unwrap()
+    }
+
+    fn object(first: u64, last: u64) -> SealedObject {
+        SealedObject {
+            content_type: ContentType::Exchange,
+            first_seq: Seq(first),
+            last_seq: Seq(last),
+            records: 1,
+            first_creation_time: None,
+            last_creation_time: None,
+            merkle_root: Hash::of(b"x"),
+            files: Vec::new(),
+        }
+    }
+
+    fn sign(manifests: &mut Manifests, settled: u64, now: i64, key: &SigningKey) -> archive::Entry {
+        let ledger = LEDGER.parse().unwrap();
+        let draft = manifests.draft(tenant(1), ledger, Seq(settled), time(now)).unwrap();
+        let signed = draft.sign(key).unwrap();
+        let entry = archive::Entry::parse(signed.envelope.payload()).unwrap();
+        manifests.signed(tenant(1), signed);
+        entry
+    }
+
+    #[test]
+    fn entries_adjoin_and_each_object_is_named_by_the_one_that_has_its_first_seq() {
+        let key = SigningKey::generate().unwrap();
+        let hour = Duration::from_secs(3600);
+        let mut manifests = Manifests::default();
+        let ledger = LEDGER.parse().unwrap();
+        manifests.met("/x", ledger, &BTreeMap::from([(tenant(1), Seq(0))]), time(0)).unwrap();
+        assert!(manifests.due(time(3599), hour).is_empty());
+        assert_eq!(manifests.until_due(time(3599), hour), Some(Duration::from_secs(1)));
+        assert_eq!(manifests.due(time(3600), hour), [tenant(1)]);
+        for (first, last) in [(1, 4), (2, 9), (7, 8)] {
+            manifests.put(tenant(1), object(first, last), time(0));
+        }
+        manifests.put(tenant(2), object(1, 1), time(0));
+        assert_eq!(manifests.chains()[&tenant(2)].from(), time(0), "a tenant is met by its first object");
+        let one = sign(&mut manifests, 5, 3600, &key);
+        assert_eq!((one.number, one.after_seq, one.last_seq, one.objects.len()), (1, Seq(0), Seq(5), 2));
+        assert_eq!(manifests.unnamed(), 2);
+        let silent = sign(&mut manifests, 5, 7200, &key);
+        assert_eq!((silent.number, silent.after_seq, silent.objects.len()), (2, Seq(5), 0));
+        let two = sign(&mut manifests, 9, 10_800, &key);
+        assert_eq!((two.after_seq, two.last_seq, two.objects[0].first_seq), (Seq(5), Seq(9), Seq(7)));
+        assert_eq!((manifests.unnamed(), manifests.entries().len()), (1, 3));
+        let again: Manifests = serde_json::from_slice(&serde_json::to_vec(&manifests).unwrap()).unwrap();
+        assert_eq!(again, manifests);
+        let path = manifests.entries()[0].path.clone();
+        manifests.entered(&path);
+        assert_eq!(manifests.entries().len(), 2);
+    }
+
+    #[test]
+    fn a_new_target_begins_anew_and_names_the_old_head() {
+        let key = SigningKey::generate().unwrap();
+        let ledger = LEDGER.parse().unwrap();
+        let settled = BTreeMap::from([(tenant(1), Seq(3))]);
+        let mut manifests = Manifests::default();
+        manifests.met("/old", ledger, &settled, time(0)).unwrap();
+        assert_eq!(manifests.chains()[&tenant(1)].reaches(), Seq(3), "what was settled before is not there");
+        manifests.put(tenant(1), object(4, 4), time(0));
+        assert_eq!(manifests.met("/new", ledger, &settled, time(1)).unwrap_err().objects, 1);
+        sign(&mut manifests, 4, 10, &key);
+        let path = manifests.entries()[0].path.clone();
+        manifests.entered(&path);
+        let old = manifests.chains()[&tenant(1)].link().unwrap().head();
+        manifests.met("/new", ledger, &settled, time(20)).unwrap();
+        let first = sign(&mut manifests, 6, 30, &key);
+        assert_eq!((first.number, first.after_seq, first.from), (1, Seq(4), time(10)));
+        let named = first.old_head.unwrap();
+        assert_eq!((named.number, named.sha256), (old.number, old.sha256));
+        manifests.met_later(tenant(9), time(40));
+        assert_eq!(manifests.chains()[&tenant(9)].reaches(), Seq(0));
+    }
+}

@@ -1,0 +1,227 @@
+//! Where an archive lies: a directory, a bucket or a container.
+
+use std::{num::NonZeroU32, path::PathBuf};
+
+use archive::{
+    ObjectPath, Target,
+    store::target::{
+        Azure, AzureCredentials, Gcs, GcsCredentials, Immutability, LockMode, Network, ObjectLock, S3,
+        S3Credentials,
+    },
+};
+use entra::{SecretSource, ServiceUrl};
+use url::Url;
+
+use super::super::super::{reader::Section, value::Keyword};
+
+/// Where an archive lies, as configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Place {
+    Directory(PathBuf),
+    /// Its network is filled in when it is used.
+    S3(Box<S3>),
+    Azure(Box<AzurePlace>),
+    Gcs(Box<Gcs>),
+}
+
+/// A container of Azure, whose target cannot be compared with another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct AzurePlace {
+    account: String,
+    container: String,
+    prefix: Option<ObjectPath>,
+    endpoint: Option<ServiceUrl>,
+    key: AzureKey,
+    immutability: Option<Immutability>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum AzureKey {
+    Account(SecretSource),
+    Sas(SecretSource),
+}
+
+/// The kinds of targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Directory,
+    S3,
+    Azure,
+    Gcs,
+}
+
+impl Keyword for Kind {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("directory", Self::Directory), ("s3", Self::S3), ("azure", Self::Azure), ("gcs", Self::Gcs)];
+}
+
+impl Keyword for LockMode {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("governance", Self::Governance), ("compliance", Self::Compliance)];
+}
+
+impl Place {
+    /// Whether it is reached through the network.
+    pub(super) fn uses_network(&self) -> bool {
+        !matches!(self, Self::Directory(_))
+    }
+
+    /// Where the archive lies, reached in this way.
+    pub(super) fn target(&self, network: Network) -> Target {
+        match self {
+            Self::Directory(directory) => Target::Directory(directory.clone()),
+            Self::S3(s3) => Target::S3(S3 { network, ..s3.as_ref().clone() }),
+            Self::Gcs(gcs) => Target::Gcs(Gcs { network, ..gcs.as_ref().clone() }),
+            Self::Azure(azure) => {
+                let AzurePlace { account, container, prefix, endpoint, key, immutability } =
+                    azure.as_ref().clone();
+                let credentials = match key {
+                    AzureKey::Account(source) => AzureCredentials::AccountKey(source),
+                    AzureKey::Sas(source) => AzureCredentials::Sas(source),
+                };
+                Target::Azure(Azure {
+                    account,
+                    container,
+                    prefix,
+                    endpoint,
+                    credentials,
+                    immutability,
+                    network,
+                })
+            }
+        }
+    }
+}
+
+/// Reads where the archive lies. Each kind of target has a section of its own, but for a directory.
+pub(super) fn read(section: &mut Section<'_>) -> Option<Place> {
+    if !section.has("target") {
+        let words: Vec<_> = Kind::WORDS.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+        section.missing("target", &format!("say where the archive lies: {}", words.join(", ")));
+    }
+    let kind: Option<Kind> = section.keyword("target");
+    for (of, key) in
+        [(Kind::Directory, "directory"), (Kind::S3, "s3"), (Kind::Azure, "azure"), (Kind::Gcs, "gcs")]
+    {
+        if kind.is_some_and(|kind| kind != of) && section.has(key) {
+            section.wrong(key, format!("has a meaning with target = \"{}\" only", word(of)));
+        }
+        if kind != Some(of) {
+            section.asked_for(key);
+        }
+    }
+    match kind? {
+        Kind::Directory => {
+            let hint = "it is where the archive lies, such as \"/srv/archive\"";
+            section.require("directory", hint).map(Place::Directory)
+        }
+        Kind::S3 => read_s3(section.section("s3")).map(|s3| Place::S3(Box::new(s3))),
+        Kind::Azure => read_azure(section.section("azure")).map(|azure| Place::Azure(Box::new(azure))),
+        Kind::Gcs => read_gcs(section.section("gcs")).map(|gcs| Place::Gcs(Box::new(gcs))),
+    }
+}
+
+fn word(kind: Kind) -> &'static str {
+    Kind::WORDS.iter().find(|(_, of)| *of == kind).map_or("", |(word, _)| word)
+}
+
+fn read_prefix(section: &mut Section<'_>) -> Option<ObjectPath> {
+    let text: String = section.get("prefix")?;
+    match text.trim_end_matches('/').parse() {
+        Ok(prefix) => Some(prefix),
+        Err(error) => {
+            let error: archive::NotAPath = error;
+            section.wrong("prefix", error);
+            None
+        }
+    }
+}
+
+fn read_s3(mut section: Section<'_>) -> Option<S3> {
+    let bucket: Option<String> = section.require("bucket", "it is the bucket's name");
+    let prefix = read_prefix(&mut section);
+    let region = section.get_or("region", "us-east-1".to_owned());
+    let endpoint: Option<Url> = section.get("endpoint");
+    let path_style = section.get_or("path_style", endpoint.is_some());
+    let ca_file: Option<PathBuf> = section.get("ca_file");
+    let access_key_id: Option<String> = section.get("access_key_id");
+    let secret_access_key = section.secret("secret_access_key");
+    let session_token = section.secret("session_token");
+    if section.has("access_key_id") != section.has("secret_access_key") {
+        section.wrong_section(
+            "needs both access_key_id and secret_access_key, or neither for what the machine offers",
+        );
+    }
+    if section.has("session_token") && !section.has("access_key_id") {
+        section.wrong("session_token", "has no meaning without access_key_id");
+    }
+    let object_lock = read_lock(&mut section);
+    section.finish();
+    let credentials = match (access_key_id, secret_access_key) {
+        (Some(access_key_id), Some(secret_access_key)) => {
+            S3Credentials::Static { access_key_id, secret_access_key, session_token }
+        }
+        _ => S3Credentials::Ambient,
+    };
+    let network = Network::default();
+    Some(S3 {
+        bucket: bucket?,
+        prefix,
+        region,
+        endpoint,
+        path_style,
+        ca_file,
+        credentials,
+        object_lock,
+        network,
+    })
+}
+
+fn read_lock(section: &mut Section<'_>) -> Option<ObjectLock> {
+    let there = section.has("object_lock");
+    let mut lock = section.section("object_lock");
+    let mode = lock.keyword("mode");
+    let days: Option<NonZeroU32> = lock.get("days");
+    if there && !(lock.has("mode") && lock.has("days")) {
+        lock.wrong_section("needs mode = \"governance\" or \"compliance\", and days");
+    }
+    lock.finish();
+    Some(ObjectLock { mode: mode?, days: days? })
+}
+
+fn read_azure(mut section: Section<'_>) -> Option<AzurePlace> {
+    let account: Option<String> = section.require("account", "it is the storage account's name");
+    let container: Option<String> = section.require("container", "it is the container's name");
+    let prefix = read_prefix(&mut section);
+    let endpoint: Option<ServiceUrl> = section.get("endpoint");
+    let (account_key, sas) = (section.secret("account_key"), section.secret("sas"));
+    if section.has("account_key") == section.has("sas") {
+        section.wrong_section("needs either account_key or sas: { env = \"NAME\" } or { file = \"/path\" }");
+    }
+    let there = section.has("immutability");
+    let mut policy = section.section("immutability");
+    let locked = policy.get_or("locked", false);
+    let days: Option<NonZeroU32> = policy.get("days");
+    if there && !policy.has("days") {
+        policy.missing("days", "it is for how long nobody can delete or overwrite what is put");
+    }
+    policy.finish();
+    section.finish();
+    Some(AzurePlace {
+        account: account?,
+        container: container?,
+        prefix,
+        endpoint,
+        key: account_key.map(AzureKey::Account).or(sas.map(AzureKey::Sas))?,
+        immutability: days.map(|days| Immutability { locked, days }),
+    })
+}
+
+fn read_gcs(mut section: Section<'_>) -> Option<Gcs> {
+    let bucket: Option<String> = section.require("bucket", "it is the bucket's name");
+    let prefix = read_prefix(&mut section);
+    let credentials =
+        section.secret("service_account").map_or(GcsCredentials::Ambient, GcsCredentials::ServiceAccount);
+    section.finish();
+    Some(Gcs { bucket: bucket?, prefix, credentials, network: Network::default() })
+}
