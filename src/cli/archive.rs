@@ -11,7 +11,7 @@ pub(super) const ARCHIVE_HELP: &str = "\
 Examples:
   mailtrail archive keygen --out archive.key
   mailtrail archive verify --directory /srv/archive --public-key archive.pub
-  mailtrail archive prove --directory /srv/archive --id 1c7412a6-858d-49ff-3f93-08d92a1b2c3d --out proof.json
+  mailtrail archive prove --directory . --id 1c7412a6-858d-49ff-3f93-08d92a1b2c3d --out proof.json
   mailtrail archive verify --proof proof.json --public-key archive.pub
   mailtrail archive list --directory /srv/archive --since 30d
 
@@ -71,11 +71,11 @@ pub(crate) struct PlaceArgs {
 const VERIFY_HELP: &str = "\
 Examples:
   mailtrail archive verify --directory /srv/archive --public-key archive.pub
-  mailtrail archive verify --directory /srv/archive --public-key archive.pub --head 17:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
+  mailtrail archive verify --directory /srv/archive --public-key archive.pub --json
   mailtrail archive verify --proof proof.json --public-key archive.pub
 
 The key is that of each chain's first entry; keys that follow are named in the chain. Nothing in an archive tells that its last \
-entries were cut off, but the log and the metric of whoever made it do: give what they show as --head.
+entries were cut off, but the log and the metric of whoever made it do: give what they show, such as 17:e3b0c4… with all digits, as --head.
 
 Exit status: 0 everything is as the archive says, 1 it is not, and each thing is named, 2 wrong usage.";
 
@@ -102,8 +102,8 @@ pub(crate) struct VerifyArgs {
 
 const PROVE_HELP: &str = "\
 Examples:
-  mailtrail archive prove --directory /srv/archive --id 1c7412a6-858d-49ff-3f93-08d92a1b2c3d --out proof.json
-  mailtrail archive prove --directory /srv/archive --id 1c7412a6-858d-49ff-3f93-08d92a1b2c3d --since 2026-11-01 --until 2026-11-02 --out proof.json
+  mailtrail archive prove --directory . --id 1c7412a6-858d-49ff-3f93-08d92a1b2c3d --out proof.json
+  mailtrail archive prove --directory . --since 7d --id 1c7412a6-858d-49ff-3f93-08d92a1b2c3d > proof.json
 
 The proof holds the record, and what ties it to a signed entry. There is no index: without --since and --until every object is \
 read; with them only those that may hold a record of that time.

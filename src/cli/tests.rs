@@ -17,7 +17,7 @@ fn error(line: &str) -> String {
     text.split("\n\nUsage:").next().unwrap_or(&text).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// A line as a shell would split it: blanks, single quotes, comments.
+/// A line as a shell would split it: blanks, single quotes, comments; up to a pipe or another place for the output.
 fn words(line: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut quoted = false;
@@ -25,7 +25,7 @@ fn words(line: &str) -> Vec<String> {
         match c {
             '\'' => quoted = !quoted,
             ' ' if !quoted => words.push(String::new()),
-            '#' | '|' if !quoted => break,
+            '#' | '|' | '>' if !quoted => break,
             c => words.last_mut().unwrap().push(c),
         }
     }
