@@ -1,11 +1,14 @@
-//! The commands about archives. All of them work on a folder alone, on a machine without network, without mailtrail running.
+//! The commands about archives. All of them work on a folder alone, on a machine without network, without mailtrail running; or on the
+//! target of a configured sink.
 
 use std::path::PathBuf;
 
 use archive::Head;
 use clap::{ArgGroup, Args, Subcommand};
 
-use super::When;
+use schemas::SinkName;
+
+use super::{ConfigArgs, When};
 
 pub(super) const ARCHIVE_HELP: &str = "\
 Examples:
@@ -17,11 +20,14 @@ Examples:
 
 docs/archive-format.md describes the format, for whoever wants to verify without mailtrail.
 
-Exit status: 0 ok, 1 something is not as the archive says, or was not found, 2 wrong usage.";
+Exit status: 0 ok, 1 something is not as the archive says, or was not found, 2 wrong usage or configuration.";
 
 /// `mailtrail archive`.
 #[derive(Debug, Args)]
 pub(crate) struct ArchiveArgs {
+    /// Which configuration, for `--sink`.
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: ArchiveCommand,
@@ -63,6 +69,9 @@ pub(crate) struct KeygenArgs {
 #[derive(Debug, Clone, Args)]
 #[group(id = "where", required = true, multiple = false)]
 pub(crate) struct PlaceArgs {
+    /// The target of this sink of the configuration
+    #[arg(long, value_name = "NAME")]
+    pub(crate) sink: Option<SinkName>,
     /// The archive's folder, which may be a copy or a download
     #[arg(long, value_name = "FOLDER")]
     pub(crate) directory: Option<PathBuf>,
@@ -77,12 +86,15 @@ Examples:
 The key is that of each chain's first entry; keys that follow are named in the chain. Nothing in an archive tells that its last \
 entries were cut off, but the log and the metric of whoever made it do: give what they show, such as 17:e3b0c4… with all digits, as --head.
 
-Exit status: 0 everything is as the archive says, 1 it is not, and each thing is named, 2 wrong usage.";
+Exit status: 0 everything is as the archive says, 1 it is not, and each thing is named, 2 wrong usage or configuration.";
 
 /// `mailtrail archive verify`.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("what").required(true).multiple(false).args(["directory", "proof"])))]
 pub(crate) struct VerifyArgs {
+    /// The target of this sink of the configuration
+    #[arg(long, value_name = "NAME")]
+    pub(crate) sink: Option<SinkName>,
     /// The archive's folder, which may be a copy or a download
     #[arg(long, value_name = "FOLDER")]
     pub(crate) directory: Option<PathBuf>,
@@ -108,7 +120,7 @@ Examples:
 The proof holds the record, and what ties it to a signed entry. There is no index: without --since and --until every object is \
 read; with them only those that may hold a record of that time.
 
-Exit status: 0 the proof was made, 1 there is no such record, or it cannot be proved, 2 wrong usage.";
+Exit status: 0 the proof was made, 1 there is no such record, or it cannot be proved, 2 wrong usage or configuration.";
 
 /// `mailtrail archive prove`.
 #[derive(Debug, Args)]
@@ -136,7 +148,7 @@ Examples:
   mailtrail archive list --directory /srv/archive --since 2026-11-01 --objects
   mailtrail archive list --directory /srv/archive --json | jq '.entry.objects[].files[].path'
 
-Exit status: 0 ok, 1 an entry cannot be read, 2 wrong usage.";
+Exit status: 0 ok, 1 an entry cannot be read, 2 wrong usage or configuration.";
 
 /// `mailtrail archive list`.
 #[derive(Debug, Args)]

@@ -10,29 +10,49 @@ use std::{fs, io::IsTerminal, path::Path, process::ExitCode};
 use archive::{Store, Target};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::{Failure, found, print, print_json, runtime};
-use crate::cli::{ArchiveArgs, ArchiveCommand, PlaceArgs};
+use super::{Failure, found, load, print, print_json, runtime};
+use crate::{
+    cli::{ArchiveArgs, ArchiveCommand, ConfigArgs, PlaceArgs},
+    config::SinkKind,
+};
 
 /// Runs the command.
 pub(super) fn run(args: ArchiveArgs, shown: MultiProgress) -> Result<ExitCode, Failure> {
+    let config = args.config;
     match args.command {
         ArchiveCommand::Keygen(args) => keygen::run(&args),
-        ArchiveCommand::Verify(args) => verify::run(args, &shown),
-        ArchiveCommand::Prove(args) => prove::run(args, &shown),
-        ArchiveCommand::List(args) => list::run(&args),
+        ArchiveCommand::Verify(args) => verify::run(&config, args, &shown),
+        ArchiveCommand::Prove(args) => prove::run(&config, args, &shown),
+        ArchiveCommand::List(args) => list::run(&config, &args),
     }
 }
 
 /// Opens the archive that is meant.
-async fn open(place: &PlaceArgs) -> Result<Store, Failure> {
-    let Some(directory) = &place.directory else {
-        return Err(Failure::Usage("say which archive is meant: --directory".to_owned()));
+async fn open(config: &ConfigArgs, place: &PlaceArgs) -> Result<Store, Failure> {
+    let target = match (&place.sink, &place.directory) {
+        (Some(name), _) => {
+            let config = load(config)?;
+            match config.sinks.iter().find(|sink| sink.name == *name).map(|sink| &sink.kind) {
+                Some(SinkKind::Archive(archive)) => archive.target(config.network.archive()),
+                Some(_) => return Err(Failure::Usage(format!("sink {name} is no archive"))),
+                None => {
+                    return Err(Failure::Usage(format!(
+                        "there is no sink {name} in {}",
+                        config.path.display()
+                    )));
+                }
+            }
+        }
+        // A folder that is not there would otherwise look like an empty archive.
+        (None, Some(directory)) if !directory.is_dir() => {
+            return Err(Failure::Usage(format!("{} is no folder", directory.display())));
+        }
+        (None, Some(directory)) => Target::Directory(directory.clone()),
+        (None, None) => {
+            return Err(Failure::Usage("say which archive is meant: --sink or --directory".to_owned()));
+        }
     };
-    // A folder that is not there would otherwise look like an empty archive.
-    if !directory.is_dir() {
-        return Err(Failure::Usage(format!("{} is no folder", directory.display())));
-    }
-    Store::open(&Target::Directory(directory.clone())).await.map_err(Failure::problem)
+    Store::open(&target).await.map_err(Failure::problem)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{Failure, found, open, print, runtime};
 use crate::{
-    cli::ListArchiveArgs,
+    cli::{ConfigArgs, ListArchiveArgs},
     table::{Align, Table},
     units::{format_bytes, format_count},
 };
@@ -22,14 +22,14 @@ struct Line<'a> {
 }
 
 /// Lists entries, or their objects.
-pub(super) fn run(args: &ListArchiveArgs) -> Result<ExitCode, Failure> {
-    runtime()?.block_on(list(args))
+pub(super) fn run(config: &ConfigArgs, args: &ListArchiveArgs) -> Result<ExitCode, Failure> {
+    runtime()?.block_on(list(config, args))
 }
 
-async fn list(args: &ListArchiveArgs) -> Result<ExitCode, Failure> {
+async fn list(config: &ConfigArgs, args: &ListArchiveArgs) -> Result<ExitCode, Failure> {
     let now = Utc::now();
     let (since, until) = (args.since.map(|when| when.resolve(now)), args.until.map(|when| when.resolve(now)));
-    let store = open(&args.place).await?;
+    let store = open(config, &args.place).await?;
     let mut table = if args.objects { objects_table() } else { entries_table() };
     let mut unread = Vec::new();
     for (chain, last) in chains(&store).await.map_err(Failure::problem)? {

@@ -7,10 +7,10 @@ use chrono::Utc;
 use indicatif::MultiProgress;
 
 use super::{Failure, bar, open, print, runtime, write_new};
-use crate::cli::ProveArgs;
+use crate::cli::{ConfigArgs, ProveArgs};
 
 /// Finds a record and writes its proof.
-pub(super) fn run(args: ProveArgs, shown: &MultiProgress) -> Result<ExitCode, Failure> {
+pub(super) fn run(config: &ConfigArgs, args: ProveArgs, shown: &MultiProgress) -> Result<ExitCode, Failure> {
     let now = Utc::now();
     let search = Search {
         id: args.id,
@@ -20,7 +20,7 @@ pub(super) fn run(args: ProveArgs, shown: &MultiProgress) -> Result<ExitCode, Fa
     };
     let bar = bar(shown);
     let found = runtime()?.block_on(async {
-        let store = open(&args.place).await?;
+        let store = open(config, &args.place).await?;
         let mut searched = |bytes| {
             bar.inc(bytes);
             bar.set_length(bar.position());

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{Failure, bar, found, open, print, print_json, read, runtime};
 use crate::{
-    cli::{PlaceArgs, VerifyArgs},
+    cli::{ConfigArgs, PlaceArgs, VerifyArgs},
     table::{Align, Table},
     units::{format_bytes, format_count},
 };
@@ -29,7 +29,7 @@ struct Report {
 }
 
 /// Verifies.
-pub(super) fn run(args: VerifyArgs, shown: &MultiProgress) -> Result<ExitCode, Failure> {
+pub(super) fn run(config: &ConfigArgs, args: VerifyArgs, shown: &MultiProgress) -> Result<ExitCode, Failure> {
     let keys = args.public_keys.iter().map(|path| public_key(path)).collect::<Result<Vec<_>, _>>()?;
     if let Some(proof) = &args.proof {
         return check_proof(proof, &keys, args.json);
@@ -38,7 +38,7 @@ pub(super) fn run(args: VerifyArgs, shown: &MultiProgress) -> Result<ExitCode, F
     let bar = bar(shown);
     let mut findings = Vec::new();
     let verified = runtime()?.block_on(async {
-        let store = open(&PlaceArgs { directory: args.directory }).await?;
+        let store = open(config, &PlaceArgs { sink: args.sink, directory: args.directory }).await?;
         let mut entries = 0u64;
         let mut step = |step: Step<'_>| match step {
             Step::Listed { bytes, .. } => bar.set_length(bytes),
