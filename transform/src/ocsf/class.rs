@@ -309,6 +309,15 @@ fn members(value: Json<'_>) -> Vec<&str> {
     all
 }
 
+fn account_changed<'a>(reading: &Reading<'a>, activity: u8) -> Option<Shape<'a>> {
+    let named = ["Identity", "Name", "UserPrincipalName", "MicrosoftOnlineServicesID", "DisplayName"];
+    let user = Named::object(reading, &named)?;
+    let addresses = ["PrimarySmtpAddress", "MicrosoftOnlineServicesID", "UserPrincipalName", "WindowsLiveID"];
+    let address = addresses.into_iter().filter_map(|name| reading.parameters.text(name));
+    let address = address.into_iter().find(|address| is_email(address.raw()));
+    Some(Shape::Account { activity, user: Named { address, ..user } })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -329,13 +338,4 @@ mod tests {
             assert_eq!(members(scan_value(json).unwrap()), expected, "{json}");
         }
     }
-}
-
-fn account_changed<'a>(reading: &Reading<'a>, activity: u8) -> Option<Shape<'a>> {
-    let named = ["Identity", "Name", "UserPrincipalName", "MicrosoftOnlineServicesID", "DisplayName"];
-    let user = Named::object(reading, &named)?;
-    let addresses = ["PrimarySmtpAddress", "MicrosoftOnlineServicesID", "UserPrincipalName", "WindowsLiveID"];
-    let address = addresses.into_iter().filter_map(|name| reading.parameters.text(name));
-    let address = address.into_iter().find(|address| is_email(address.raw()));
-    Some(Shape::Account { activity, user: Named { address, ..user } })
 }
