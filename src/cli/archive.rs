@@ -14,7 +14,7 @@ pub(super) const ARCHIVE_HELP: &str = "\
 Examples:
   mailtrail archive keygen --out archive.key
   mailtrail archive verify --directory /srv/archive --public-key archive.pub
-  mailtrail archive prove --directory . --id 1c7412a6-858d-49ff-3f93-08d92a1b2c3d --out proof.json
+  mailtrail archive prove --sink evidence --id 1c7412a6-858d-49ff-3f93-08d92a1b2c3d --out proof.json
   mailtrail archive verify --proof proof.json --public-key archive.pub
   mailtrail archive list --directory /srv/archive --since 30d
 
@@ -79,7 +79,7 @@ pub(crate) struct PlaceArgs {
 
 const VERIFY_HELP: &str = "\
 Examples:
-  mailtrail archive verify --directory /srv/archive --public-key archive.pub
+  mailtrail archive verify --sink evidence --public-key archive.pub
   mailtrail archive verify --directory /srv/archive --public-key archive.pub --json
   mailtrail archive verify --proof proof.json --public-key archive.pub
 
@@ -90,7 +90,7 @@ Exit status: 0 everything is as the archive says, 1 it is not, and each thing is
 
 /// `mailtrail archive verify`.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("what").required(true).multiple(false).args(["directory", "proof"])))]
+#[command(group(ArgGroup::new("what").required(true).multiple(false).args(["sink", "directory", "proof"])))]
 pub(crate) struct VerifyArgs {
     /// The target of this sink of the configuration
     #[arg(long, value_name = "NAME")]
@@ -114,7 +114,7 @@ pub(crate) struct VerifyArgs {
 
 const PROVE_HELP: &str = "\
 Examples:
-  mailtrail archive prove --directory . --id 1c7412a6-858d-49ff-3f93-08d92a1b2c3d --out proof.json
+  mailtrail archive prove --sink evidence --id 1c7412a6-858d-49ff-3f93-08d92a1b2c3d --out proof.json
   mailtrail archive prove --directory . --since 7d --id 1c7412a6-858d-49ff-3f93-08d92a1b2c3d > proof.json
 
 The proof holds the record, and what ties it to a signed entry. There is no index: without --since and --until every object is \

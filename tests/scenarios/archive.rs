@@ -85,6 +85,8 @@ fn is_complete(world: &World) {
     world.mailtrail(&["reconcile"]).ends_with(0);
     let verified = verify(world, &[]).ends_with(0);
     assert!(verified.stdout.contains(&world.simulator().truth().count().to_string()), "{}", verified.stdout);
+    let by_name = ["archive", "verify", "--sink", "evidence", "--public-key", "archive.pub", "--json"];
+    assert_eq!(world.mailtrail(&by_name).ends_with(0).stdout, verified.stdout);
     let left: Vec<_> = below(&staging(world));
     assert!(left.is_empty(), "nothing is left in the staging folder: {left:?}");
 }

@@ -124,9 +124,11 @@ fn is_complete(world: &World, moto: &Moto) {
     let copy = moto.download(world);
     arrived_in(&copy).is_exactly(&world.simulator().truth());
     world.mailtrail(&["reconcile"]).ends_with(0);
-    world
-        .mailtrail(&["archive", "verify", "--directory", "copy", "--public-key", "archive.pub"])
-        .ends_with(0);
+    // The bucket itself, and what was downloaded of it.
+    for place in [["--sink", "evidence"], ["--directory", "copy"]] {
+        let arguments = ["archive", "verify", place[0], place[1], "--public-key", "archive.pub"];
+        world.mailtrail(&arguments).ends_with(0);
+    }
 }
 
 fn world(blobs: usize) -> World {
