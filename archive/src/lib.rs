@@ -4,7 +4,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `hash.rs` | [`Hash`], [`Hasher`]: SHA-256 |
+//! | `hash.rs` | [`struct@Hash`], [`Hasher`]: SHA-256 |
 //! | `path.rs` | [`ObjectPath`]: where an object lies in an archive |
 //! | `names.rs` | [`ObjectName`], [`ChainKey`]: how objects and entries are named |
 //! | `merkle.rs` | [`Merkle`]: the tree over the records of an object |

@@ -3,7 +3,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `N.ndjson` | the records of an object that is open, one a line |
-//! | `N.works` | what its works came to: one [`Entry`](super::span::Entry) a line, as JSON |
+//! | `N.works` | what its works came to: one [`Entry`] a line, as JSON |
 //! | `N.object` | the object as it is put, once it is sealed; `N.object.part` while it is made |
 //!
 //! No file is kept open: the number of tenants costs no descriptors. What the ledger does not know is thrown away when
