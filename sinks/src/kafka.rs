@@ -64,7 +64,7 @@ use self::{
     figures::Figures,
     message::Shape,
     producer::{Attempt, Producer, Shaping},
-    progress::{Place, Progress},
+    progress::{Open, Place, Progress},
     state::{Plan, Standing, State},
     tally::{CancelOnDrop, Tally},
 };
@@ -194,12 +194,16 @@ impl KafkaSink {
     }
 
     /// The progress of all tenants.
-    async fn progress(&self, settings: &ClientConfig) -> Result<BTreeMap<TenantId, Progress>, DeliverError> {
+    async fn progress(
+        &self,
+        settings: &ClientConfig,
+        open: Open,
+    ) -> Result<BTreeMap<TenantId, Progress>, DeliverError> {
         let Some((topic, transactional_id)) = self.place() else { return Ok(BTreeMap::new()) };
         let (settings, client) = (settings.clone(), self.client.clone());
         on_thread(move || {
             let place = Place { topic: &topic, transactional_id: &transactional_id };
-            progress::read(&settings, &client, place)
+            progress::read(&settings, &client, place, open)
         })
         .await
     }
@@ -257,7 +261,8 @@ impl KafkaSink {
             Ok(())
         })
         .await?;
-        let progress = self.progress(settings).await?;
+        // One that a killed predecessor left open is ended by whoever connects, who reads again then.
+        let progress = self.progress(settings, Open::Ignored).await?;
         let standing = match identity {
             Some(identity) => state::standing(&progress, identity, state),
             None => match progress.values().next() {
@@ -286,7 +291,7 @@ impl KafkaSink {
             on_thread(move || Producer::connect(&config, &producer_settings, client, figures, Some(&of)))
                 .await?;
         // What an earlier producer had under way is decided only now.
-        let progress = self.progress(&settings).await?;
+        let progress = self.progress(&settings, Open::Awaited).await?;
         if !state.is_some_and(|state| state.adopt) {
             let judged = self.judge(&state::standing(&progress, identity, state), Some(identity));
             if let Err(error) = judged {

@@ -111,11 +111,21 @@ pub(super) struct Place<'a> {
     pub(super) transactional_id: &'a str,
 }
 
-/// Reads the progress of all tenants, to the end of what is there now. Blocks.
+/// What becomes of a transaction that is open while progress is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Open {
+    /// What stands before it is enough.
+    Ignored,
+    /// Its end is waited for, so that everything that is there now is read.
+    Awaited,
+}
+
+/// Reads the progress of all tenants. Blocks.
 pub(super) fn read(
     settings: &ClientConfig,
     context: &Context,
     place: Place<'_>,
+    open: Open,
 ) -> Result<BTreeMap<TenantId, Progress>, DeliverError> {
     let Place { topic, transactional_id } = place;
     let what = format!("the progress topic {topic} cannot be read");
@@ -153,7 +163,7 @@ pub(super) fn read(
     // What is committed behind an open transaction of somebody else cannot be read before that has ended.
     let high = end(&consumer("read_uncommitted")?)?;
     let committed = consumer("read_committed")?;
-    while end(&committed)? < high {
+    while open == Open::Awaited && end(&committed)? < high {
         if Instant::now() > deadline {
             return Err(DeliverError::retry(format!(
                 "{what}: another producer's transaction has been open for long; it ends by itself"
