@@ -13,13 +13,14 @@
 //! | `envelope.rs` | [`Envelope`]: a payload and its signature |
 //! | `entry.rs` | [`Entry`]: what a manifest's entry says |
 //! | `chain.rs` | [`Draft`], [`Link`]: how entries form a chain |
-//! | `reading.rs`, `content.rs` | how an archive is read again |
+//! | `reading.rs`, `content.rs`, `blocking.rs` | how an archive is read again |
 //! | [`verify`] | [`Verify`]: whether all of that is true |
 //! | `proof.rs`, `search.rs` | [`Proof`], [`Search`]: one record, found and proved |
 //! | `lake.rs` | [`LakeSource`]: how twins are named in Amazon Security Lake |
 //! | [`parquet`] | the records of an object as columns |
 //! | [`store`] | [`Store`]: where the objects lie; each is written once |
 
+mod blocking;
 mod chain;
 mod content;
 mod entry;

@@ -11,6 +11,7 @@ use futures_util::TryStreamExt as _;
 use tokio::runtime::Handle;
 
 use crate::{
+    blocking::blocking,
     entry::{Entry, EntryError},
     envelope::{Envelope, EnvelopeError},
     names::{ChainFile, ChainKey, MANIFESTS},
@@ -111,27 +112,36 @@ pub(crate) async fn pause(error: &StoreError, attempt: u32) {
     tokio::time::sleep(error.retry_after().unwrap_or(own)).await;
 }
 
-/// A file's content for a blocking thread.
-pub(crate) struct Blocking {
+/// Gives an object to `read`, on a blocking thread. When the store stops giving it, that is the error, whatever `read`
+/// makes of it.
+pub(crate) async fn read_blocking<T: Send + 'static, E: Send + 'static>(
+    store: &Store,
+    path: &ObjectPath,
+    read: impl FnOnce(&mut Content) -> Result<T, E> + Send + 'static,
+) -> Result<Result<T, E>, StoreError> {
+    let (body, runtime) = (open(store, path).await?, Handle::current());
+    let (done, failed) = blocking(move || {
+        let mut content = Content { body, runtime, piece: Bytes::new(), failed: None };
+        let done = read(&mut content);
+        (done, content.failed)
+    })
+    .await;
+    match (done, failed) {
+        (Err(_), Some(failed)) => Err(failed),
+        (done, _) => Ok(done),
+    }
+}
+
+/// An object's content for a blocking thread.
+pub(crate) struct Content {
     body: Body,
     runtime: Handle,
     piece: Bytes,
+    /// Why the store stopped giving it.
     failed: Option<StoreError>,
 }
 
-impl Blocking {
-    /// Reads a body with the help of the runtime that made it.
-    pub(crate) fn new(body: Body, runtime: Handle) -> Self {
-        Self { body, runtime, piece: Bytes::new(), failed: None }
-    }
-
-    /// Why the store stopped giving it, when that is why reading failed.
-    pub(crate) fn take_failure(&mut self) -> Option<StoreError> {
-        self.failed.take()
-    }
-}
-
-impl Read for Blocking {
+impl Read for Content {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.piece.is_empty() {
             match self.runtime.block_on(self.body.pieces.try_next()) {

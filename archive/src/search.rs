@@ -9,12 +9,10 @@ use chrono::{DateTime, Utc};
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use memchr::memmem;
 use serde::Deserialize;
-use tokio::{
-    runtime::Handle,
-    task::{JoinHandle, spawn_blocking},
-};
+use tokio::task::JoinHandle;
 
 use crate::{
+    blocking::ended,
     content::{Lines, NotLines},
     entry::{Entry, SealedFile, SealedObject},
     envelope::Envelope,
@@ -24,7 +22,7 @@ use crate::{
     names::ChainKey,
     path::ObjectPath,
     proof::Proof,
-    reading::{Blocking, Unreadable, chains, open, read_entry},
+    reading::{Unreadable, chains, read_blocking, read_entry},
     store::{Store, StoreError},
 };
 
@@ -161,7 +159,10 @@ impl Search {
         searched: &mut dyn FnMut(u64),
     ) -> Result<Option<Match>, SearchError> {
         let Some(done) = running.next().await else { return Ok(None) };
-        let (job, found) = done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        let (job, found) = match done {
+            Ok(done) => done,
+            Err(error) => ended(error).await,
+        };
         searched(job.file.bytes);
         match found {
             Ok(None) => Ok(None),
@@ -232,17 +233,10 @@ async fn read_lines<T: Send + 'static>(
     file: &SealedFile,
     read: impl FnOnce(&mut Lines<'_>) -> Result<T, NotLines> + Send + 'static,
 ) -> Result<T, SearchError> {
-    let body = open(store, &file.path).await?;
-    let (format, runtime) = (file.format, Handle::current());
-    let reading = spawn_blocking(move || {
-        let mut file = Blocking::new(body, runtime);
-        let done = Lines::new(&mut file, format).and_then(|mut lines| read(&mut lines));
-        done.map_err(|why| (why, file.take_failure()))
-    });
-    match reading.await {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err((_, Some(failure)))) => Err(failure.into()),
-        Ok(Err((why, None))) => Err(SearchError::File { path: file.path.clone(), why }),
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-    }
+    let format = file.format;
+    let done = read_blocking(store, &file.path, move |content| {
+        Lines::new(content, format).and_then(|mut lines| read(&mut lines))
+    })
+    .await?;
+    done.map_err(|why| SearchError::File { path: file.path.clone(), why })
 }

@@ -35,6 +35,7 @@ use self::{
     listing::{Listing, Unnamed},
 };
 use crate::{
+    blocking::ended,
     entry::{Entry, Head},
     key::PublicKey,
     names::ChainKey,
@@ -224,7 +225,7 @@ impl Run<'_> {
                 }
             }
             // The thread that read the file panicked: go on in the same way.
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+            Err(error) => ended(error).await,
         }
         true
     }

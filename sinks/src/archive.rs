@@ -49,7 +49,6 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
-    panic::resume_unwind,
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -63,6 +62,7 @@ use chrono::{DateTime, Utc};
 use futures_util::{StreamExt as _, stream};
 use schemas::{LedgerId, Seq, SinkName};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use self::config::{ArchiveConfig, Compression, Signing};
@@ -75,6 +75,7 @@ use self::{
     state::State,
 };
 use crate::{
+    blocking::blocking,
     delivery_ledger::{Settlement, WorkId},
     holding::{Advance, Holding},
     measure::Measure,
@@ -130,15 +131,6 @@ struct Desk {
     sealing: Mutex<()>,
 }
 
-/// Asks blocking work to end when nobody waits for it any more.
-struct CancelOnDrop(Arc<AtomicBool>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 /// A configuration that cannot work.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveSinkError {
@@ -189,7 +181,7 @@ impl Desk {
         &self,
         due: Vec<Due>,
         ledger: LedgerId,
-        cancelled: &AtomicBool,
+        cancelled: &CancellationToken,
     ) -> Result<Vec<(u64, SealedObject)>, Unsealed> {
         let mut sealed = Vec::new();
         let mut bytes = 0;
@@ -214,7 +206,7 @@ impl Desk {
         &self,
         due: &Due,
         ledger: LedgerId,
-        cancelled: &AtomicBool,
+        cancelled: &CancellationToken,
     ) -> Result<SealedObject, StagingError> {
         self.write_journal(due.span)?;
         self.staging.sync(due.span, Kind::Works)?;
@@ -304,27 +296,11 @@ impl ArchiveSink {
     /// Does blocking work. It is asked to end when the future is dropped.
     async fn blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Desk, &AtomicBool) -> T + Send + 'static,
+        work: impl FnOnce(&Desk, &CancellationToken) -> T + Send + 'static,
     ) -> T {
-        let (desk, cancelled) = (Arc::clone(&self.desk), Arc::new(AtomicBool::new(false)));
-        let cancel = CancelOnDrop(Arc::clone(&cancelled));
-        let done = tokio::task::spawn_blocking(move || work(&desk, &cancelled)).await;
-        drop(cancel);
-        match done {
-            Ok(done) => done,
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => resume_unwind(panic),
-                // The runtime is about to end, and whoever waits for this with it.
-                Err(_) => std::future::pending().await,
-            },
-        }
-    }
-
-    async fn stored(&self) -> Result<Option<State>, DeliverError> {
-        let state = self.context.ledger.sink_state(&self.context.name).await;
-        let state = state.map_err(|failure| DeliverError::retry(failure.message))?;
-        let state = state.as_deref().map(State::decode).transpose();
-        state.map_err(|error| DeliverError::halt(format!("its state in the ledger cannot be used: {error}")))
+        let (desk, cancelled) = (Arc::clone(&self.desk), CancellationToken::new());
+        let _cancel = cancelled.clone().drop_guard();
+        blocking(move || work(&desk, &cancelled)).await
     }
 
     /// The ledger's id: a part of every object's name.
@@ -522,8 +498,7 @@ impl ArchiveSink {
             .map_err(StagingError::retried)?;
         let Some(state) = state else { return Ok(()) };
         info!(sink = %self.context.name, "{} objects stay open until the next start", state.open.len());
-        let kept = self.context.ledger.set_sink_state(&self.context.name, state.encode()).await;
-        kept.map_err(|failure| DeliverError::retry(failure.message))
+        self.context.keep(state.encode()).await
     }
 }
 
@@ -642,7 +617,7 @@ impl Sink for ArchiveSink {
 
     fn probe(&self) -> BoxFuture<'_, Result<(), DeliverError>> {
         Box::pin(async move {
-            self.stored().await?;
+            self.context.stored(State::decode).await?;
             self.probe_keys().await?;
             self.blocking(|desk, _| desk.staging.probe()).await.map_err(StagingError::retried)?;
             let store = self.make_store().await?;

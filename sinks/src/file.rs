@@ -45,12 +45,8 @@ mod tests;
 mod writer;
 
 use std::{
-    panic::resume_unwind,
     path::Path,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -58,6 +54,7 @@ use chrono::Utc;
 use futures_util::future::OptionFuture;
 use schemas::SinkName;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 pub use self::config::{BadFileName, BadMode, Compression, FileConfig, FileName, Mode};
@@ -69,6 +66,7 @@ use self::{
     writer::Writer,
 };
 use crate::{
+    blocking::blocking,
     delivery_ledger::WorkId,
     positions::Positions,
     sink::{Batch, BoxFuture, DeliverError, Durability, Limits, Receipt, Sink, SinkContext, Unfinished},
@@ -95,16 +93,7 @@ pub struct FileSink {
     one_at_a_time: Arc<Mutex<()>>,
     /// The one that was started last.
     tidying: Mutex<Option<JoinHandle<()>>>,
-    stop_tidying: Arc<AtomicBool>,
-}
-
-/// Stops compression when it is dropped.
-struct StopTidying(Arc<AtomicBool>);
-
-impl Drop for StopTidying {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
+    stop_tidying: CancellationToken,
 }
 
 /// A configuration that cannot work on this machine.
@@ -172,7 +161,7 @@ impl FileSink {
             writer: Arc::new(Mutex::new(writer)),
             one_at_a_time: Arc::default(),
             tidying: Mutex::default(),
-            stop_tidying: Arc::default(),
+            stop_tidying: CancellationToken::new(),
         })
     }
 
@@ -182,37 +171,18 @@ impl FileSink {
         work: impl FnOnce(&mut Writer) -> Result<T, DeliverError> + Send + 'static,
     ) -> Result<T, DeliverError> {
         let writer = Arc::clone(&self.writer);
-        let task = tokio::task::spawn_blocking(move || {
+        blocking(move || {
             // After a panic, the writer looks again at what is on disk before it goes on.
             let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
             work(&mut writer)
-        });
-        match task.await {
-            Ok(result) => result,
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => resume_unwind(panic),
-                Err(_) => Err(DeliverError::retry("stopped before it was done")),
-            },
-        }
-    }
-
-    async fn stored(&self) -> Result<Option<State>, DeliverError> {
-        let state = self.context.ledger.sink_state(&self.context.name).await;
-        let state = state.map_err(|failure| DeliverError::retry(failure.message))?;
-        let state = state.as_deref().map(State::decode).transpose();
-        state.map_err(|error| DeliverError::halt(format!("its state in the ledger cannot be used: {error}")))
-    }
-
-    /// Commits the state by itself.
-    async fn keep(&self, state: &State) -> Result<(), DeliverError> {
-        let kept = self.context.ledger.set_sink_state(&self.context.name, state.encode()).await;
-        kept.map_err(|failure| DeliverError::retry(failure.message))
+        })
+        .await
     }
 
     /// Compresses and deletes closed files in the background. What is interrupted is done at the next start.
     fn tidy_in_background(&self) {
         let (disk, config, access) = (Arc::clone(&self.disk), self.config.clone(), self.access);
-        let (one_at_a_time, stop) = (Arc::clone(&self.one_at_a_time), Arc::clone(&self.stop_tidying));
+        let (one_at_a_time, stop) = (Arc::clone(&self.one_at_a_time), self.stop_tidying.clone());
         let name = self.context.name.clone();
         let task = tokio::task::spawn_blocking(move || {
             let _turn = one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
@@ -254,14 +224,14 @@ impl Sink for FileSink {
 
     fn open(&self) -> BoxFuture<'_, Result<Vec<Unfinished>, DeliverError>> {
         Box::pin(async move {
-            let mut state = self.stored().await?;
+            let mut state = self.context.stored(State::decode).await?;
             if let Some(known) = state.clone()
                 && self.blocking(move |writer| writer.is_gone(&known)).await?
             {
                 // The ledger has to know before another file is made.
                 state = state.map(|state| state.started_anew(live_path(&self.config)));
                 if let Some(state) = &state {
-                    self.keep(state).await?;
+                    self.context.keep(state.encode()).await?;
                 }
             }
             let known = state.clone();
@@ -291,7 +261,7 @@ impl Sink for FileSink {
                 Some(written) => written,
                 None => {
                     let mut plan = self.plan().clone();
-                    self.keep(&plan.start_anew(&parts, Utc::now())).await?;
+                    self.context.keep(plan.start_anew(&parts, Utc::now()).encode()).await?;
                     let place = plan.place();
                     *self.plan() = plan;
                     let written = self.blocking(move |writer| writer.deliver(&place, &again)).await?;
@@ -310,7 +280,7 @@ impl Sink for FileSink {
 
     fn probe(&self) -> BoxFuture<'_, Result<(), DeliverError>> {
         Box::pin(async move {
-            let state = self.stored().await?;
+            let state = self.context.stored(State::decode).await?;
             self.blocking(move |writer| writer.probe(state.as_ref())).await
         })
     }
@@ -319,7 +289,7 @@ impl Sink for FileSink {
         Box::pin(async move {
             let mut plan = self.plan().clone();
             if let Some(state) = plan.rotate_when_idle(&|path| self.is_taken(path), Utc::now()) {
-                self.keep(&state).await?;
+                self.context.keep(state.encode()).await?;
                 *self.plan() = plan;
             }
             let place = self.plan().place();
@@ -335,7 +305,7 @@ impl Sink for FileSink {
 
     /// Waits for the compression that is under way; when it is dropped, that stops, and is done at the next start.
     fn close(&self) -> BoxFuture<'_, ()> {
-        let stop = StopTidying(Arc::clone(&self.stop_tidying));
+        let stop = self.stop_tidying.clone().drop_guard();
         let tidying = self.tidying.lock().unwrap_or_else(PoisonError::into_inner).take();
         Box::pin(async move {
             if let Some(Err(error)) = OptionFuture::from(tidying).await {

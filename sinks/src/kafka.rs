@@ -74,7 +74,7 @@ pub use self::{
         Transactions, is_topic_name, refused_setting, usual_delivery_timeout,
     },
     oauth::{Oidc, Tokens},
-    state::{BadState, adopt},
+    state::adopt,
 };
 use crate::{
     delivery_ledger::{SinkIdentity, WorkId},
@@ -174,13 +174,6 @@ impl KafkaSink {
 
     fn change_plan(&self, change: impl FnOnce(&mut Plan)) {
         change(Arc::make_mut(&mut self.plan()));
-    }
-
-    async fn stored(&self) -> Result<Option<State>, DeliverError> {
-        let state = self.context.ledger.sink_state(&self.context.name).await;
-        let state = state.map_err(|failure| DeliverError::retry(failure.message))?;
-        let state = state.as_deref().map(State::decode).transpose();
-        state.map_err(|error| DeliverError::halt(format!("its state in the ledger cannot be used: {error}")))
     }
 
     async fn identity(&self) -> Result<Option<SinkIdentity>, DeliverError> {
@@ -326,8 +319,7 @@ impl KafkaSink {
             return Err(error);
         }
         let state = State { number: Some(number), adopt: false, ..state };
-        let kept = self.context.ledger.set_sink_state(&self.context.name, state.encode()).await;
-        kept.map_err(|failure| DeliverError::retry(failure.message))?;
+        self.context.keep(state.encode()).await?;
         *progress = tenants.into_iter().map(|tenant| (tenant, Progress::new(identity, number))).collect();
         warn!(
             sink = %self.context.name,
@@ -387,7 +379,7 @@ impl Sink for KafkaSink {
                 discard(producer);
             }
             let identity = self.known_identity().await?;
-            let state = self.stored().await?;
+            let state = self.context.stored(State::decode).await?;
             let (mut producer, mut progress) = self.connect(state.as_ref(), &identity).await?;
             let mut unfinished = Vec::new();
             if self.config.transactions.is_some() {
@@ -424,7 +416,7 @@ impl Sink for KafkaSink {
                 Some(producer) => producer,
                 None => {
                     let identity = self.known_identity().await?;
-                    let state = self.stored().await?;
+                    let state = self.context.stored(State::decode).await?;
                     let (producer, progress) = self.connect(state.as_ref(), &identity).await?;
                     self.change_plan(|plan| plan.learn(&progress, &identity));
                     producer
@@ -468,7 +460,7 @@ impl Sink for KafkaSink {
         Box::pin(async move {
             self.refuse_when_fenced()?;
             let settings = client::with_secrets(&self.config, &self.settings).await?;
-            let (identity, state) = (self.identity().await?, self.stored().await?);
+            let (identity, state) = (self.identity().await?, self.context.stored(State::decode).await?);
             self.look(&settings, state.as_ref(), identity.as_ref()).await?;
             if self.config.preset == Preset::EventHubs {
                 return Ok(());

@@ -15,6 +15,8 @@
 //! | [`measure`] | what one kind of sink counts beyond what all do |
 //! | [`positions`] | positions of records as runs |
 //! | `shorten` | cutting JSON until it fits |
+//! | `blocking` | work that blocks, off the reactor's threads |
+//! | [`versioned`] | JSON that another version of the program may have written |
 //! | [`template`] | texts with placeholders, for whatever a destination wants to be named |
 //! | [`mod@file`] | the `file` sink: NDJSON, exactly once |
 //! | [`splunk_hec`] | the `splunk_hec` sink: Splunk's HTTP Event Collector, at least once |
@@ -40,6 +42,7 @@ mod account;
 pub mod age;
 pub mod archive;
 mod batching;
+mod blocking;
 pub mod delivery;
 pub mod delivery_ledger;
 pub mod file;
@@ -59,3 +62,4 @@ pub mod splunk_hec;
 pub mod template;
 #[cfg(test)]
 mod test_ledger;
+pub mod versioned;

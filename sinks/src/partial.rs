@@ -11,7 +11,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{delivery_ledger::WorkId, positions::Positions};
+use crate::{
+    delivery_ledger::WorkId,
+    positions::Positions,
+    versioned::{self, Unreadable},
+};
 
 const VERSION: u32 = 1;
 
@@ -45,22 +49,10 @@ struct Entry {
     resent: u32,
 }
 
-/// A state that cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BadPartials {
-    #[error("a newer version wrote it (format {found}, this one knows {VERSION})")]
-    Newer { found: u32 },
-    #[error(transparent)]
-    Malformed(#[from] serde_json::Error),
-}
-
 impl Partials {
-    pub(crate) fn decode(state: Option<&[u8]>) -> Result<Self, BadPartials> {
+    pub(crate) fn decode(state: Option<&[u8]>) -> Result<Self, Unreadable> {
         let Some(state) = state else { return Ok(Self::default()) };
-        let stored: Stored = serde_json::from_slice(state)?;
-        if stored.version != VERSION {
-            return Err(BadPartials::Newer { found: stored.version });
-        }
+        let stored: Stored = versioned::decode(state, VERSION)?;
         let works = stored.partial.into_iter();
         let works =
             works.map(|Entry { work, delivered, resent }| (work, Partial { delivered, resent })).collect();
@@ -122,7 +114,7 @@ mod tests {
         assert!(partials.changed_state().is_some());
         assert!(matches!(
             Partials::decode(Some(br#"{"version":2,"partial":[]}"#)),
-            Err(BadPartials::Newer { found: 2 })
+            Err(Unreadable::Newer { found: 2, .. })
         ));
         assert!(Partials::decode(Some(b"garbage")).is_err());
     }

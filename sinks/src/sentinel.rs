@@ -28,7 +28,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-use std::{panic::resume_unwind, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use chrono::Utc;
 use entra::{TokenError, TokenSource, error::causes};
@@ -49,6 +49,7 @@ use self::{
     rules::{Pause, Rule, Rules},
 };
 use crate::{
+    blocking::blocking,
     measure::Measure,
     retry_after::retry_after,
     sink::{
@@ -167,7 +168,7 @@ impl Inner {
     async fn deliver(self: &Arc<Self>, batch: Batch) -> Result<Receipt, DeliverError> {
         let coverage = batch.coverage();
         let rule = self.rules.choose().map_err(|pause| self.resting(&pause))?;
-        let (records, body) = self.encode(batch).await?;
+        let (records, body) = self.encode(batch).await;
         let body = match body {
             Ok(body) if body.plain.max(body.bytes.len()) <= SentinelConfig::LARGEST => body,
             Ok(body) => {
@@ -206,14 +207,9 @@ impl Inner {
     }
 
     /// Makes the body off the reactor's threads. Gives back how many records it is of.
-    async fn encode(self: &Arc<Self>, batch: Batch) -> Result<(usize, Result<Body, Unfit>), DeliverError> {
+    async fn encode(self: &Arc<Self>, batch: Batch) -> (usize, Result<Body, Unfit>) {
         let form = self.config.form;
-        let encoded =
-            tokio::task::spawn_blocking(move || (batch.len(), rows::encode(form, &batch, Utc::now()))).await;
-        encoded.map_err(|error| match error.try_into_panic() {
-            Ok(panic) => resume_unwind(panic),
-            Err(_) => DeliverError::retry("stopped before it was sent"),
-        })
+        blocking(move || (batch.len(), rows::encode(form, &batch, Utc::now()))).await
     }
 
     /// Sends a body. A token that is refused is replaced once: it may have been revoked.

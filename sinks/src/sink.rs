@@ -311,3 +311,22 @@ pub struct SinkContext {
     /// Its pace, for sinks that are told to slow down.
     pub rate: Arc<Rate>,
 }
+
+impl SinkContext {
+    /// The sink's own state as the ledger has it.
+    pub(crate) async fn stored<S, E: fmt::Display>(
+        &self,
+        decode: impl FnOnce(&[u8]) -> Result<S, E>,
+    ) -> Result<Option<S>, DeliverError> {
+        let state = self.ledger.sink_state(&self.name).await;
+        let state = state.map_err(|failure| DeliverError::retry(failure.message))?;
+        let state = state.as_deref().map(decode).transpose();
+        state.map_err(|error| DeliverError::halt(format!("its state in the ledger cannot be used: {error}")))
+    }
+
+    /// Commits the sink's own state by itself.
+    pub(crate) async fn keep(&self, state: Vec<u8>) -> Result<(), DeliverError> {
+        let kept = self.ledger.set_sink_state(&self.name, state).await;
+        kept.map_err(|failure| DeliverError::retry(failure.message))
+    }
+}

@@ -39,7 +39,6 @@ mod trying;
 
 use std::{
     fmt::Write as _,
-    panic::resume_unwind,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -59,6 +58,7 @@ use self::{
     request::{Answered, Requests, Unanswered},
 };
 use crate::{
+    blocking::blocking,
     measure::Measure,
     sink::{
         Batch, BoxFuture, DeliverError, Disposition, Durability, Limits, Receipt, Sink, SinkContext,
@@ -243,7 +243,7 @@ impl Inner {
         if let Some(why) = self.refused().clone() {
             return Err(DeliverError::halt(why));
         }
-        let (batch, body) = self.encode(batch).await?;
+        let (batch, body) = self.encode(batch).await;
         let body = match body {
             Ok(body) => body,
             Err(records) => {
@@ -331,16 +331,13 @@ impl Inner {
     }
 
     /// Makes the body off the reactor's threads.
-    async fn encode(self: &Arc<Self>, batch: Batch) -> Result<(Batch, Result<Body, Unfit>), DeliverError> {
+    async fn encode(self: &Arc<Self>, batch: Batch) -> (Batch, Result<Body, Unfit>) {
         let inner = Arc::clone(self);
-        let encoded = tokio::task::spawn_blocking(move || {
+        blocking(move || {
             let body = envelope::encode(&inner.config, &batch);
             (batch, body)
-        });
-        encoded.await.map_err(|error| match error.try_into_panic() {
-            Ok(panic) => resume_unwind(panic),
-            Err(_) => DeliverError::retry("stopped before it was sent"),
         })
+        .await
     }
 
     /// What an answer to events means: taken, with what to ask the indexer about, or an error.

@@ -23,10 +23,9 @@ use std::{
 use bytes::BytesMut;
 use chrono::{DateTime, Utc};
 use futures_util::stream::{self, Stream, TryStreamExt as _};
-use tokio::task::spawn_blocking;
 
 use super::{Body, Head, Listed, Source, StoreError};
-use crate::{Hash, Hasher, ObjectPath};
+use crate::{Hash, Hasher, ObjectPath, blocking::blocking};
 
 /// How much of a file is read at a time.
 const CHUNK: usize = 256 * 1024;
@@ -155,20 +154,6 @@ impl Directory {
 enum Content<'a> {
     File(&'a Path),
     Bytes(&'a [u8]),
-}
-
-/// What takes time is done where it keeps nobody from working.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    match spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(failed) => match failed.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime is about to end. Whoever waits for this ends with it.
-            Err(_) => std::future::pending().await,
-        },
-    }
 }
 
 fn create(root: &Path, file: &Path, content: Content<'_>, sha256: &Hash) -> Result<bool, StoreError> {

@@ -2,10 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use tokio::{
-    runtime::Handle,
-    task::{JoinHandle, spawn_blocking},
-};
+use tokio::task::JoinHandle;
 
 use super::finding::Finding;
 use crate::{
@@ -13,7 +10,7 @@ use crate::{
     entry::SealedFile,
     hash::Hash,
     path::ObjectPath,
-    reading::{Blocking, again, open, pause},
+    reading::{again, pause, read_blocking},
     store::{Store, StoreError},
 };
 
@@ -65,18 +62,9 @@ impl Job {
     }
 
     async fn measure(&self, store: &Store) -> Result<Measured, StoreError> {
-        let body = open(store, &self.file.path).await?;
-        let (format, runtime) = (self.file.format, Handle::current());
-        let measuring = spawn_blocking(move || {
-            let mut file = Blocking::new(body, runtime);
-            measure(&mut file, format).map_err(|error| (error, file.take_failure()))
-        });
-        match measuring.await {
-            Ok(Ok(measured)) => Ok(measured),
-            Ok(Err((_, Some(failure)))) => Err(failure),
-            Ok(Err((source, None))) => Err(unread(self, source)),
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        }
+        let format = self.file.format;
+        let measured = read_blocking(store, &self.file.path, move |content| measure(content, format)).await?;
+        measured.map_err(|source| unread(self, source))
     }
 
     fn compare(self, measured: Measured) -> Done {

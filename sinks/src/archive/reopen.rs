@@ -39,7 +39,7 @@ impl ArchiveSink {
     /// Brings the plan in line with the ledger and the disk.
     pub(super) async fn reopen(&self) -> Result<(), DeliverError> {
         let store = self.make_store().await?;
-        let state = self.stored().await?.unwrap_or_default();
+        let state = self.context.stored(State::decode).await?.unwrap_or_default();
         let known = state.clone();
         let found =
             self.blocking(move |desk, _| hashes(desk, &known)).await.map_err(StagingError::retried)?;
@@ -98,8 +98,7 @@ impl ArchiveSink {
         if !lost.is_empty() {
             // The ledger has to know before their works come again.
             let state = self.desk.plan().state().encode();
-            let kept = self.context.ledger.set_sink_state(&self.context.name, state).await;
-            kept.map_err(|failure| DeliverError::retry(failure.message))?;
+            self.context.keep(state).await?;
         }
         *self.again.lock().unwrap_or_else(PoisonError::into_inner) = held;
         *self.store.lock().unwrap_or_else(PoisonError::into_inner) = Some(store);

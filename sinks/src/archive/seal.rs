@@ -7,11 +7,11 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, BufRead as _, BufReader, Read as _, Write},
     os::unix::fs::OpenOptionsExt as _,
-    sync::atomic::{AtomicBool, Ordering},
 };
 
 use archive::{Hash, Hasher, Merkle};
 use flate2::write::GzEncoder;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     config::Compression,
@@ -84,8 +84,12 @@ impl Encoder {
     }
 }
 
-/// Makes the object of a span, durably, beside its records. It ends early when `cancelled` is set.
-pub(super) fn make(staging: &Staging, due: &Due, cancelled: &AtomicBool) -> Result<Made, StagingError> {
+/// Makes the object of a span, durably, beside its records. It ends early when it is cancelled.
+pub(super) fn make(
+    staging: &Staging,
+    due: &Due,
+    cancelled: &CancellationToken,
+) -> Result<Made, StagingError> {
     let from = staging.file(due.span, Kind::Records);
     let to = staging.file(due.span, Kind::Part);
     staging.step()?;
@@ -115,7 +119,7 @@ pub(super) fn make(staging: &Staging, due: &Due, cancelled: &AtomicBool) -> Resu
         since += length;
         if since >= CHUNK {
             since = 0;
-            if cancelled.load(Ordering::Relaxed) {
+            if cancelled.is_cancelled() {
                 return Err(StagingError::Cancelled);
             }
         }

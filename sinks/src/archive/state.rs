@@ -23,6 +23,7 @@ use schemas::{ContentType, FeedKey, TenantId};
 use serde::{Deserialize, Serialize};
 
 use super::{config::Settings, manifests::Manifests};
+use crate::versioned::{self, Unreadable};
 
 const VERSION: u32 = 1;
 
@@ -60,15 +61,6 @@ pub(super) struct SealedOnDisk {
     pub(super) object: SealedObject,
 }
 
-/// A state that cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum BadState {
-    #[error("a newer version wrote it (format {found}, this one knows {VERSION}): run that version")]
-    Newer { found: u32 },
-    #[error("it is damaged: {0}")]
-    Malformed(#[from] serde_json::Error),
-}
-
 impl OnDisk {
     pub(super) fn new(
         span: u64,
@@ -95,16 +87,8 @@ impl State {
         serde_json::to_vec(self).expect("names, numbers and times are always JSON")
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, BadState> {
-        #[derive(Deserialize)]
-        struct Versioned {
-            version: u32,
-        }
-        let found = serde_json::from_slice::<Versioned>(bytes)?.version;
-        if found != VERSION {
-            return Err(BadState::Newer { found });
-        }
-        Ok(serde_json::from_slice(bytes)?)
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
+        versioned::decode(bytes, VERSION)
     }
 }
 
@@ -137,7 +121,7 @@ mod tests {
 
     #[test]
     fn what_it_cannot_know_is_refused() {
-        assert!(matches!(State::decode(br#"{"version":2,"x":[]}"#), Err(BadState::Newer { found: 2 })));
-        assert!(matches!(State::decode(b"\x00"), Err(BadState::Malformed(_))));
+        assert!(matches!(State::decode(br#"{"version":2,"x":[]}"#), Err(Unreadable::Newer { found: 2, .. })));
+        assert!(matches!(State::decode(b"\x00"), Err(Unreadable::Malformed(_))));
     }
 }

@@ -165,7 +165,7 @@ impl<'a> Serve<'a> {
                 Ok(partials) => serve.partials = partials,
                 Err(error) => {
                     serve.ending = Some(Exit::Halted(DeliverError::halt(format!(
-                        "its state in the ledger cannot be read: {error}; run the version that wrote it"
+                        "its state in the ledger cannot be read: {error}"
                     ))));
                 }
             }

@@ -10,11 +10,11 @@ use std::{
     fmt,
     io::{self, BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
 };
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use flate2::{bufread::MultiGzDecoder, write::GzEncoder};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
@@ -69,7 +69,7 @@ pub(super) fn tidy(
     disk: &dyn Disk,
     config: &FileConfig,
     access: Access,
-    stop: &AtomicBool,
+    stop: &CancellationToken,
 ) -> io::Result<()> {
     let directory = &config.directory;
     // By time and number, so that the oldest comes first.
@@ -101,7 +101,7 @@ pub(super) fn tidy(
     for (plain, mut found) in files.into_values() {
         for form in [Compression::Gzip, Compression::Zstd] {
             if found.contains(&form) && found.contains(&Compression::None) {
-                if stop.load(Ordering::Relaxed) {
+                if stop.is_cancelled() {
                     return Ok(());
                 }
                 let removed = keep_one(disk, &plain, form)?;
@@ -109,7 +109,7 @@ pub(super) fn tidy(
             }
         }
         if config.compression != Compression::None && found == [Compression::None] {
-            if stop.load(Ordering::Relaxed) {
+            if stop.is_cancelled() {
                 return Ok(());
             }
             compress(disk, &plain, config.compression, access, stop)?;
@@ -161,7 +161,7 @@ fn compress(
     plain: &Path,
     form: Compression,
     access: Access,
-    stop: &AtomicBool,
+    stop: &CancellationToken,
 ) -> io::Result<()> {
     let packed = with_suffix(plain, form.suffix());
     let temporary = with_suffix(&packed, ".tmp");
@@ -189,7 +189,7 @@ fn pack(
     to: &Path,
     form: Compression,
     access: Access,
-    stop: &AtomicBool,
+    stop: &CancellationToken,
 ) -> io::Result<bool> {
     enum Packer {
         Gzip(GzEncoder<FileWriter>),
@@ -206,7 +206,7 @@ fn pack(
         }
     };
     loop {
-        if stop.load(Ordering::Relaxed) {
+        if stop.is_cancelled() {
             return Ok(false);
         }
         let chunk = source.fill_buf()?;

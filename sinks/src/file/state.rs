@@ -26,7 +26,11 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::disk::Identity;
-use crate::{delivery_ledger::WorkId, positions::Positions};
+use crate::{
+    delivery_ledger::WorkId,
+    positions::Positions,
+    versioned::{self, Unreadable},
+};
 
 const VERSION: u32 = 1;
 
@@ -64,10 +68,8 @@ pub(super) struct Due {
 /// A state that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BadState {
-    #[error("a newer version wrote it (format {found}, this one knows {VERSION}): run that version")]
-    Newer { found: u32 },
-    #[error("it is damaged: {0}")]
-    Malformed(#[from] serde_json::Error),
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
     #[error("it is damaged: the lines begin at {start}, after the end at {synced}")]
     StartAfterEnd { start: u64, synced: u64 },
 }
@@ -97,15 +99,7 @@ impl State {
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, BadState> {
-        #[derive(Deserialize)]
-        struct Versioned {
-            version: u32,
-        }
-        let found = serde_json::from_slice::<Versioned>(bytes)?.version;
-        if found != VERSION {
-            return Err(BadState::Newer { found });
-        }
-        let state: Self = serde_json::from_slice(bytes)?;
+        let state: Self = versioned::decode(bytes, VERSION)?;
         if state.start > state.synced {
             return Err(BadState::StartAfterEnd { start: state.start, synced: state.synced });
         }
@@ -133,8 +127,11 @@ mod tests {
     #[test]
     fn what_it_cannot_know_is_refused() {
         let newer = br#"{"version":2,"anything":[]}"#;
-        assert!(matches!(State::decode(newer), Err(BadState::Newer { found: 2 })));
-        assert!(matches!(State::decode(b"\x00"), Err(BadState::Malformed(_))));
+        assert!(matches!(
+            State::decode(newer),
+            Err(BadState::Unreadable(Unreadable::Newer { found: 2, .. }))
+        ));
+        assert!(matches!(State::decode(b"\x00"), Err(BadState::Unreadable(Unreadable::Malformed(_)))));
         let mut state = State::new("/x".into());
         state.start = 1;
         assert!(matches!(State::decode(&state.encode()), Err(BadState::StartAfterEnd { .. })));

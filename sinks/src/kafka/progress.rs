@@ -37,6 +37,7 @@ use crate::{
     delivery_ledger::{SinkIdentity, WorkId},
     positions::Positions,
     sink::DeliverError,
+    versioned::{self, Unreadable},
 };
 
 /// Everything is in one partition, for its order.
@@ -86,16 +87,8 @@ impl Progress {
         serde_json::to_vec(self).expect("numbers and texts are always JSON")
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, String> {
-        #[derive(Deserialize)]
-        struct Version {
-            version: u32,
-        }
-        let found: Version = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        if found.version != VERSION {
-            return Err(format!("a newer version of mailtrail wrote it (format {})", found.version));
-        }
-        serde_json::from_slice(bytes).map_err(|error| error.to_string())
+    fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
+        versioned::decode(bytes, VERSION)
     }
 }
 
@@ -229,8 +222,8 @@ mod tests {
             r#"{"version":1,"ledger":"a-ledger","incarnation":2,"after":57,"seq":812,"records":340,"sent":[{"work":17,"seq":812,"positions":[[0,340]]}]}"#
         );
         assert_eq!(Progress::decode(&bytes).unwrap(), progress);
-        let error = Progress::decode(br#"{"version":2}"#).unwrap_err();
-        assert!(error.contains("newer"), "{error}");
+        let newer = Progress::decode(br#"{"version":2}"#);
+        assert!(matches!(newer, Err(Unreadable::Newer { found: 2, .. })), "{newer:?}");
         assert!(Progress::decode(b"x").is_err());
         assert_eq!(key("mailtrail-soc", "t"), "mailtrail-soc/t");
     }

@@ -26,6 +26,7 @@ use crate::{
     delivery_ledger::{SinkIdentity, WorkId},
     positions::Positions,
     sink::Unfinished,
+    versioned::{self, Unreadable},
 };
 
 const VERSION: u32 = 1;
@@ -71,26 +72,9 @@ struct Own {
     adopt: bool,
 }
 
-/// A state that cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum BadState {
-    /// It is of a newer format.
-    #[error("a newer version of mailtrail wrote it (format {found}); run that one")]
-    Newer {
-        /// The format.
-        found: u32,
-    },
-    /// It is no state of a `kafka` sink.
-    #[error("it is no state of a kafka sink: {0}")]
-    Malformed(#[from] serde_json::Error),
-}
-
 impl State {
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, BadState> {
-        let stored: Stored = serde_json::from_slice(bytes)?;
-        if stored.version != VERSION {
-            return Err(BadState::Newer { found: stored.version });
-        }
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
+        let stored: Stored = versioned::decode(bytes, VERSION)?;
         let due = stored.partial.into_iter();
         let own = stored.kafka.unwrap_or(Own { number: None, adopt: false });
         Ok(Self {
@@ -118,7 +102,7 @@ impl State {
 /// # Errors
 ///
 /// When the present state is none of a `kafka` sink.
-pub fn adopt(state: Option<&[u8]>) -> Result<Vec<u8>, BadState> {
+pub fn adopt(state: Option<&[u8]>) -> Result<Vec<u8>, Unreadable> {
     let state = state.map(State::decode).transpose()?.unwrap_or_default();
     Ok(State { adopt: true, ..state }.encode())
 }
@@ -320,7 +304,10 @@ mod tests {
         partials.keep(WorkId(3), Partial { delivered: (0..4).collect(), resent: 1 });
         let state = State::decode(&partials.changed_state().unwrap()).unwrap();
         assert_eq!((state.number, state.due[&WorkId(3)].positions.len()), (None, 4));
-        assert!(matches!(State::decode(br#"{"version":2,"partial":[]}"#), Err(BadState::Newer { found: 2 })));
+        assert!(matches!(
+            State::decode(br#"{"version":2,"partial":[]}"#),
+            Err(Unreadable::Newer { found: 2, .. })
+        ));
         assert!(State::decode(b"x").is_err());
     }
 

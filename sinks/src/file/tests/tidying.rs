@@ -5,8 +5,10 @@ use std::{
     io::Read,
     num::NonZeroU32,
     path::Path,
-    sync::{Arc, Mutex, atomic::AtomicBool},
+    sync::{Arc, Mutex},
 };
+
+use tokio_util::sync::CancellationToken;
 
 use super::{
     super::{Compression, FileConfig, closed::tidy, disk::Access},
@@ -37,7 +39,7 @@ fn platter(chance: u64) -> Arc<Mutex<Platter>> {
 
 fn run(platter: &Arc<Mutex<Platter>>, config: &FileConfig, fuse: Arc<Fuse>) -> bool {
     let disk = SimDisk { platter: Arc::clone(platter), fuse };
-    tidy(&disk, config, ACCESS, &AtomicBool::new(false)).is_ok()
+    tidy(&disk, config, ACCESS, &CancellationToken::new()).is_ok()
 }
 
 /// The content of every closed file, unpacked.
