@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 
 use crate::{
+    cmdlet::{Cmdlet, Noun},
     inbox_rule::InboxRule,
     json::{Json, Text},
-    operation::{Cmdlet, Source},
+    operation::Source,
     parameters::Parameters,
     reading::Reading,
     record::Field,
@@ -49,11 +50,11 @@ impl<'a> Forwarding<'a> {
             }
             found.keep_copy = (!found.targets.is_empty()).then_some(rule.delete != Some(true));
         }
-        let cmdlet = cmdlet.filter(|_| source == Source::ExchangeAdmin);
-        if cmdlet.is_some_and(|cmdlet| cmdlet.noun_is(&["Mailbox"])) {
+        let noun = cmdlet.filter(|_| source == Source::ExchangeAdmin).map(|cmdlet| cmdlet.noun);
+        if noun == Some(Noun::Mailbox) {
             found.add_parameters(&MAILBOX, parameters);
             found.keep_copy = parameters.truth("DeliverToMailboxAndForward");
-        } else if cmdlet.is_some_and(|cmdlet| cmdlet.noun_is(&["TransportRule"])) {
+        } else if noun == Some(Noun::TransportRule) {
             found.add_parameters(&COPIES, parameters);
             let copies = !found.targets.is_empty();
             found.add_parameters(&REDIRECTIONS, parameters);

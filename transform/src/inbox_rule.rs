@@ -4,9 +4,10 @@
 use std::borrow::Cow;
 
 use crate::{
+    cmdlet::{Cmdlet, Noun},
     forwarding::{addresses, split},
     json::{Json, Text, scan::scan_value},
-    operation::{Cmdlet, Source},
+    operation::Source,
     parameters::Parameters,
 };
 
@@ -36,7 +37,7 @@ impl<'a> InboxRule<'a> {
         parameters: &Parameters<'a>,
     ) -> Option<Self> {
         let by_cmdlet =
-            source == Source::ExchangeAdmin && cmdlet.is_some_and(|cmdlet| cmdlet.noun_is(&["InboxRule"]));
+            source == Source::ExchangeAdmin && cmdlet.is_some_and(|cmdlet| cmdlet.noun == Noun::InboxRule);
         if !by_cmdlet && !operation.is_some_and(|operation| operation.is("UpdateInboxRules")) {
             return None;
         }

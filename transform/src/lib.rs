@@ -17,19 +17,22 @@
 //! | [`published`] | JSON Schemas of what the views emit |
 //! | [`render`] | the way of a record through this crate |
 //! | `json` | checking, walking and writing JSON |
+//! | `names` | finding a name among many known ones |
 //! | `record`, `reading` | a record's fields, and what they mean |
 //! | `plain` | the few fields of a record that is only passed on |
 //! | `address`, `parameters`, `powershell` | the forms that single fields come in |
 //! | `inbox_rule`, `forwarding` | what records say of rules and forwarding, in one shape each |
-//! | `operation` | which operation is what |
+//! | `operation`, `cmdlet` | which operation is what |
 //! | `ocsf` | the OCSF event |
 //! | `view` | the other shapes |
 
 mod address;
+mod cmdlet;
 pub mod filter;
 mod forwarding;
 mod inbox_rule;
 mod json;
+mod names;
 mod ocsf;
 mod operation;
 pub mod options;

@@ -1,8 +1,10 @@
 //! What kind of thing each operation is: tables, in the order of the page that they come from (docs/SCHEMA.md,
-//! "Operations"), and the rules for what is in no table. Names are compared without regard to case, because records spell
-//! them in several ways (`set-InboxRule`).
+//! "Operations"), and the rules for what is in no table. Names are compared without regard to case.
 
-use crate::json::{Text, same_word};
+use crate::{
+    cmdlet::{Cmdlet, Noun, Verb},
+    json::Text,
+};
 
 /// An OCSF class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,115 +120,55 @@ const MAILBOX: &[Row] = &[
 ];
 
 struct Cmdlets {
-    verbs: &'static [&'static str],
-    nouns: &'static [&'static str],
+    verbs: &'static [Verb],
+    nouns: &'static [Noun],
     class: Class,
     activity: u8,
 }
 
-const fn cmdlets(
-    verbs: &'static [&'static str],
-    nouns: &'static [&'static str],
-    class: Class,
-    activity: u8,
-) -> Cmdlets {
+const fn cmdlets(verbs: &'static [Verb], nouns: &'static [Noun], class: Class, activity: u8) -> Cmdlets {
     Cmdlets { verbs, nouns, class, activity }
 }
 
-const PERMISSIONS: &[&str] = &["MailboxPermission", "RecipientPermission", "MailboxFolderPermission"];
-const MEMBERS: &[&str] = &["RoleGroupMember", "DistributionGroupMember", "UnifiedGroupLinks"];
-const GROUPS: &[&str] = &["RoleGroup", "DistributionGroup", "UnifiedGroup"];
-const ACCOUNTS: &[&str] = &["Mailbox", "MailUser", "RemoteMailbox", "MailContact", "User"];
+const PERMISSIONS: &[Noun] =
+    &[Noun::MailboxPermission, Noun::RecipientPermission, Noun::MailboxFolderPermission];
+const ROLES: &[Noun] = &[Noun::ManagementRoleAssignment];
+const MEMBERS: &[Noun] = &[Noun::RoleGroupMember, Noun::DistributionGroupMember, Noun::UnifiedGroupLinks];
+const GROUPS: &[Noun] = &[Noun::RoleGroup, Noun::DistributionGroup, Noun::UnifiedGroup];
+const ACCOUNTS: &[Noun] =
+    &[Noun::Mailbox, Noun::MailUser, Noun::RemoteMailbox, Noun::MailContact, Noun::User];
 
 /// Cmdlets with a class of their own. `New-ManagementRoleAssignment` gives a role to a user or to a group, which only its
 /// parameters tell, so it is looked at again where they are known.
 const CMDLETS: &[Cmdlets] = &[
-    cmdlets(&["Add", "Set"], PERMISSIONS, Class::UserAccess, ASSIGN),
-    cmdlets(&["Remove"], PERMISSIONS, Class::UserAccess, REVOKE),
-    cmdlets(&["New"], &[ROLE_ASSIGNMENT], Class::UserAccess, ASSIGN),
-    cmdlets(&["Remove"], &[ROLE_ASSIGNMENT], Class::UserAccess, REVOKE),
-    cmdlets(&["Add"], MEMBERS, Class::Group, group::ADD_USER),
-    cmdlets(&["Remove"], MEMBERS, Class::Group, group::REMOVE_USER),
-    cmdlets(&["New"], GROUPS, Class::Group, group::CREATE),
-    cmdlets(&["Remove"], GROUPS, Class::Group, group::DELETE),
-    cmdlets(&["New"], ACCOUNTS, Class::Account, account::CREATE),
-    cmdlets(&["Enable"], ACCOUNTS, Class::Account, account::ENABLE),
-    cmdlets(&["Disable"], ACCOUNTS, Class::Account, account::DISABLE),
-    cmdlets(&["Remove"], ACCOUNTS, Class::Account, account::DELETE),
+    cmdlets(&[Verb::Add, Verb::Set], PERMISSIONS, Class::UserAccess, ASSIGN),
+    cmdlets(&[Verb::Remove], PERMISSIONS, Class::UserAccess, REVOKE),
+    cmdlets(&[Verb::New], ROLES, Class::UserAccess, ASSIGN),
+    cmdlets(&[Verb::Remove], ROLES, Class::UserAccess, REVOKE),
+    cmdlets(&[Verb::Add], MEMBERS, Class::Group, group::ADD_USER),
+    cmdlets(&[Verb::Remove], MEMBERS, Class::Group, group::REMOVE_USER),
+    cmdlets(&[Verb::New], GROUPS, Class::Group, group::CREATE),
+    cmdlets(&[Verb::Remove], GROUPS, Class::Group, group::DELETE),
+    cmdlets(&[Verb::New], ACCOUNTS, Class::Account, account::CREATE),
+    cmdlets(&[Verb::Enable], ACCOUNTS, Class::Account, account::ENABLE),
+    cmdlets(&[Verb::Disable], ACCOUNTS, Class::Account, account::DISABLE),
+    cmdlets(&[Verb::Remove], ACCOUNTS, Class::Account, account::DELETE),
 ];
 
-/// The noun of the cmdlets that give a management role.
-pub(crate) const ROLE_ASSIGNMENT: &str = "ManagementRoleAssignment";
-
-/// What the verb of any other cmdlet is; a verb that is not here changes something.
-const VERBS: &[(&[&str], u8)] = &[
-    (&["New", "Add", "Import", "Install"], api::CREATE),
-    (&["Get", "Search", "Test", "Export"], api::READ),
-    (&["Remove", "Uninstall", "Clear", "Purge"], api::DELETE),
-];
-
-/// Verbs that tell a cmdlet of another workload from an operation that merely has a hyphen in its name.
-const OTHER_VERBS: &[&str] = &[
-    "Set", "Enable", "Disable", "Update", "Start", "Stop", "Grant", "Revoke", "Move", "Invoke", "Complete",
-    "Resume",
-];
-
-/// The bytes that words are made of. Every operation is asked, and a table answers quicker than three comparisons.
-static ALPHANUMERIC: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = (byte as u8).is_ascii_alphanumeric();
-        byte += 1;
-    }
-    table
-};
-
-/// A cmdlet's name, taken apart.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Cmdlet<'a> {
-    pub(crate) verb: &'a str,
-    pub(crate) noun: &'a str,
-}
-
-impl<'a> Cmdlet<'a> {
-    /// `Verb-Noun`, both of ASCII letters and digits.
-    pub(crate) fn named(operation: &'a str) -> Option<Self> {
-        let word_end = |from: usize| {
-            let mut rest = operation.bytes().skip(from);
-            rest.position(|b| !ALPHANUMERIC[usize::from(b)]).map_or(operation.len(), |length| from + length)
-        };
-        let hyphen = word_end(0);
-        let (verb, noun) = (&operation[..hyphen], operation[hyphen..].strip_prefix('-')?);
-        let words = !verb.is_empty() && !noun.is_empty() && word_end(hyphen + 1) == operation.len();
-        words.then_some(Self { verb, noun })
-    }
-
-    #[inline]
-    pub(crate) fn verb_is(self, verbs: &[&str]) -> bool {
-        verbs.iter().any(|verb| same_word(self.verb.as_bytes(), verb))
-    }
-
-    #[inline]
-    pub(crate) fn noun_is(self, nouns: &[&str]) -> bool {
-        nouns.iter().any(|noun| same_word(self.noun.as_bytes(), noun))
-    }
-
-    /// Whether the noun has this in it, in any case.
-    pub(crate) fn noun_has(self, part: &str) -> bool {
-        let first = part.as_bytes().first().map(u8::to_ascii_lowercase);
-        let mut pieces = self.noun.as_bytes().windows(part.len());
-        pieces.any(|piece| {
-            piece.first().map(u8::to_ascii_lowercase) == first && piece.eq_ignore_ascii_case(part.as_bytes())
-        })
-    }
-
+impl Cmdlet<'_> {
+    /// What a cmdlet is that has no class of its own. A verb that is not here changes something.
     fn activity(self) -> u8 {
-        VERBS.iter().find(|(verbs, _)| self.verb_is(verbs)).map_or(api::UPDATE, |(_, activity)| *activity)
+        match self.verb {
+            Verb::New | Verb::Add | Verb::Import | Verb::Install => api::CREATE,
+            Verb::Get | Verb::Search | Verb::Test | Verb::Export => api::READ,
+            Verb::Remove | Verb::Uninstall | Verb::Clear | Verb::Purge => api::DELETE,
+            _ => api::UPDATE,
+        }
     }
 
+    /// Whether the verb tells a cmdlet of another workload from an operation that merely has a hyphen in its name.
     fn is_known_verb(self) -> bool {
-        VERBS.iter().any(|(verbs, _)| self.verb_is(verbs)) || self.verb_is(OTHER_VERBS)
+        !matches!(self.verb, Verb::Initialize | Verb::Suspend | Verb::Other)
     }
 }
 
@@ -254,7 +196,7 @@ pub(crate) fn meaning(operation: Option<Text<'_>>, cmdlet: Option<Cmdlet<'_>>, s
     let Some(operation) = operation else { return of_api(api::UNKNOWN) };
     match cmdlet {
         Some(cmdlet) if source == Source::ExchangeAdmin => {
-            let of = |row: &&Cmdlets| cmdlet.verb_is(row.verbs) && cmdlet.noun_is(row.nouns);
+            let of = |row: &&Cmdlets| row.verbs.contains(&cmdlet.verb) && row.nouns.contains(&cmdlet.noun);
             let kind = CMDLETS.iter().find(of).map(|row| Kind { class: row.class, activity: row.activity });
             let api = cmdlet.activity();
             return kind.map_or_else(|| of_api(api), |kind| Meaning { kind, api });
@@ -276,7 +218,9 @@ pub(crate) fn meaning(operation: Option<Text<'_>>, cmdlet: Option<Cmdlet<'_>>, s
 pub(crate) fn tabled() -> impl Iterator<Item = String> {
     let mailbox = MAILBOX.iter().flat_map(|row| row.operations).map(|name| (*name).to_owned());
     let cmdlets = CMDLETS.iter().flat_map(|row| {
-        row.verbs.iter().flat_map(|verb| row.nouns.iter().map(move |noun| format!("{verb}-{noun}")))
+        row.verbs
+            .iter()
+            .flat_map(|verb| row.nouns.iter().map(move |noun| format!("{}-{}", verb.name(), noun.name())))
     });
     mailbox.chain(cmdlets)
 }

@@ -156,10 +156,12 @@ impl<'a> Parameters<'a> {
 
     #[inline(never)]
     fn find(&self, name: &str) -> Option<Json<'a>> {
-        let of_name = |pair: &&(Text<'a>, Option<Json<'a>>)| {
-            let here = pair.0.bytes();
-            if here.len() == name.len() { same_word(here, name) } else { self.escaped && pair.0.is(name) }
-        };
+        if self.escaped {
+            return self.pairs.iter().find(|pair| pair.0.is(name)).and_then(|pair| pair.1);
+        }
+        // Nearly all names differ in their lengths already.
+        let quoted = name.len() + 2;
+        let of_name = |pair: &&Pair<'a>| pair.0.json().len() == quoted && same_word(pair.0.bytes(), name);
         self.pairs.iter().find(of_name).and_then(|pair| pair.1)
     }
 

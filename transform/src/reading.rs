@@ -7,10 +7,11 @@ use schemas::{RecordFacts, record_type::record_type_number, time::parse_utc};
 use crate::{
     Origin, RenderOptions,
     address::{Address, Host, is_host_name, parse_address},
+    cmdlet::{Cmdlet, Noun},
     forwarding::{Domains, Forwarding},
     inbox_rule::InboxRule,
     json::{Json, Text},
-    operation::{Cmdlet, Meaning, Source, meaning},
+    operation::{Meaning, Source, meaning},
     parameters::{Parameters, Rewritten},
     record::{Field, FieldSet, Record},
 };
@@ -221,7 +222,10 @@ fn administered_mailbox<'a>(
     parameters: &Parameters<'a>,
 ) -> Option<&'a str> {
     let cmdlet = cmdlet.filter(|_| source == Source::ExchangeAdmin)?;
-    let about_mailbox = cmdlet.noun_has("Mailbox") || cmdlet.noun_is(&["RecipientPermission", "InboxRule"]);
+    let about_mailbox = match cmdlet.noun {
+        Noun::Mailbox | Noun::RecipientPermission | Noun::InboxRule => true,
+        _ => cmdlet.noun_has(&["Mailbox"]),
+    };
     let of = |name| {
         // A folder is named behind its mailbox: `cfo@contoso.com:\Calendar`.
         let text = parameters.text(name)?.raw();

@@ -5,7 +5,10 @@ use std::{
     sync::atomic::{AtomicU8, Ordering::Relaxed},
 };
 
-use crate::json::{ElementName, Fault, Fields, Json, Kind, Name, Text, has_controls, scan_object};
+use crate::{
+    json::{ElementName, Fault, Fields, Json, Kind, Name, Text, has_controls, scan_object},
+    names::{Names, hash},
+};
 
 macro_rules! fields {
     ($($field:ident = $name:literal,)*) => {
@@ -119,39 +122,9 @@ impl Field {
 
     #[inline]
     fn named(name: &[u8]) -> Option<Self> {
-        let mut slot = hash(name);
-        loop {
-            match TABLE[slot] {
-                0 => return None,
-                entry if NAMES[entry as usize - 1].as_bytes() == name => {
-                    return Some(FIELDS[entry as usize - 1]);
-                }
-                _ => slot = (slot + 1) % TABLE.len(),
-            }
-        }
+        static KNOWN: Names<512> = Names::new(NAMES);
+        KNOWN.place(name).map(|place| FIELDS[place])
     }
-}
-
-/// Open addressing over the names, filled when this is compiled; 0 stands for a free slot.
-static TABLE: [u8; 512] = {
-    let mut table = [0; 512];
-    let mut index = 0;
-    while index < COUNT {
-        let mut slot = hash(NAMES[index].as_bytes());
-        while table[slot] != 0 {
-            slot = (slot + 1) % 512;
-        }
-        index += 1;
-        table[slot] = index as u8;
-    }
-    table
-};
-
-#[inline]
-const fn hash(name: &[u8]) -> usize {
-    let [first, .., last] = name else { return 0 };
-    let middle = name[name.len() / 2];
-    (name.len() << 5 ^ (*first as usize) << 1 ^ (middle as usize) << 3 ^ (*last as usize) << 4) & 511
 }
 
 /// A set of known fields, in two words because a shift of 128 bits costs several of 64.
@@ -450,16 +423,17 @@ pub(crate) fn has_repeats<V>(fields: &[(Text<'_>, V)]) -> bool {
 
 /// [`has_repeats`] where it is known whether some of the names have escapes.
 pub(crate) fn has_repeats_known<V>(fields: &[(Text<'_>, V)], escaped: bool) -> bool {
-    if fields.len() > 24 || escaped {
+    if fields.len() > 64 || escaped {
         let mut seen = std::collections::HashSet::with_capacity(fields.len());
         return fields.iter().any(|(name, _)| !seen.insert(name.unescape()));
     }
     // Few names, none with an escape: a name is compared only with earlier ones when one of them may be it.
-    let mut seen = 0u64;
+    let mut seen = [0u64; 4];
     fields.iter().enumerate().any(|(index, (name, _))| {
-        let bit = 1 << (hash(name.bytes()) % 64);
-        let maybe = seen & bit != 0;
-        seen |= bit;
+        let hash = hash(name.bytes());
+        let (word, bit) = (&mut seen[hash / 64 % 4], 1 << (hash % 64));
+        let maybe = *word & bit != 0;
+        *word |= bit;
         maybe && fields[..index].iter().any(|(other, _)| other.json() == name.json())
     })
 }

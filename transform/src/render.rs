@@ -125,7 +125,7 @@ impl Renderer {
         let reading = Reading::new(record, &rewritten, origin, position, &self.options);
         let facts = reading.facts();
         let tags = tags::of_record(&reading, &self.options);
-        if !filter.keeps(&facts.borrow(tags), &facts.mailbox_guid, origin) {
+        if !filter.keeps_all() && !filter.keeps(&facts.borrow(tags), &facts.mailbox_guid, origin) {
             out.filtered += 1;
             return;
         }

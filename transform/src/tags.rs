@@ -5,8 +5,9 @@
 
 use crate::{
     RenderOptions,
+    cmdlet::{Cmdlet, Noun, Verb},
     json::{Json, Text},
-    operation::{Cmdlet, Source},
+    operation::Source,
     parameters::Parameters,
     reading::Reading,
     record::Field,
@@ -94,13 +95,13 @@ pub static ALL: [Tag; 16] = [
     tag(AUDIT_DISABLED_NAME, &[CLOUD_LOGS], Scope::Cmdlet, weakens_audit),
     tag("exo.protection.weakened", &[TOOLS], Scope::Cmdlet, weakens_protection),
     tag("exo.transport_rule.changed", &[FORWARDING_RULE], Scope::Cmdlet, |reading, _| {
-        changes(reading, &["TransportRule"])
+        changes(reading, &[Noun::TransportRule])
     }),
     tag("exo.connector.changed", &[FORWARDING_RULE], Scope::Cmdlet, |reading, _| {
-        changes(reading, &["InboundConnector", "OutboundConnector"])
+        changes(reading, &[Noun::InboundConnector, Noun::OutboundConnector])
     }),
     tag("exo.domain.changed", &[TRUST], Scope::Cmdlet, |reading, _| {
-        changes(reading, &["AcceptedDomain", "FederatedDomain"])
+        changes(reading, &[Noun::AcceptedDomain, Noun::FederatedDomain])
     }),
     tag("exo.delete.cover_tracks", &[MAILBOX_DATA], Scope::Mailbox, covers_tracks),
     tag("exo.mailbox_login.powershell", &[VALID_ACCOUNTS, INTERPRETER], Scope::Mailbox, logs_on_by_script),
@@ -261,11 +262,15 @@ fn grants_mailbox(reading: &Reading<'_>, _: &RenderOptions) -> bool {
     let Some(cmdlet) = cmdlet(reading).filter(|_| !is_system(reading)) else { return false };
     let parameters = &reading.parameters;
     let strong = ["FullAccess", "SendAs", "SendOnBehalf", "ChangeOwner", "ChangePermission"];
-    let to_self = has_word(parameters, "User", &["AUTHORITY\\SELF"]);
-    let permission =
-        cmdlet.noun_is(&["MailboxPermission", "RecipientPermission"]) && cmdlet.verb_is(&["Add", "Set"]);
-    (permission && has_word(parameters, "AccessRights", &strong) && !to_self)
-        || (cmdlet.noun_is(&["Mailbox"]) && parameters.text("GrantSendOnBehalfTo").is_some())
+    match cmdlet.noun {
+        Noun::MailboxPermission | Noun::RecipientPermission => {
+            matches!(cmdlet.verb, Verb::Add | Verb::Set)
+                && has_word(parameters, "AccessRights", &strong)
+                && !has_word(parameters, "User", &["AUTHORITY\\SELF"])
+        }
+        Noun::Mailbox => parameters.text("GrantSendOnBehalfTo").is_some(),
+        _ => false,
+    }
 }
 
 /// Rights and roles that let their holder read.
@@ -285,8 +290,8 @@ const EVERYONE: [&str; 3] = ["Everyone", "Anonymous", "Default"];
 
 fn grants_folder_to_everyone(reading: &Reading<'_>, _: &RenderOptions) -> bool {
     if let Some(cmdlet) = cmdlet(reading) {
-        return cmdlet.noun_is(&["MailboxFolderPermission"])
-            && cmdlet.verb_is(&["Add", "Set"])
+        return cmdlet.noun == Noun::MailboxFolderPermission
+            && matches!(cmdlet.verb, Verb::Add | Verb::Set)
             && has_word(&reading.parameters, "User", &EVERYONE)
             && has_word(&reading.parameters, "AccessRights", &READING_RIGHTS);
     }
@@ -301,8 +306,10 @@ fn grants_folder_to_everyone(reading: &Reading<'_>, _: &RenderOptions) -> bool {
 
 fn gives_role(reading: &Reading<'_>, _: &RenderOptions) -> bool {
     cmdlet(reading).is_some_and(|cmdlet| {
-        cmdlet.verb_is(&["New"]) && cmdlet.noun_is(&["ManagementRoleAssignment"])
-            || cmdlet.verb_is(&["Add"]) && cmdlet.noun_is(&["RoleGroupMember"])
+        matches!(
+            (cmdlet.verb, cmdlet.noun),
+            (Verb::New, Noun::ManagementRoleAssignment) | (Verb::Add, Noun::RoleGroupMember)
+        )
     })
 }
 
@@ -312,32 +319,32 @@ const DEFAULT_AGE_LIMIT: u32 = 90;
 fn weakens_audit(reading: &Reading<'_>, _: &RenderOptions) -> bool {
     let Some(cmdlet) = reading.cmdlet else { return false };
     let parameters = &reading.parameters;
-    if cmdlet.noun_is(&["UnifiedAuditLogRetentionPolicy"]) {
-        return cmdlet.verb_is(&["New", "Set", "Remove"]);
+    if cmdlet.noun == Noun::UnifiedAuditLogRetentionPolicy {
+        return matches!(cmdlet.verb, Verb::New | Verb::Set | Verb::Remove);
     }
-    if !cmdlet.verb_is(&["Set"]) {
+    if cmdlet.verb != Verb::Set {
         return false;
     }
     let shorter = |name| parameters.text(name).is_some_and(|limit| shortens(&limit.unescape()));
     let reduced = |name| parameters.get(name).is_some_and(reduces);
     let narrowed = |name| parameters.get(name).is_some_and(|value| !text_has_word(value, &["*"]));
-    if cmdlet.noun_is(&["Mailbox"]) {
-        parameters.is_false("AuditEnabled")
-            || ["AuditOwner", "AuditDelegate", "AuditAdmin"].into_iter().any(reduced)
-            || shorter("AuditLogAgeLimit")
-            || parameters.get("DefaultAuditSet").is_some()
-    } else if cmdlet.noun_is(&["OrganizationConfig"]) {
-        parameters.is_true("AuditDisabled")
-    } else if cmdlet.noun_is(&["MailboxAuditBypassAssociation"]) {
-        parameters.is_true("AuditBypassEnabled")
-    } else if cmdlet.noun_is(&["AdminAuditLogConfig"]) {
-        parameters.is_false("AdminAuditLogEnabled")
-            || parameters.is_false("UnifiedAuditLogIngestionEnabled")
-            || ["AdminAuditLogCmdlets", "AdminAuditLogParameters"].into_iter().any(narrowed)
-            || parameters.text("AdminAuditLogExcludedCmdlets").is_some()
-            || shorter("AdminAuditLogAgeLimit")
-    } else {
-        false
+    match cmdlet.noun {
+        Noun::Mailbox => {
+            parameters.is_false("AuditEnabled")
+                || ["AuditOwner", "AuditDelegate", "AuditAdmin"].into_iter().any(reduced)
+                || shorter("AuditLogAgeLimit")
+                || parameters.get("DefaultAuditSet").is_some()
+        }
+        Noun::OrganizationConfig => parameters.is_true("AuditDisabled"),
+        Noun::MailboxAuditBypassAssociation => parameters.is_true("AuditBypassEnabled"),
+        Noun::AdminAuditLogConfig => {
+            parameters.is_false("AdminAuditLogEnabled")
+                || parameters.is_false("UnifiedAuditLogIngestionEnabled")
+                || ["AdminAuditLogCmdlets", "AdminAuditLogParameters"].into_iter().any(narrowed)
+                || parameters.text("AdminAuditLogExcludedCmdlets").is_some()
+                || shorter("AdminAuditLogAgeLimit")
+        }
+        _ => false,
     }
 }
 
@@ -360,17 +367,21 @@ fn shortens(limit: &str) -> bool {
 
 fn weakens_protection(reading: &Reading<'_>, _: &RenderOptions) -> bool {
     let Some(cmdlet) = reading.cmdlet else { return false };
-    if !cmdlet.verb_is(&["Remove", "Disable", "Set"]) {
+    if !matches!(cmdlet.verb, Verb::Remove | Verb::Disable | Verb::Set) {
         return false;
     }
-    let protects = ["AntiPhish", "SafeLinks", "SafeAttachment", "MalwareFilter", "Dlp"];
-    protects.into_iter().any(|part| cmdlet.noun_has(part))
-        || cmdlet.noun_is(&["DkimSigningConfig"]) && reading.parameters.is_false("Enabled")
+    match cmdlet.noun {
+        Noun::DkimSigningConfig => reading.parameters.is_false("Enabled"),
+        Noun::Other => cmdlet.noun_has(&["AntiPhish", "SafeLinks", "SafeAttachment", "MalwareFilter", "Dlp"]),
+        _ => false,
+    }
 }
 
-fn changes(reading: &Reading<'_>, nouns: &[&str]) -> bool {
-    let reads = ["Get", "Test", "Search", "Export"];
-    reading.cmdlet.is_some_and(|cmdlet| cmdlet.noun_is(nouns) && !cmdlet.verb_is(&reads))
+fn changes(reading: &Reading<'_>, nouns: &[Noun]) -> bool {
+    reading.cmdlet.is_some_and(|cmdlet| {
+        nouns.contains(&cmdlet.noun)
+            && !matches!(cmdlet.verb, Verb::Get | Verb::Test | Verb::Search | Verb::Export)
+    })
 }
 
 /// Folders whose mail is gone for its owner, or was sent by somebody.
@@ -416,8 +427,10 @@ fn logs_on_by_script(reading: &Reading<'_>, _: &RenderOptions) -> bool {
 }
 
 fn exports(reading: &Reading<'_>, _: &RenderOptions) -> bool {
-    let nouns = ["MailboxExportRequest", "ComplianceSearch", "ComplianceSearchAction"];
-    reading.cmdlet.is_some_and(|cmdlet| cmdlet.verb_is(&["New"]) && cmdlet.noun_is(&nouns))
+    let exported = |noun| {
+        matches!(noun, Noun::MailboxExportRequest | Noun::ComplianceSearch | Noun::ComplianceSearchAction)
+    };
+    reading.cmdlet.is_some_and(|cmdlet| cmdlet.verb == Verb::New && exported(cmdlet.noun))
         || reading.operation.is_some_and(|operation| operation.is("SearchExported"))
 }
 

@@ -4,8 +4,9 @@
 use super::email::Email;
 use crate::{
     ClassPolicy, RenderOptions,
+    cmdlet::Noun,
     json::{Json, Text},
-    operation::{Class, ROLE_ASSIGNMENT, Source, api},
+    operation::{Class, Source, api},
     reading::{Reading, is_email},
     record::Field,
 };
@@ -255,7 +256,7 @@ pub(crate) fn privileges(value: Json<'_>) -> impl Iterator<Item = &str> {
 fn granted<'a>(reading: &Reading<'a>, activity: u8) -> Option<Shape<'a>> {
     let parameters = &reading.parameters;
     let text = |name| parameters.get(name).and_then(first_text);
-    if reading.cmdlet.is_some_and(|cmdlet| cmdlet.noun_is(&[ROLE_ASSIGNMENT])) {
+    if reading.cmdlet.is_some_and(|cmdlet| cmdlet.noun == Noun::ManagementRoleAssignment) {
         let role = parameters.get("Role").filter(|role| privileges(*role).next().is_some());
         if let (Some(user), Some(privileges)) = (text("User"), role) {
             let user = Named::new(Some(user), None)?;

@@ -117,7 +117,7 @@ impl<'a> Event<'_, 'a> {
         }
         let resource = self.w.object("");
         if let Some(cmdlet) = reading.cmdlet.filter(|_| admin) {
-            self.w.fragment(key!("type"), cmdlet.noun);
+            self.w.fragment(key!("type"), cmdlet.noun_text);
         } else if let Some(kind) = reading.record.text(Field::ItemType) {
             self.used.insert(Field::ItemType);
             self.w.text(key!("type"), kind);

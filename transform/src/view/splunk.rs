@@ -344,7 +344,7 @@ impl<'a> Event<'_, '_, 'a> {
             match (mailbox_audit, reading.cmdlet) {
                 (true, _) if folder.is_some() => self.put(OBJECT_CATEGORY, "folder"),
                 (true, _) => self.put(OBJECT_CATEGORY, "mailbox"),
-                (_, Some(cmdlet)) => self.put(OBJECT_CATEGORY, cmdlet.noun),
+                (_, Some(cmdlet)) => self.put(OBJECT_CATEGORY, cmdlet.noun_text),
                 _ => self.maybe(OBJECT_CATEGORY, reading.record.text(Field::ItemType)),
             }
         } else {

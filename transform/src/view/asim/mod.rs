@@ -247,7 +247,7 @@ impl<'a> Event<'_, '_, 'a> {
         match reading.cmdlet {
             Some(cmdlet) => {
                 self.row.fragment(OBJECT_TYPE, object_type(cmdlet));
-                self.row.fragment(ORIGINAL_OBJECT_TYPE, cmdlet.noun);
+                self.row.fragment(ORIGINAL_OBJECT_TYPE, cmdlet.noun_text);
             }
             None => {
                 if name.is_some() {

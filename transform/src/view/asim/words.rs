@@ -1,30 +1,34 @@
 //! The model's words for what records say.
 
 use crate::{
+    cmdlet::{Cmdlet, Verb},
     json::Text,
     ocsf::class::Shape,
-    operation::{Cmdlet, Source, api},
+    operation::{Source, api},
     reading::{Reading, is_email},
 };
 
 /// What a cmdlet's verb is called. A verb that is not here sets something.
-const VERBS: [(&[&str], &str); 11] = [
-    (&["New", "Add", "Import"], "Create"),
-    (&["Get", "Search", "Test", "Export"], "Read"),
-    (&["Remove", "Uninstall", "Purge"], "Delete"),
-    (&["Install"], "Install"),
-    (&["Clear"], "Clear"),
-    (&["Enable"], "Enable"),
-    (&["Disable"], "Disable"),
-    (&["Initialize"], "Initialize"),
-    (&["Start", "Resume"], "Start"),
-    (&["Stop", "Suspend"], "Stop"),
-    (&["Invoke", "Complete"], "Execute"),
-];
+fn type_of(verb: Verb) -> &'static str {
+    match verb {
+        Verb::New | Verb::Add | Verb::Import => "Create",
+        Verb::Get | Verb::Search | Verb::Test | Verb::Export => "Read",
+        Verb::Remove | Verb::Uninstall | Verb::Purge => "Delete",
+        Verb::Install => "Install",
+        Verb::Clear => "Clear",
+        Verb::Enable => "Enable",
+        Verb::Disable => "Disable",
+        Verb::Initialize => "Initialize",
+        Verb::Start | Verb::Resume => "Start",
+        Verb::Stop | Verb::Suspend => "Stop",
+        Verb::Invoke | Verb::Complete => "Execute",
+        _ => "Set",
+    }
+}
 
 pub(super) fn event_type(reading: &Reading<'_>, shape: &Shape<'_>) -> &'static str {
     if let Some(cmdlet) = reading.cmdlet.filter(|_| reading.source != Source::ExchangeMailbox) {
-        return VERBS.iter().find(|(verbs, _)| cmdlet.verb_is(verbs)).map_or("Set", |(_, kind)| *kind);
+        return type_of(cmdlet.verb);
     }
     let is = |name: &str| reading.operation.is_some_and(|operation| operation.is(name));
     match shape {
@@ -45,12 +49,9 @@ pub(super) fn event_type(reading: &Reading<'_>, shape: &Shape<'_>) -> &'static s
 pub(super) fn object_type(cmdlet: Cmdlet<'_>) -> &'static str {
     let directory =
         ["Mailbox", "User", "Group", "Contact", "Member", "RoleAssignment", "RecipientPermission"];
-    if cmdlet.noun_has("Rule") || cmdlet.noun_has("Policy") {
+    if cmdlet.noun_has(&["Rule", "Policy"]) {
         "Policy Rule"
-    } else if !cmdlet.noun_has("Config")
-        && !cmdlet.noun_has("Plan")
-        && directory.iter().any(|part| cmdlet.noun_has(part))
-    {
+    } else if !cmdlet.noun_has(&["Config", "Plan"]) && cmdlet.noun_has(&directory) {
         "Directory Service Object"
     } else {
         "Configuration Atom"

@@ -1,0 +1,59 @@
+//! Sets of known names, each found by one look into a table that is filled when this is compiled.
+
+/// Known names, at most 255. `SLOTS` is a power of two, a few times as many as there are names.
+#[derive(Debug)]
+pub(crate) struct Names<const SLOTS: usize> {
+    names: &'static [&'static str],
+    /// Open addressing: a name's place in `names` plus 1; 0 stands for a free slot.
+    slots: [u8; SLOTS],
+}
+
+impl<const SLOTS: usize> Names<SLOTS> {
+    pub(crate) const fn new(names: &'static [&'static str]) -> Self {
+        assert!(SLOTS.is_power_of_two() && names.len() < SLOTS && names.len() < 256);
+        let mut slots = [0; SLOTS];
+        let mut index = 0;
+        while index < names.len() {
+            let mut slot = hash(names[index].as_bytes()) % SLOTS;
+            while slots[slot] != 0 {
+                slot = (slot + 1) % SLOTS;
+            }
+            index += 1;
+            slots[slot] = index as u8;
+        }
+        Self { names, slots }
+    }
+
+    /// The place of a name in the order of the names.
+    #[inline]
+    pub(crate) fn place(&self, name: &[u8]) -> Option<usize> {
+        self.find(name, |known| known == name)
+    }
+
+    /// [`Names::place`] without regard to the case of ASCII letters.
+    #[inline]
+    pub(crate) fn place_in_any_case(&self, name: &[u8]) -> Option<usize> {
+        self.find(name, |known| known == name || known.eq_ignore_ascii_case(name))
+    }
+
+    #[inline(always)]
+    fn find(&self, name: &[u8], is_it: impl Fn(&[u8]) -> bool) -> Option<usize> {
+        let mut slot = hash(name) % SLOTS;
+        loop {
+            let place = usize::from(self.slots[slot]).checked_sub(1)?;
+            if is_it(self.names[place].as_bytes()) {
+                return Some(place);
+            }
+            slot = (slot + 1) % SLOTS;
+        }
+    }
+}
+
+/// A hash that is the same for letters of either case.
+#[inline]
+pub(crate) const fn hash(name: &[u8]) -> usize {
+    let [first, .., last] = name else { return 0 };
+    let middle = name[name.len() / 2];
+    let (first, middle, last) = (*first as usize & 31, middle as usize & 31, *last as usize & 31);
+    name.len() << 5 ^ first << 1 ^ middle << 3 ^ last << 4
+}
