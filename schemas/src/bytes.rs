@@ -31,8 +31,11 @@ pub fn find_quote(bytes: &[u8], at: usize) -> usize {
 /// [`find_quote`] where less than a step is left, and on processors that no step is known for.
 #[inline(never)]
 fn find_any_quote(bytes: &[u8], at: usize) -> usize {
-    memchr::memchr2(b'"', b'\\', bytes.get(at..).unwrap_or_default())
-        .map_or(bytes.len(), |length| at + length)
+    let rest = bytes.get(at..).unwrap_or_default();
+    // The search of a library would first have to find out what the processor can do.
+    let near = |rest: &[u8]| rest.iter().position(|byte| matches!(byte, b'"' | b'\\'));
+    let found = if rest.len() < 32 { near(rest) } else { memchr::memchr2(b'"', b'\\', rest) };
+    found.map_or(bytes.len(), |length| at + length)
 }
 
 #[cfg(test)]

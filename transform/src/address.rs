@@ -9,7 +9,15 @@ use std::{
 
 /// An address in its usual spelling: IPv4 that was wrapped into IPv6 is IPv4, IPv6 is as short as RFC 5952 makes it.
 #[derive(Clone, Copy)]
-pub(crate) struct IpText {
+pub(crate) enum IpText<'a> {
+    /// It was spelt like that.
+    Same(&'a str),
+    Respelt(Respelt),
+}
+
+/// The text of an address.
+#[derive(Clone, Copy)]
+pub(crate) struct Respelt {
     bytes: [u8; 45],
     length: u8,
 }
@@ -26,24 +34,34 @@ pub(crate) struct Address<'a> {
 /// The address without its port.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Host<'a> {
-    Ip(IpText),
+    Ip(IpText<'a>),
     Name(&'a str),
 }
 
-impl IpText {
-    fn new(address: IpAddr) -> Self {
-        let mut text = Self { bytes: [0; 45], length: 0 };
+impl<'a> IpText<'a> {
+    /// The address that `text` is.
+    fn new(address: IpAddr, text: &'a str) -> Self {
+        let mut respelt = Respelt { bytes: [0; 45], length: 0 };
         // The longest form of an address, `ffff:…:ffff`, has 39 bytes, so there is always room.
-        let _ = write!(text, "{address}");
-        text
+        let _ = write!(respelt, "{address}");
+        if respelt.as_str() == text { Self::Same(text) } else { Self::Respelt(respelt) }
     }
 
     pub(crate) fn as_str(&self) -> &str {
+        match self {
+            Self::Same(text) => text,
+            Self::Respelt(respelt) => respelt.as_str(),
+        }
+    }
+}
+
+impl Respelt {
+    fn as_str(&self) -> &str {
         std::str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or_default()
     }
 }
 
-impl std::fmt::Write for IpText {
+impl std::fmt::Write for Respelt {
     fn write_str(&mut self, piece: &str) -> std::fmt::Result {
         let start = usize::from(self.length);
         let room = self.bytes.get_mut(start..start + piece.len()).ok_or(std::fmt::Error)?;
@@ -53,7 +71,7 @@ impl std::fmt::Write for IpText {
     }
 }
 
-impl std::fmt::Debug for IpText {
+impl std::fmt::Debug for IpText<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())
     }
@@ -101,20 +119,41 @@ pub(crate) fn parse_address(text: &str) -> Option<Address<'_>> {
 /// An address or name without a port, and whether it is spelt in the usual way. A word without a dot is taken for a name only
 /// when it is `localhost`: texts such as `Unknown` stand in these fields too.
 fn parse_host(text: &str) -> Option<(Host<'_>, bool)> {
+    if is_plain_v4(text) {
+        return Some((Host::Ip(IpText::Same(text)), true));
+    }
     let unzoned = text.split_once('%').map_or(text, |(address, _)| address);
     if let Ok(ip) = unzoned.parse::<IpAddr>() {
         let ip = match ip {
             IpAddr::V6(v6) => unwrap_v4(v6),
             v4 @ IpAddr::V4(_) => v4,
         };
-        let ip = IpText::new(ip);
-        let exact = ip.as_str() == text;
-        return Some((Host::Ip(ip), exact));
+        let ip = IpText::new(ip, text);
+        return Some((Host::Ip(ip), matches!(ip, IpText::Same(_))));
     }
     let last_label = text.rsplit_once('.').map(|(_, last)| last);
     let dotted = last_label.is_some_and(|last| last.bytes().any(|b| b.is_ascii_alphabetic()));
     let named = (dotted || text.eq_ignore_ascii_case("localhost")) && is_host_name(text);
     named.then_some((Host::Name(text), true))
+}
+
+/// Whether a text is an IPv4 address as it is usually spelt, which nearly all are: four numbers without leading zeros.
+fn is_plain_v4(text: &str) -> bool {
+    let (mut dots, mut digits, mut number) = (0, 0, 0u32);
+    for byte in text.bytes() {
+        match byte {
+            b'0'..=b'9' if digits == 0 || number > 0 => {
+                digits += 1;
+                number = number * 10 + u32::from(byte - b'0');
+                if number > 255 {
+                    return false;
+                }
+            }
+            b'.' if digits > 0 => (dots, digits, number) = (dots + 1, 0, 0),
+            _ => return false,
+        }
+    }
+    dots == 3 && digits > 0
 }
 
 fn unwrap_v4(v6: Ipv6Addr) -> IpAddr {
@@ -225,6 +264,12 @@ mod tests {
         #[test]
         fn any_text_is_survived(text in "[\\[\\]:.%0-9a-f ]{0,30}|\\PC{0,30}") {
             parse_address(&text);
+        }
+
+        #[test]
+        fn a_plain_address_is_one_that_the_standard_library_writes_like_that(text in "[0-9.]{0,16}|[0-3]?[0-9]{1,2}(\\.[0-3]?[0-9]{1,2}){3}") {
+            let canonical = text.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.to_string() == text);
+            prop_assert_eq!(is_plain_v4(&text), canonical);
         }
     }
 }

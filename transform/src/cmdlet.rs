@@ -1,7 +1,7 @@
 //! Cmdlets, `Set-Mailbox`: the operations of admins. Their verbs and nouns are compared without regard to case, because
 //! records spell them in several ways (`set-InboxRule`).
 
-use crate::names::Names;
+use crate::names::{Names, has_any};
 
 macro_rules! words {
     ($(#[$about:meta])* $kind:ident: $($word:ident)*) => {
@@ -72,22 +72,8 @@ impl<'a> Cmdlet<'a> {
 
     /// Whether the noun has one of these in it, in any case.
     pub(crate) fn noun_has(self, parts: &[&str]) -> bool {
-        let noun = self.noun_text.as_bytes();
-        let initials = parts.iter().fold(0, |initials, part| initials | initial(part.as_bytes()));
-        (0..noun.len()).any(|at| {
-            let rest = &noun[at..];
-            initials & initial(rest) != 0
-                && parts.iter().any(|part| {
-                    rest.get(..part.len()).is_some_and(|piece| piece.eq_ignore_ascii_case(part.as_bytes()))
-                })
-        })
+        has_any(self.noun_text.as_bytes(), parts)
     }
-}
-
-/// A bit for the letter that a word begins with, whatever its case.
-#[inline]
-fn initial(word: &[u8]) -> u32 {
-    word.first().map_or(0, |first| 1 << (first & 31))
 }
 
 /// The bytes that words are made of. Every operation is asked, and a table answers quicker than three comparisons.

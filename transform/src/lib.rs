@@ -19,6 +19,7 @@
 //! | `json` | checking, walking and writing JSON |
 //! | `names` | finding a name among many known ones |
 //! | `record`, `reading` | a record's fields, and what they mean |
+//! | `parts` | the objects inside of a record |
 //! | `plain` | the few fields of a record that is only passed on |
 //! | `address`, `parameters`, `powershell` | the forms that single fields come in |
 //! | `inbox_rule`, `forwarding` | what records say of rules and forwarding, in one shape each |
@@ -37,6 +38,7 @@ mod ocsf;
 mod operation;
 pub mod options;
 mod parameters;
+mod parts;
 mod plain;
 mod powershell;
 pub mod published;

@@ -49,6 +49,26 @@ impl<const SLOTS: usize> Names<SLOTS> {
     }
 }
 
+/// Whether a text has one of these words in it, in any case of ASCII letters.
+pub(crate) fn has_any(text: &[u8], words: &[&str]) -> bool {
+    let initials = words.iter().fold(0, |initials, word| initials | initial(word.as_bytes()));
+    (0..text.len()).any(|at| {
+        let rest = &text[at..];
+        let first = initial(rest);
+        let here = |word: &str| {
+            first == initial(word.as_bytes())
+                && rest.get(..word.len()).is_some_and(|piece| piece.eq_ignore_ascii_case(word.as_bytes()))
+        };
+        initials & first != 0 && words.iter().any(|word| here(word))
+    })
+}
+
+/// A bit for the letter that a word begins with, whatever its case.
+#[inline]
+fn initial(word: &[u8]) -> u32 {
+    word.first().map_or(0, |first| 1 << (first & 31))
+}
+
 /// A hash that is the same for letters of either case.
 #[inline]
 pub(crate) const fn hash(name: &[u8]) -> usize {

@@ -2,7 +2,11 @@
 
 use std::borrow::Cow;
 
-use schemas::{RecordFacts, record_type::record_type_number, time::parse_utc};
+use schemas::{
+    RecordFacts,
+    record_type::record_type_number,
+    time::{parse_plain, parse_utc},
+};
 
 use crate::{
     Origin, RenderOptions,
@@ -13,6 +17,7 @@ use crate::{
     json::{Json, Text},
     operation::{Meaning, Source, meaning},
     parameters::{Parameters, Rewritten},
+    parts::{Context, Folder, Item},
     record::{Field, FieldSet, Record},
 };
 
@@ -35,7 +40,9 @@ pub(crate) struct Reading<'a> {
     pub(crate) server: Option<Server<'a>>,
     pub(crate) parameters: Parameters<'a>,
     /// `AppAccessContext`, which is documented as a list and comes as an object.
-    pub(crate) context: Option<Json<'a>>,
+    pub(crate) context: Option<Context<'a>>,
+    /// `Item`; of a list, its first.
+    pub(crate) item: Option<Item<'a>>,
     /// The owner of the mailbox that an admin's cmdlet was about, when the cmdlet names it by its address.
     pub(crate) administered_mailbox: Option<&'a str>,
     pub(crate) inbox_rule: Option<InboxRule<'a>>,
@@ -119,7 +126,8 @@ impl<'a> Reading<'a> {
             time: time(record, origin),
             client: client(record),
             server: record.text(Field::OriginatingServer).and_then(server),
-            context: context.and_then(|context| context.each().next()),
+            context: context.and_then(|context| context.each().next()).map(Context::read),
+            item: record.get(Field::Item).and_then(|item| item.each().next()).map(Item::read),
             administered_mailbox: administered_mailbox(cmdlet, source, &parameters),
             parameters,
             inbox_rule,
@@ -166,16 +174,11 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// A text of `AppAccessContext`.
-    pub(crate) fn context_text(&self, name: &str) -> Option<Text<'a>> {
-        self.context?.get_text(name)
-    }
-
     /// The application that acted, and the field it was found in.
     pub(crate) fn app_id(&self) -> Option<Text<'a>> {
         self.record
             .text(Field::ClientAppId)
-            .or_else(|| self.context_text("ClientAppId"))
+            .or_else(|| self.context?.app)
             .or_else(|| self.record.text(Field::AppId))
             .or_else(|| self.record.text(Field::ApplicationId))
     }
@@ -183,8 +186,12 @@ impl<'a> Reading<'a> {
     /// The first token of `ClientInfoString`: `OWA` of `Client=OWA;Action=ViaProxy`.
     pub(crate) fn client_protocol(&self) -> Option<&'a str> {
         let info = self.record.text(Field::ClientInfoString)?.raw();
-        let (_, rest) = info.split_once("Client=")?;
-        rest.split(';').next().map(str::trim).filter(|protocol| !protocol.is_empty())
+        let rest = match info.strip_prefix("Client=") {
+            Some(rest) => rest,
+            None => info.split_once("Client=")?.1,
+        };
+        let end = rest.bytes().position(|byte| byte == b';').unwrap_or(rest.len());
+        rest.get(..end).map(str::trim).filter(|protocol| !protocol.is_empty())
     }
 
     /// `Item` and `AffectedItems`.
@@ -193,14 +200,19 @@ impl<'a> Reading<'a> {
         fields.into_iter().flatten().flat_map(Json::each)
     }
 
+    /// [`Item::read`], which is done already for the first `Item`.
+    pub(crate) fn item_of(&self, json: Json<'a>) -> Item<'a> {
+        match self.item {
+            Some(item) if std::ptr::eq(item.json.raw(), json.raw()) => item,
+            _ => Item::read(json),
+        }
+    }
+
     /// The folder of an operation on a folder's permissions, with whom it is about.
-    pub(crate) fn folder_member(&self) -> Option<Json<'a>> {
-        let item = self.record.get(Field::Item).and_then(|item| item.each().next());
-        let folders = [item.and_then(|item| item.get("ParentFolder")), self.record.get(Field::Folder)];
-        let has_member = |folder: &Json<'a>| {
-            folder.get_text("MemberUpn").is_some() || folder.get_text("MemberSid").is_some()
-        };
-        folders.into_iter().flatten().find(has_member)
+    pub(crate) fn folder_member(&self) -> Option<Folder<'a>> {
+        let has_member = |folder: &Folder<'a>| folder.member_upn.is_some() || folder.member_sid.is_some();
+        let parent = self.item.and_then(|item| item.parent).filter(has_member);
+        parent.or_else(|| self.record.get(Field::Folder).map(Folder::read).filter(has_member))
     }
 
     /// Whether the actor owns the mailbox; by their SIDs, else by their addresses, and `None` when neither can be told.
@@ -272,21 +284,20 @@ pub(crate) fn record_type_of(value: Json<'_>) -> Option<i64> {
 }
 
 fn time(record: &Record<'_>, origin: &Origin<'_>) -> Time {
-    let written = record.text(Field::CreationTime);
-    if let Some(time) = written.and_then(|_| parse_utc(&record.unescaped(Field::CreationTime))) {
-        let source = if written.is_some_and(is_plain) { TimeSource::Plain } else { TimeSource::Record };
-        return Time { ms: time.timestamp_millis(), source };
+    if let Some(written) = record.plain(Field::CreationTime)
+        && let Some(ms) = parse_plain(written)
+    {
+        // A leap second is written as another.
+        let source = if written.ends_with("60") { TimeSource::Record } else { TimeSource::Plain };
+        return Time { ms, source };
+    }
+    if let Some(time) = parse_utc(&record.unescaped(Field::CreationTime)) {
+        return Time { ms: time.timestamp_millis(), source: TimeSource::Record };
     }
     match blob_time(origin.content_id) {
         Some(ms) => Time { ms, source: TimeSource::Blob },
         None => Time { ms: 0, source: TimeSource::Nowhere },
     }
-}
-
-/// `YYYY-MM-DDTHH:MM:SS`, and no leap second.
-fn is_plain(text: Text<'_>) -> bool {
-    let raw = text.raw().as_bytes();
-    raw.len() == 19 && raw[10] == b'T' && !raw.ends_with(b"60")
 }
 
 /// When a blob was made available, by the second time stamp in its name:
@@ -369,18 +380,16 @@ fn server(text: Text<'_>) -> Option<Server<'_>> {
 pub(crate) fn is_email(text: &str) -> bool {
     let Some(at) = text.bytes().position(|b| !LOCAL[usize::from(b)]) else { return false };
     let (local, domain) = text.as_bytes().split_at(at);
-    if domain.first() == Some(&b'\\') {
-        return is_escaped_email(text);
+    match domain {
+        // A backslash stands in no address.
+        [b'\\', b'\\', ..] => return false,
+        [b'\\', ..] => return is_escaped_email(text),
+        _ => {}
     }
     let [b'@', domain @ ..] = domain else { return false };
     let Some(dot) = domain.iter().position(|b| *b == b'.') else { return false };
-    let label = |b: &u8| b.is_ascii_alphanumeric() || *b == b'-';
-    let (first, rest) = (&domain[..dot], &domain[dot + 1..]);
-    !local.is_empty()
-        && !first.is_empty()
-        && first.iter().all(label)
-        && !rest.is_empty()
-        && rest.iter().all(|b| label(b) || *b == b'.')
+    // Before the first dot there is something, and behind it too.
+    !local.is_empty() && dot > 0 && dot + 1 < domain.len() && domain.iter().all(|b| DOMAIN[usize::from(*b)])
 }
 
 /// [`is_email`] for a text with an escape before its `@`: serializers that write for web pages make an escape of the
@@ -393,9 +402,13 @@ fn is_escaped_email(text: &str) -> bool {
 }
 
 /// The bytes that may stand before the `@`.
-static LOCAL: [bool; 256] = {
+static LOCAL: [bool; 256] = letters_digits_and(b"!#$%&'*+,-./=?^_`{|}~");
+
+/// The bytes that may stand behind the `@`.
+static DOMAIN: [bool; 256] = letters_digits_and(b"-.");
+
+const fn letters_digits_and(signs: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
-    let signs = b"!#$%&'*+,-./=?^_`{|}~";
     let mut byte = 0;
     while byte < 256 {
         table[byte] = (byte as u8).is_ascii_alphanumeric();
@@ -407,7 +420,7 @@ static LOCAL: [bool; 256] = {
         index += 1;
     }
     table
-};
+}
 
 #[cfg(test)]
 mod tests {

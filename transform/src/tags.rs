@@ -7,6 +7,7 @@ use crate::{
     RenderOptions,
     cmdlet::{Cmdlet, Noun, Verb},
     json::{Json, Text},
+    names::has_any,
     operation::Source,
     parameters::Parameters,
     reading::Reading,
@@ -296,12 +297,10 @@ fn grants_folder_to_everyone(reading: &Reading<'_>, _: &RenderOptions) -> bool {
             && has_word(&reading.parameters, "AccessRights", &READING_RIGHTS);
     }
     let Some(member) = reading.folder_member() else { return false };
-    let everyone = member.get_text("MemberUpn").is_some_and(|upn| upn.is_one_of(&EVERYONE))
-        || member.get_text("MemberSid").is_some_and(|sid| sid.is_one_of(&["S-1-1-0", "S-1-5-7"]));
+    let everyone = member.member_upn.is_some_and(|upn| upn.is_one_of(&EVERYONE))
+        || member.member_sid.is_some_and(|sid| sid.is_one_of(&["S-1-1-0", "S-1-5-7"]));
     let grants = reading.operation.is_some_and(|operation| !operation.is("RemoveFolderPermissions"));
-    grants
-        && everyone
-        && member.get("MemberRights").is_some_and(|rights| text_has_word(rights, &READING_RIGHTS))
+    grants && everyone && member.member_rights.is_some_and(|rights| text_has_word(rights, &READING_RIGHTS))
 }
 
 fn gives_role(reading: &Reading<'_>, _: &RenderOptions) -> bool {
@@ -408,22 +407,18 @@ fn covers_tracks(reading: &Reading<'_>, _: &RenderOptions) -> bool {
         return false;
     }
     let has = |text: Option<Text<'_>>, words: &[&str]| {
-        text.map(|text| text.unescape().to_lowercase())
-            .is_some_and(|text| words.iter().any(|word| text.contains(word)))
+        text.is_some_and(|text| has_any(text.unescape().as_bytes(), words))
     };
     let folder = reading.record.get(Field::Folder).and_then(|folder| folder.get_text("Path"));
     (hard && has(folder, &TRACK_FOLDERS))
-        || reading.items().any(|item| has(item.get_text("Subject"), &WARNING_SUBJECTS))
+        || reading.items().any(|item| has(reading.item_of(item).subject, &WARNING_SUBJECTS))
 }
 
 fn logs_on_by_script(reading: &Reading<'_>, _: &RenderOptions) -> bool {
     let login = reading.operation.is_some_and(|operation| operation.is("MailboxLogin"));
     let client = reading.record.text(Field::ClientInfoString).filter(|_| login);
     let signs = ["powershell", "winrm", "imap", "pop3", "python", "curl"];
-    client.is_some_and(|client| {
-        let client = client.raw().to_ascii_lowercase();
-        signs.iter().any(|sign| client.contains(sign))
-    })
+    client.is_some_and(|client| has_any(client.bytes(), &signs))
 }
 
 fn exports(reading: &Reading<'_>, _: &RenderOptions) -> bool {

@@ -92,7 +92,7 @@ impl<'a> Json<'a> {
     /// The elements of an array; of anything else, none.
     #[inline]
     pub(crate) fn items(self) -> Items<'a> {
-        Items(if self.kind() == Kind::Array { inside(self.0) } else { "" })
+        Items::of(if self.kind() == Kind::Array { inside(self.0) } else { "" })
     }
 
     /// The elements of an array, or the value itself: Microsoft writes a list of one as its element at times.
@@ -100,15 +100,15 @@ impl<'a> Json<'a> {
     pub(crate) fn each(self) -> Items<'a> {
         match self.kind() {
             Kind::Array => self.items(),
-            Kind::Null => Items(""),
-            _ => Items(self.0),
+            Kind::Null => Items::of(""),
+            _ => Items::of(self.0),
         }
     }
 
     /// The fields of an object; of anything else, none.
     #[inline]
     pub(crate) fn entries(self) -> Entries<'a> {
-        Entries(if self.kind() == Kind::Object { inside(self.0) } else { "" })
+        Entries(Walk { text: if self.kind() == Kind::Object { inside(self.0) } else { "" }, at: 0 })
     }
 
     /// The first field of an object that has this name.
@@ -116,9 +116,29 @@ impl<'a> Json<'a> {
         self.entries().find(|(candidate, _)| candidate.equals(name)).map(|(_, value)| value)
     }
 
+    /// [`Json::get`] for several names in one walk.
+    pub(crate) fn get_all<const N: usize>(self, names: [&str; N]) -> [Option<Json<'a>>; N] {
+        let mut found = [None; N];
+        for (candidate, value) in self.entries() {
+            for (name, place) in names.iter().zip(&mut found) {
+                if place.is_none() && candidate.equals(name) {
+                    *place = Some(value);
+                    break;
+                }
+            }
+        }
+        found
+    }
+
     /// A field that holds a string which is not empty.
     pub(crate) fn get_text(self, name: &str) -> Option<Text<'a>> {
-        self.get(name)?.text().filter(|text| !text.is_empty())
+        self.get(name)?.filled_text()
+    }
+
+    /// A string that is not empty.
+    #[inline]
+    pub(crate) fn filled_text(self) -> Option<Text<'a>> {
+        self.text().filter(|text| !text.is_empty())
     }
 }
 
@@ -177,10 +197,11 @@ impl<'a> Text<'a> {
     #[inline]
     pub(crate) fn equals(self, other: &str) -> bool {
         // An escape is longer than what it stands for, so the lengths nearly always tell.
-        match self.bytes().len().cmp(&other.len()) {
+        let (here, other_bytes) = (self.bytes(), other.as_bytes());
+        match here.len().cmp(&other.len()) {
             Ordering::Less => false,
-            Ordering::Equal => self.bytes() == other.as_bytes() && self.plain().is_some(),
-            Ordering::Greater => self.plain().is_none() && self.unescape() == other,
+            Ordering::Equal => here == other_bytes && !here.contains(&b'\\'),
+            Ordering::Greater => self.may_be(other, |one, other| one == other) && self.unescape() == other,
         }
     }
 
@@ -188,11 +209,23 @@ impl<'a> Text<'a> {
     #[inline]
     pub(crate) fn is(self, other: &str) -> bool {
         // An escape is longer than what it stands for, so the lengths nearly always tell.
-        match self.bytes().len().cmp(&other.len()) {
+        let here = self.bytes();
+        match here.len().cmp(&other.len()) {
             Ordering::Less => false,
-            Ordering::Equal => same_word(self.bytes(), other) && self.plain().is_some(),
-            Ordering::Greater => self.plain().is_none() && self.unescape().eq_ignore_ascii_case(other),
+            Ordering::Equal => same_word(here, other) && !here.contains(&b'\\'),
+            Ordering::Greater => {
+                self.may_be(other, |one, other| one.eq_ignore_ascii_case(&other))
+                    && self.unescape().eq_ignore_ascii_case(other)
+            }
         }
+    }
+
+    /// Whether a longer text agrees with another one up to its own first escape.
+    #[inline]
+    fn may_be(self, other: &str, same: impl Fn(u8, u8) -> bool) -> bool {
+        let mut both = self.bytes().iter().zip(other.as_bytes());
+        both.find(|(one, other)| **one == b'\\' || !same(**one, **other))
+            .is_some_and(|(one, _)| *one == b'\\')
     }
 
     pub(crate) fn is_text(self, other: Text<'_>) -> bool {
@@ -200,10 +233,7 @@ impl<'a> Text<'a> {
     }
 
     pub(crate) fn is_one_of(self, others: &[&str]) -> bool {
-        match self.plain() {
-            Some(plain) => others.iter().any(|other| same_word(plain.as_bytes(), other)),
-            None => others.iter().any(|other| self.is(other)),
-        }
+        others.iter().any(|other| self.is(other))
     }
 }
 
@@ -257,30 +287,58 @@ fn inside(raw: &str) -> &str {
     raw.get(1..raw.len() - 1).unwrap_or_default()
 }
 
+/// Values one after the other, in text that is known to be JSON.
+#[derive(Debug, Clone)]
+struct Walk<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Walk<'a> {
+    /// The next value, behind the commas, colons and blanks before it.
+    #[inline]
+    fn next(&mut self) -> Option<Json<'a>> {
+        let bytes = self.text.as_bytes();
+        let mut start = self.at;
+        while BETWEEN[usize::from(*bytes.get(start)?)] {
+            start += 1;
+        }
+        self.at = value_end(bytes, start);
+        self.text.get(start..self.at).map(Json)
+    }
+}
+
 /// Elements of an array.
 #[derive(Debug, Clone)]
-pub(crate) struct Items<'a>(&'a str);
+pub(crate) struct Items<'a>(Walk<'a>);
+
+impl<'a> Items<'a> {
+    #[inline]
+    fn of(text: &'a str) -> Self {
+        Self(Walk { text, at: 0 })
+    }
+}
 
 impl<'a> Iterator for Items<'a> {
     type Item = Json<'a>;
 
     #[inline]
     fn next(&mut self) -> Option<Json<'a>> {
-        next_value(&mut self.0)
+        self.0.next()
     }
 }
 
 /// Fields of an object.
 #[derive(Debug, Clone)]
-pub(crate) struct Entries<'a>(&'a str);
+pub(crate) struct Entries<'a>(Walk<'a>);
 
 impl<'a> Iterator for Entries<'a> {
     type Item = (Text<'a>, Json<'a>);
 
     #[inline]
     fn next(&mut self) -> Option<(Text<'a>, Json<'a>)> {
-        let name = next_value(&mut self.0)?.text()?;
-        let value = next_value(&mut self.0)?;
+        let name = self.0.next()?.text()?;
+        let value = self.0.next()?;
         Some((name, value))
     }
 }
@@ -299,17 +357,6 @@ const fn table(bytes: &[u8]) -> [bool; 256] {
         index += 1;
     }
     table
-}
-
-/// Cuts the next value off, with the commas, colons and blanks before it.
-#[inline]
-fn next_value<'a>(rest: &mut &'a str) -> Option<Json<'a>> {
-    let bytes = rest.as_bytes();
-    let start = bytes.iter().position(|b| !BETWEEN[usize::from(*b)])?;
-    let end = value_end(bytes, start);
-    let value = rest.get(start..end)?;
-    *rest = rest.get(end..)?;
-    Some(Json(value))
 }
 
 /// Where the value that begins at `at` ends, in text that is known to be JSON.

@@ -38,7 +38,8 @@ impl<'a> Event<'_, 'a> {
     fn app_name(&self) -> Option<Text<'a>> {
         let record = self.reading.record;
         self.reading
-            .context_text("ClientAppName")
+            .context
+            .and_then(|context| context.app_name)
             .or_else(|| record.text(Field::ClientProcessName))
             .or_else(|| record.text(Field::ApplicationDisplayName))
     }
@@ -112,7 +113,7 @@ impl<'a> Event<'_, 'a> {
 
     fn session(&mut self) {
         let own = self.reading.record.text(Field::SessionId);
-        let directory = self.reading.context_text("AADSessionId");
+        let directory = self.reading.context.and_then(|context| context.session);
         let Some(uid) = own.or(directory) else { return };
         let session = self.w.object(key!("session"));
         self.w.text(key!("uid"), uid);
@@ -131,7 +132,7 @@ impl<'a> Event<'_, 'a> {
             return;
         }
         let token = self.options.ocsf_version.has_api_token();
-        let told = context_is_told(context, |name, text| match name.raw() {
+        let told = context_is_told(context.json, |name, text| match name.raw() {
             "AADSessionId" => true,
             "APIId" => reading.exchange && record.text(Field::ApiId).is_none_or(|own| own == text),
             "ClientAppId" => reading.app_id() == Some(text),
@@ -141,7 +142,7 @@ impl<'a> Event<'_, 'a> {
             _ => false,
         });
         // A name that comes twice would count twice, though only its first value was read.
-        let fields: Vec<_> = context.entries().collect();
+        let fields: Vec<_> = context.json.entries().collect();
         if told && !fields.is_empty() && !crate::record::has_repeats(&fields) {
             self.used.insert(Field::AppAccessContext);
         }

@@ -277,8 +277,8 @@ fn granted<'a>(reading: &Reading<'a>, activity: u8) -> Option<Shape<'a>> {
 /// A permission on a folder, as the mailbox records it.
 fn shared_folder<'a>(reading: &Reading<'a>, activity: u8) -> Option<Shape<'a>> {
     let folder = reading.folder_member()?;
-    let user = Named::new(folder.get_text("MemberUpn"), folder.get_text("MemberSid"))?;
-    let rights = folder.get("MemberRights")?;
+    let user = Named::new(folder.member_upn, folder.member_sid)?;
+    let rights = folder.member_rights?;
     privileges(rights).next()?;
     Some(Shape::UserAccess { activity, user, privileges: rights })
 }

@@ -4,6 +4,7 @@ use super::{Event, observables::Path};
 use crate::{
     RenderOptions,
     json::{Json, Text, write::key},
+    parts::Item,
     reading::{Reading, is_email},
     record::Field,
 };
@@ -105,25 +106,25 @@ impl<'a> Event<'_, 'a> {
         if let Some((field, true)) = email.list {
             self.used.insert(field);
         }
-        if let Some(item) = record.get(Field::Item).and_then(|item| item.each().next()) {
-            self.message(item);
+        if let Some(item) = self.reading.item {
+            self.message(&item);
         }
         self.w.close(object);
     }
 
     /// The message itself. The item stays as it is under `unmapped.exchange.item`.
-    fn message(&mut self, item: Json<'a>) {
-        self.w.maybe_text(key!("subject"), item.get_text("Subject"));
-        if let Some(id) = item.get_text("InternetMessageId") {
+    fn message(&mut self, item: &Item<'a>) {
+        self.w.maybe_text(key!("subject"), item.subject);
+        if let Some(id) = item.message_id {
             self.w.text(key!("message_uid"), id);
             self.observables.add(Path::Plain("email.message_uid"), super::observables::MESSAGE_UID, id);
         }
         // Mail that was sent by an application and not kept has no item; the word is no id.
-        self.w.maybe_text(key!("uid"), item.get_text("Id").filter(|id| !id.is("Unknown")));
-        if let Some(size) = item.get("SizeInBytes").and_then(Json::int) {
+        self.w.maybe_text(key!("uid"), item.id.filter(|id| !id.is("Unknown")));
+        if let Some(size) = item.size {
             self.w.int(key!("size"), size);
         }
-        let Some(attachments) = item.get_text("Attachments") else { return };
+        let Some(attachments) = item.attachments else { return };
         let files = self.w.array(key!("files"));
         for (index, (name, size)) in attached(attachments.raw()).enumerate() {
             let file = self.w.object("");

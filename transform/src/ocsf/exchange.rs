@@ -208,7 +208,7 @@ impl<'a> Event<'_, 'a> {
         self.plain(key!("client_version"), Field::ClientVersion);
         self.plain(key!("actor_info"), Field::ActorInfoString);
         self.plain(key!("app_id"), Field::AppId);
-        match self.reading.context_text("APIId") {
+        match self.reading.context.and_then(|context| context.api) {
             Some(api) if self.reading.record.text(Field::ApiId).is_none() => self.w.text(key!("api_id"), api),
             _ => self.plain(key!("api_id"), Field::ApiId),
         }

@@ -1,7 +1,10 @@
 //! `metadata`, `cloud` and `api`: what every class has.
 
 use chrono::{DateTime, Datelike, Utc};
-use schemas::{record_type::record_type_name, time::parse_utc};
+use schemas::{
+    record_type::record_type_name,
+    time::{parse_plain, parse_utc},
+};
 
 use super::Event;
 use crate::{
@@ -67,7 +70,7 @@ impl Event<'_, '_> {
     }
 
     fn correlation(&mut self) {
-        match self.reading.context_text("CorrelationId") {
+        match self.reading.context.and_then(|context| context.correlation) {
             Some(id) => self.w.text(key!("correlation_uid"), id),
             None => {
                 if let Some(id) = self.reading.record.text(Field::CorrelationId) {
@@ -142,8 +145,8 @@ impl Event<'_, '_> {
         self.request();
         if self.options.ocsf_version.has_api_token() {
             let token = self.w.object(key!("token"));
-            self.w.maybe_text(key!("uid"), reading.context_text("UniqueTokenId"));
-            if let Some((ms, _)) = reading.context_text("IssuedAtTime").and_then(token_time) {
+            self.w.maybe_text(key!("uid"), reading.context.and_then(|context| context.token));
+            if let Some((ms, _)) = reading.context.and_then(|context| token_time(context.issued?)) {
                 self.w.int(key!("created_time"), ms);
             }
             self.w.close_or_undo(token);
@@ -266,7 +269,8 @@ fn outcome_of(status: Text<'_>) -> Outcome {
 pub(super) fn token_time(text: Text<'_>) -> Option<(i64, bool)> {
     let plain = text.plain()?;
     let time = parse_utc(plain)?;
-    let exact = time.format("%Y-%m-%dT%H:%M:%S").to_string() == plain.trim_end_matches('Z');
+    let seconds = plain.trim_end_matches('Z');
+    let exact = parse_plain(seconds).is_some() && !seconds.ends_with("60");
     Some((time.timestamp_millis(), exact))
 }
 

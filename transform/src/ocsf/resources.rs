@@ -7,6 +7,7 @@ use super::{
 use crate::{
     json::{Json, Kind, Text, write::key},
     operation::Source,
+    parts::Item,
     reading::is_email,
     record::Field,
 };
@@ -38,7 +39,10 @@ impl<'a> Event<'_, 'a> {
         }
         for field in [Field::Item, Field::AffectedItems] {
             if let Some(items) = self.reading.record.get(field) {
-                let whole = self.all_of(items, |event, item| event.item_or_folder(item));
+                let whole = self.all_of(items, |event, item| {
+                    let item = event.reading.item_of(item);
+                    event.item_or_folder(&item)
+                });
                 self.use_if(whole, field);
             }
         }
@@ -143,10 +147,12 @@ impl<'a> Event<'_, 'a> {
     fn folder(&mut self, folder: Json<'a>, role: Role, items: &str) -> bool {
         let (mut id, mut path, mut inside, mut rest) = (None, None, None, false);
         for (name, value) in folder.entries() {
-            match name.raw() {
-                "Id" if id.is_none() && is_filled(value) => id = value.text(),
-                "Path" if path.is_none() && is_filled(value) => path = value.text(),
-                name if inside.is_none() && !items.is_empty() && name == items => inside = Some(value),
+            match name.bytes() {
+                b"Id" if id.is_none() && value.filled_text().is_some() => id = value.text(),
+                b"Path" if path.is_none() && value.filled_text().is_some() => path = value.text(),
+                name if inside.is_none() && !items.is_empty() && name == items.as_bytes() => {
+                    inside = Some(value)
+                }
                 _ => rest = true,
             }
         }
@@ -165,7 +171,7 @@ impl<'a> Event<'_, 'a> {
         self.w.close(resource);
         match inside {
             Some(messages) => {
-                let whole = self.all_of(messages, |event, message| event.item(message, path));
+                let whole = self.all_of(messages, |event, message| event.item(&Item::read(message), path));
                 whole && messages.kind() == Kind::Array
             }
             None => true,
@@ -173,43 +179,32 @@ impl<'a> Event<'_, 'a> {
     }
 
     /// An item. Where the operation was done to a folder, the record has the folder as an item and as its own parent.
-    fn item_or_folder(&mut self, item: Json<'a>) -> bool {
-        let parent = item.get("ParentFolder");
-        let path = parent.and_then(|parent| parent.get_text("Path"));
-        let id = item.get_text("Id");
-        let is_parent = id.is_some() && id == parent.and_then(|parent| parent.get_text("Id"));
-        let is_message = || ["InternetMessageId", "Subject"].iter().any(|name| item.get_text(name).is_some());
-        if !is_parent || is_message() {
+    fn item_or_folder(&mut self, item: &Item<'a>) -> bool {
+        let path = item.parent.and_then(|parent| parent.path);
+        let is_parent = item.id.is_some() && item.id == item.parent.and_then(|parent| parent.id);
+        if !is_parent || item.message_id.is_some() || item.subject.is_some() {
             return self.item(item, path);
         }
         let resource = self.w.object("");
         self.w.raw(r#""type":"Folder","#);
         self.role(Role::Affected);
-        self.w.maybe_text(key!("uid"), id);
+        self.w.maybe_text(key!("uid"), item.id);
         self.w.maybe_text(key!("name"), path);
-        self.w.json(key!("data"), item);
+        self.w.json(key!("data"), item.json);
         self.w.close(resource);
         true
     }
 
     /// A message. Whether it could be written, which takes an id or a subject.
-    fn item(&mut self, item: Json<'a>, folder: Option<Text<'a>>) -> bool {
-        let (mut id, mut message, mut subject, mut rest) = (None, None, None, false);
-        for (name, value) in item.entries() {
-            match name.raw() {
-                "Id" if id.is_none() && is_filled(value) => id = value.text(),
-                "InternetMessageId" if message.is_none() && is_filled(value) => message = value.text(),
-                "Subject" if subject.is_none() && is_filled(value) => subject = value.text(),
-                _ => rest = true,
-            }
-        }
-        let Some(name) = message.or(id).or(subject) else { return false };
+    fn item(&mut self, item: &Item<'a>, folder: Option<Text<'a>>) -> bool {
+        let Item { id, message_id, subject, .. } = *item;
+        let Some(name) = message_id.or(id).or(subject) else { return false };
         let index = self.resource_count;
         let resource = self.w.object("");
         self.w.raw(r#""type":"Email","#);
         self.role(Role::Affected);
-        if let Some(message) = message {
-            self.w.text(key!("uid"), message);
+        if let Some(message_id) = message_id {
+            self.w.text(key!("uid"), message_id);
             self.w.maybe_text(key!("uid_alt"), id);
             self.observables.add(Path::Indexed("resources", index, ".uid"), MESSAGE_UID, name);
         } else {
@@ -217,8 +212,12 @@ impl<'a> Event<'_, 'a> {
         }
         self.w.maybe_text(key!("name"), subject);
         self.w.maybe_text(key!("namespace"), folder);
-        if rest {
-            self.rest_of(item, &[("Id", id), ("InternetMessageId", message), ("Subject", subject)], "");
+        if item.has_more {
+            self.rest_of(
+                item.json,
+                &[("Id", id), ("InternetMessageId", message_id), ("Subject", subject)],
+                "",
+            );
         }
         self.w.close(resource);
         true
@@ -229,20 +228,17 @@ impl<'a> Event<'_, 'a> {
         let data = self.w.object(key!("data"));
         let (mut left, mut listed) = ([true; 3], items.is_empty());
         for (name, value) in object.entries() {
-            if !listed && name.raw() == items {
+            if !listed && name.bytes() == items.as_bytes() {
                 listed = true;
                 continue;
             }
-            let place = taken.iter().position(|(taken, text)| name.raw() == *taken && text.is_some());
+            let place =
+                taken.iter().position(|(taken, text)| name.bytes() == taken.as_bytes() && text.is_some());
             match place {
-                Some(place) if left[place] && is_filled(value) => left[place] = false,
+                Some(place) if left[place] && value.filled_text().is_some() => left[place] = false,
                 _ => self.w.field(name, value),
             }
         }
         self.w.close_or_undo(data);
     }
-}
-
-fn is_filled(value: Json<'_>) -> bool {
-    value.text().is_some_and(|text| !text.is_empty())
 }

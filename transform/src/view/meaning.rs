@@ -10,6 +10,7 @@ use crate::{
         metadata::{Outcome, outcome},
     },
     operation::Source,
+    parts::Item,
     reading::{Reading, is_email},
     record::Field,
 };
@@ -88,7 +89,7 @@ pub(super) fn user_agent<'a>(reading: &Reading<'a>) -> Option<(Field, Text<'a>)>
 
 /// The session that it was done in.
 pub(super) fn session<'a>(reading: &Reading<'a>) -> Option<Text<'a>> {
-    reading.record.text(Field::SessionId).or_else(|| reading.context_text("AADSessionId"))
+    reading.record.text(Field::SessionId).or_else(|| reading.context?.session)
 }
 
 /// The name of what an admin's cmdlet was about: an address, else what the record resolved it to, else what it was called by.
@@ -116,21 +117,15 @@ pub(super) struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    fn read(item: Json<'a>, folder: Option<Text<'a>>) -> Self {
-        let mut message = Self { folder, ..Self::default() };
-        for (name, value) in item.entries() {
-            let text = || value.text().filter(|text| !text.is_empty());
-            match name.raw() {
-                "Id" => message.id = message.id.or_else(text),
-                "InternetMessageId" => message.message_id = message.message_id.or_else(text),
-                "Subject" => message.subject = message.subject.or_else(text),
-                "Attachments" => message.attachments = message.attachments.or_else(text),
-                "SizeInBytes" => message.size = message.size.or_else(|| value.int()),
-                "ParentFolder" => message.folder = message.folder.or_else(|| value.get_text("Path")),
-                _ => {}
-            }
+    fn read(item: &Item<'a>, folder: Option<Text<'a>>) -> Self {
+        Self {
+            id: item.id,
+            message_id: item.message_id,
+            subject: item.subject,
+            attachments: item.attachments,
+            size: item.size,
+            folder: folder.or_else(|| item.parent?.path),
         }
-        message
     }
 
     /// Whether there is more to it than an id and a folder: an operation on a folder has the folder as its item.
@@ -144,7 +139,11 @@ pub(super) fn messages<'a>(reading: &Reading<'a>) -> Vec<Message<'a>> {
     let mut all = Vec::new();
     for field in [Field::Item, Field::AffectedItems] {
         let items = reading.record.get(field).into_iter().flat_map(Json::each);
-        all.extend(items.filter(|item| item.kind() == Kind::Object).map(|item| Message::read(item, None)));
+        all.extend(
+            items
+                .filter(|item| item.kind() == Kind::Object)
+                .map(|item| Message::read(&reading.item_of(item), None)),
+        );
     }
     for (field, items) in [(Field::Folders, "FolderItems"), (Field::Messages, "MessageItems")] {
         for folder in reading.record.get(field).into_iter().flat_map(Json::each) {
@@ -158,7 +157,9 @@ pub(super) fn messages<'a>(reading: &Reading<'a>) -> Vec<Message<'a>> {
             }
             let items = inside.into_iter().flat_map(Json::each);
             all.extend(
-                items.filter(|item| item.kind() == Kind::Object).map(|item| Message::read(item, path)),
+                items
+                    .filter(|item| item.kind() == Kind::Object)
+                    .map(|item| Message::read(&Item::read(item), path)),
             );
         }
     }

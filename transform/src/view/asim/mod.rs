@@ -304,7 +304,8 @@ impl<'a> Event<'_, '_, 'a> {
         let (reading, record) = (self.reading, self.reading.record);
         let app = reading.app_id();
         let name = reading
-            .context_text("ClientAppName")
+            .context
+            .and_then(|context| context.app_name)
             .or_else(|| record.text(Field::ClientProcessName))
             .or_else(|| record.text(Field::ApplicationDisplayName));
         if let Some(app) = app {
