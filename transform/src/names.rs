@@ -1,5 +1,9 @@
 //! Sets of known names, each found by one look into a table that is filled when this is compiled.
 
+use std::collections::HashSet;
+
+use crate::json::Text;
+
 /// Known names, at most 255. `SLOTS` is a power of two, a few times as many as there are names.
 #[derive(Debug)]
 pub(crate) struct Names<const SLOTS: usize> {
@@ -48,6 +52,49 @@ impl<const SLOTS: usize> Names<SLOTS> {
         }
     }
 }
+
+/// Which names were seen, as far as their hashes tell: enough to know that most others were not.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Seen([u64; 4]);
+
+impl Seen {
+    /// Adds a name. Whether one with the same hash was there already.
+    #[inline]
+    fn insert(&mut self, name: &[u8]) -> bool {
+        let hash = hash(name) % 256;
+        let (word, bit) = (&mut self.0[hash / 64], 1 << (hash % 64));
+        let before = *word;
+        *word |= bit;
+        before & bit != 0
+    }
+
+    /// Whether a name may have been added, in any case of its letters.
+    #[inline]
+    pub(crate) fn may_have(&self, name: &[u8]) -> bool {
+        let hash = hash(name) % 256;
+        self.0[hash / 64] >> (hash % 64) & 1 == 1
+    }
+
+    /// Whether two of the names are the same; `escaped` says whether any of them has escapes. Adds them, if none has.
+    pub(crate) fn repeats<V>(&mut self, fields: &[(Text<'_>, V)], escaped: bool) -> bool {
+        if escaped {
+            let mut seen = HashSet::with_capacity(fields.len());
+            return fields.iter().any(|(name, _)| !seen.insert(name.unescape()));
+        }
+        let (mut repeats, mut asked) = (false, 0);
+        for (index, (name, _)) in fields.iter().enumerate() {
+            // A name is compared only with earlier ones when one of them may be it.
+            if self.insert(name.bytes()) && !repeats && asked < MOST_COMPARED {
+                asked += 1;
+                repeats = fields[..index].iter().any(|(other, _)| other.json() == name.json());
+            }
+        }
+        repeats || asked == MOST_COMPARED && self.repeats(fields, true)
+    }
+}
+
+/// How many names are compared with all before them, until it is cheaper to hash them all.
+const MOST_COMPARED: u32 = 64;
 
 /// Whether a text has one of these words in it, in any case of ASCII letters.
 pub(crate) fn has_any(text: &[u8], words: &[&str]) -> bool {

@@ -8,8 +8,9 @@ use std::borrow::Cow;
 
 use crate::{
     json::{Json, Kind, Text, Writer, same_word, scan::scan_value},
+    names::Seen,
     powershell,
-    record::{Field, Record, has_repeats_known},
+    record::{Field, Record},
 };
 
 /// A name with its value, which may be missing.
@@ -24,8 +25,8 @@ pub(crate) struct Parameters<'a> {
     /// Whether the pairs hold all that `OperationProperties` held.
     pub(crate) properties_exact: bool,
     repeats: bool,
-    /// A bit for the [`sketch`] of each name: most names that are asked for are not there, and this tells it at once.
-    sketches: u64,
+    /// Most names that are asked for are not there, and this tells it at once.
+    seen: Seen,
     /// Whether a name may have escapes.
     escaped: bool,
 }
@@ -83,9 +84,7 @@ impl<'a> Parameters<'a> {
         if all.pairs.is_empty() {
             return all;
         }
-        all.repeats = has_repeats_known(&all.pairs, all.escaped);
-        let with = |bits, pair: &Pair<'_>| bits | sketch(pair.0.bytes());
-        all.sketches = if all.escaped { u64::MAX } else { all.pairs.iter().fold(0, with) };
+        all.repeats = all.seen.repeats(&all.pairs, all.escaped);
         all
     }
 
@@ -148,10 +147,7 @@ impl<'a> Parameters<'a> {
     /// The value of a parameter, by its name in any case, as PowerShell has it.
     #[inline]
     pub(crate) fn get(&self, name: &str) -> Option<Json<'a>> {
-        if self.sketches & sketch(name.as_bytes()) == 0 {
-            return None;
-        }
-        self.find(name)
+        if self.escaped || self.seen.may_have(name.as_bytes()) { self.find(name) } else { None }
     }
 
     #[inline(never)]
@@ -196,13 +192,6 @@ impl<'a> Parameters<'a> {
     pub(crate) fn write(&self, w: &mut Writer<'_>) {
         write_fields(w, &self.pairs, self.repeats, |value| value.map_or("null", Json::raw));
     }
-}
-
-/// One bit of 64 for a name's length and first letter, whatever its case.
-#[inline]
-fn sketch(name: &[u8]) -> u64 {
-    let first = name.first().map_or(0, |first| usize::from(first & 31));
-    1 << ((name.len() ^ first << 1) % 64)
 }
 
 /// Writes fields; the values of a name that comes more than once become a list under it.

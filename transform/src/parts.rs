@@ -19,8 +19,18 @@ pub(crate) struct Item<'a> {
 }
 
 impl<'a> Item<'a> {
-    pub(crate) fn read(json: Json<'a>) -> Self {
-        let mut item = Self {
+    /// The items in a value: the elements of a list, or the value itself.
+    pub(crate) fn each(value: Json<'a>) -> impl Iterator<Item = Self> {
+        let mut items = value.each();
+        std::iter::from_fn(move || {
+            let mut item = Self::empty(value);
+            item.json = items.next_with(|(name, value)| item.take(name, value))?;
+            Some(item)
+        })
+    }
+
+    fn empty(json: Json<'a>) -> Self {
+        Self {
             json,
             id: None,
             message_id: None,
@@ -29,35 +39,29 @@ impl<'a> Item<'a> {
             size: None,
             parent: None,
             has_more: false,
-        };
-        for (name, value) in json.entries() {
-            let (place, known) = match name.bytes() {
-                b"Id" => (&mut item.id, true),
-                b"InternetMessageId" => (&mut item.message_id, true),
-                b"Subject" => (&mut item.subject, true),
-                b"Attachments" => (&mut item.attachments, false),
-                b"SizeInBytes" => {
-                    item.has_more = true;
-                    item.size = item.size.or_else(|| value.int());
-                    continue;
-                }
-                b"ParentFolder" => {
-                    item.has_more = true;
-                    item.parent = item.parent.or_else(|| Some(Folder::read(value)));
-                    continue;
-                }
-                _ => {
-                    item.has_more = true;
-                    continue;
-                }
-            };
-            let taken = place.is_none() && value.filled_text().is_some();
-            if taken {
-                *place = value.text();
-            }
-            item.has_more |= !(taken && known);
         }
-        item
+    }
+
+    fn take(&mut self, name: Text<'a>, value: Json<'a>) {
+        let place = match name.bytes() {
+            b"Id" => &mut self.id,
+            b"InternetMessageId" => &mut self.message_id,
+            b"Subject" => &mut self.subject,
+            other => {
+                self.has_more = true;
+                match other {
+                    b"Attachments" => self.attachments = self.attachments.or_else(|| value.filled_text()),
+                    b"SizeInBytes" => self.size = self.size.or_else(|| value.int()),
+                    b"ParentFolder" => self.parent = self.parent.or_else(|| Some(Folder::read(value))),
+                    _ => {}
+                }
+                return;
+            }
+        };
+        match value.filled_text() {
+            Some(text) if place.is_none() => *place = Some(text),
+            _ => self.has_more = true,
+        }
     }
 }
 

@@ -41,8 +41,10 @@ pub(crate) struct Reading<'a> {
     pub(crate) parameters: Parameters<'a>,
     /// `AppAccessContext`, which is documented as a list and comes as an object.
     pub(crate) context: Option<Context<'a>>,
-    /// `Item`; of a list, its first.
-    pub(crate) item: Option<Item<'a>>,
+    /// `Item`, mostly one.
+    pub(crate) items: Vec<Item<'a>>,
+    /// `AffectedItems`.
+    pub(crate) affected_items: Vec<Item<'a>>,
     /// The owner of the mailbox that an admin's cmdlet was about, when the cmdlet names it by its address.
     pub(crate) administered_mailbox: Option<&'a str>,
     pub(crate) inbox_rule: Option<InboxRule<'a>>,
@@ -110,6 +112,7 @@ impl<'a> Reading<'a> {
             _ => Source::Elsewhere,
         };
         let context = record.get(Field::AppAccessContext);
+        let items = |field| record.get(field).into_iter().flat_map(Item::each).collect();
         let parameters = Parameters::read(record, rewritten);
         let inbox_rule = InboxRule::read(operation, cmdlet, source, &parameters);
         let forwarding = Forwarding::read(cmdlet, source, &parameters, inbox_rule.as_ref());
@@ -127,7 +130,8 @@ impl<'a> Reading<'a> {
             client: client(record),
             server: record.text(Field::OriginatingServer).and_then(server),
             context: context.and_then(|context| context.each().next()).map(Context::read),
-            item: record.get(Field::Item).and_then(|item| item.each().next()).map(Item::read),
+            items: items(Field::Item),
+            affected_items: items(Field::AffectedItems),
             administered_mailbox: administered_mailbox(cmdlet, source, &parameters),
             parameters,
             inbox_rule,
@@ -195,23 +199,14 @@ impl<'a> Reading<'a> {
     }
 
     /// `Item` and `AffectedItems`.
-    pub(crate) fn items(&self) -> impl Iterator<Item = Json<'a>> {
-        let fields = [Field::Item, Field::AffectedItems].map(|field| self.record.get(field));
-        fields.into_iter().flatten().flat_map(Json::each)
-    }
-
-    /// [`Item::read`], which is done already for the first `Item`.
-    pub(crate) fn item_of(&self, json: Json<'a>) -> Item<'a> {
-        match self.item {
-            Some(item) if std::ptr::eq(item.json.raw(), json.raw()) => item,
-            _ => Item::read(json),
-        }
+    pub(crate) fn all_items(&self) -> impl Iterator<Item = &Item<'a>> {
+        self.items.iter().chain(&self.affected_items)
     }
 
     /// The folder of an operation on a folder's permissions, with whom it is about.
     pub(crate) fn folder_member(&self) -> Option<Folder<'a>> {
         let has_member = |folder: &Folder<'a>| folder.member_upn.is_some() || folder.member_sid.is_some();
-        let parent = self.item.and_then(|item| item.parent).filter(has_member);
+        let parent = self.items.first().and_then(|item| item.parent).filter(has_member);
         parent.or_else(|| self.record.get(Field::Folder).map(Folder::read).filter(has_member))
     }
 

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     json::{ElementName, Fault, Fields, Json, Kind, Name, Text, has_controls, scan_object},
-    names::{Names, hash},
+    names::{Names, Seen},
 };
 
 macro_rules! fields {
@@ -359,7 +359,7 @@ impl<'a> Record<'a> {
     /// [`Record::read`] for an empty record, when it is known whether the text has any control character.
     pub(crate) fn fill(&mut self, text: &'a str, controls: bool) -> Result<(), Fault> {
         scan_object(text, controls, self)?;
-        self.repeats |= has_repeats_known(&self.others, self.escaped_other);
+        self.repeats |= Seen::default().repeats(&self.others, self.escaped_other);
         Ok(())
     }
 
@@ -418,24 +418,7 @@ impl<'a> Record<'a> {
 
 /// Whether two of the names are the same.
 pub(crate) fn has_repeats<V>(fields: &[(Text<'_>, V)]) -> bool {
-    has_repeats_known(fields, fields.iter().any(|(name, _)| name.plain().is_none()))
-}
-
-/// [`has_repeats`] where it is known whether some of the names have escapes.
-pub(crate) fn has_repeats_known<V>(fields: &[(Text<'_>, V)], escaped: bool) -> bool {
-    if fields.len() > 64 || escaped {
-        let mut seen = std::collections::HashSet::with_capacity(fields.len());
-        return fields.iter().any(|(name, _)| !seen.insert(name.unescape()));
-    }
-    // Few names, none with an escape: a name is compared only with earlier ones when one of them may be it.
-    let mut seen = [0u64; 4];
-    fields.iter().enumerate().any(|(index, (name, _))| {
-        let hash = hash(name.bytes());
-        let (word, bit) = (&mut seen[hash / 64 % 4], 1 << (hash % 64));
-        let maybe = *word & bit != 0;
-        *word |= bit;
-        maybe && fields[..index].iter().any(|(other, _)| other.json() == name.json())
-    })
+    Seen::default().repeats(fields, fields.iter().any(|(name, _)| name.plain().is_none()))
 }
 
 #[cfg(test)]

@@ -411,7 +411,7 @@ fn covers_tracks(reading: &Reading<'_>, _: &RenderOptions) -> bool {
     };
     let folder = reading.record.get(Field::Folder).and_then(|folder| folder.get_text("Path"));
     (hard && has(folder, &TRACK_FOLDERS))
-        || reading.items().any(|item| has(reading.item_of(item).subject, &WARNING_SUBJECTS))
+        || reading.all_items().any(|item| has(item.subject, &WARNING_SUBJECTS))
 }
 
 fn logs_on_by_script(reading: &Reading<'_>, _: &RenderOptions) -> bool {

@@ -322,7 +322,12 @@ impl<'a> Scanner<'a> {
     /// escapes.
     #[inline(always)]
     fn value(&mut self, at: usize, first: u8, outer: u32) -> Option<(usize, bool)> {
-        if first == b'"' { self.string(at + 1) } else { self.other(at, outer).map(|end| (end, false)) }
+        match first {
+            b'"' => self.string(at + 1),
+            // Nearly every number has a single digit.
+            b'0'..=b'9' if matches!(self.byte(at + 1), Some(b',' | b'}' | b']')) => Some((at + 1, false)),
+            _ => self.other(at, outer).map(|end| (end, false)),
+        }
     }
 
     /// A value that is no string.

@@ -176,16 +176,19 @@ impl<'b> Writer<'b> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn int(&mut self, key: &str, number: i64) {
+        self.raw(key);
         match number {
             // Nearly every number is that of a kind.
-            0..10 => {
-                self.raw(key);
-                self.out.extend_from_slice(&[b'0' + number as u8, b',']);
-            }
-            _ => self.piece(key, itoa::Buffer::new().format(number)),
+            0..10 => self.out.extend_from_slice(&[b'0' + number as u8, b',']),
+            _ => self.long_int(number),
         }
+    }
+
+    #[inline(never)]
+    fn long_int(&mut self, number: i64) {
+        self.piece("", itoa::Buffer::new().format(number));
     }
 
     #[inline]

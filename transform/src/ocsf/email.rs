@@ -106,8 +106,8 @@ impl<'a> Event<'_, 'a> {
         if let Some((field, true)) = email.list {
             self.used.insert(field);
         }
-        if let Some(item) = self.reading.item {
-            self.message(&item);
+        if let Some(item) = self.reading.items.first() {
+            self.message(item);
         }
         self.w.close(object);
     }

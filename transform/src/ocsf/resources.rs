@@ -33,18 +33,20 @@ impl<'a> Event<'_, 'a> {
         }
         for (field, items) in [(Field::Folders, "FolderItems"), (Field::Messages, "MessageItems")] {
             if let Some(folders) = self.reading.record.get(field) {
-                let whole = self.all_of(folders, |event, folder| event.folder(folder, Role::Affected, items));
-                self.use_if(whole, field);
+                let (mut any, mut whole) = (false, true);
+                for folder in folders.each() {
+                    any = true;
+                    whole &= self.folder(folder, Role::Affected, items);
+                }
+                self.use_if(any && whole, field);
             }
         }
-        for field in [Field::Item, Field::AffectedItems] {
-            if let Some(items) = self.reading.record.get(field) {
-                let whole = self.all_of(items, |event, item| {
-                    let item = event.reading.item_of(item);
-                    event.item_or_folder(&item)
-                });
-                self.use_if(whole, field);
-            }
+        let reading = self.reading;
+        for (field, items) in [(Field::Item, &reading.items), (Field::AffectedItems, &reading.affected_items)]
+        {
+            let whole =
+                items.iter().fold(!items.is_empty(), |whole, item| self.item_or_folder(item) && whole);
+            self.use_if(whole, field);
         }
         self.w.close_or_undo(list);
     }
@@ -53,16 +55,6 @@ impl<'a> Event<'_, 'a> {
         if whole {
             self.used.insert(field);
         }
-    }
-
-    /// Writes each element of a list; whether there was one and each could be written whole.
-    fn all_of(&mut self, value: Json<'a>, mut write: impl FnMut(&mut Self, Json<'a>) -> bool) -> bool {
-        let (mut any, mut whole) = (false, true);
-        for element in value.each() {
-            any = true;
-            whole &= write(self, element);
-        }
-        any && whole
     }
 
     fn role(&mut self, role: Role) {
@@ -169,13 +161,13 @@ impl<'a> Event<'_, 'a> {
             self.rest_of(folder, &taken, items);
         }
         self.w.close(resource);
-        match inside {
-            Some(messages) => {
-                let whole = self.all_of(messages, |event, message| event.item(&Item::read(message), path));
-                whole && messages.kind() == Kind::Array
-            }
-            None => true,
+        let Some(messages) = inside else { return true };
+        let (mut any, mut whole) = (false, messages.kind() == Kind::Array);
+        for message in Item::each(messages) {
+            any = true;
+            whole &= self.item(&message, path);
         }
+        any && whole
     }
 
     /// An item. Where the operation was done to a folder, the record has the folder as an item and as its own parent.

@@ -3,7 +3,7 @@
 use schemas::record_type::record_type_name;
 
 use crate::{
-    json::{Json, Kind, Text},
+    json::{Json, Text},
     ocsf::{
         class::Shape,
         exchange::{USER_TYPES, logon_type, named},
@@ -137,14 +137,7 @@ impl<'a> Message<'a> {
 /// Every message that a record names, from the four fields and three shapes in which records have them.
 pub(super) fn messages<'a>(reading: &Reading<'a>) -> Vec<Message<'a>> {
     let mut all = Vec::new();
-    for field in [Field::Item, Field::AffectedItems] {
-        let items = reading.record.get(field).into_iter().flat_map(Json::each);
-        all.extend(
-            items
-                .filter(|item| item.kind() == Kind::Object)
-                .map(|item| Message::read(&reading.item_of(item), None)),
-        );
-    }
+    all.extend(reading.all_items().map(|item| Message::read(item, None)));
     for (field, items) in [(Field::Folders, "FolderItems"), (Field::Messages, "MessageItems")] {
         for folder in reading.record.get(field).into_iter().flat_map(Json::each) {
             let (mut path, mut inside) = (None, None);
@@ -155,12 +148,8 @@ pub(super) fn messages<'a>(reading: &Reading<'a>) -> Vec<Message<'a>> {
                     _ => {}
                 }
             }
-            let items = inside.into_iter().flat_map(Json::each);
-            all.extend(
-                items
-                    .filter(|item| item.kind() == Kind::Object)
-                    .map(|item| Message::read(&Item::read(item), path)),
-            );
+            let items = inside.into_iter().flat_map(Item::each);
+            all.extend(items.map(|item| Message::read(&item, path)));
         }
     }
     all.retain(Message::is_message);
@@ -176,7 +165,7 @@ pub(super) fn folders<'a>(reading: &Reading<'a>, messages: &[Message<'a>]) -> Ve
         .filter_map(|field| reading.record.get(field))
         .flat_map(Json::each)
         .filter_map(path);
-    let parents = reading.items().filter_map(|item| path(item.get("ParentFolder")?));
+    let parents = reading.all_items().filter_map(|item| item.parent?.path);
     let mut all: Vec<Text<'a>> =
         own.chain(parents).chain(messages.iter().filter_map(|message| message.folder)).collect();
     all.dedup_by(|one, other| one.json() == other.json());

@@ -244,7 +244,7 @@ pub(crate) fn write(reading: &Reading<'_>, tags: u32, out: &mut Vec<u8>) {
         !put(&mut row, column, *value)
     });
     if !placed.contains(&ITEM_NAME.name)
-        && let Some(subject) = reading.items().find_map(|item| item.get_text("Subject"))
+        && let Some(subject) = reading.all_items().find_map(|item| item.subject)
     {
         row.text(ITEM_NAME, subject);
     }
