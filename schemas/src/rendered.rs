@@ -78,7 +78,9 @@ impl Rendered {
     /// Room for about this many bytes of records.
     #[must_use]
     pub fn with_capacity(bytes: usize) -> Self {
-        Self { bytes: Buffer::with_room(bytes), ..Self::default() }
+        // A record takes some kilobytes, and its texts some two hundred bytes.
+        let (texts, records) = (String::with_capacity(bytes / 16), Vec::with_capacity(bytes / 2048));
+        Self { bytes: Buffer::with_room(bytes), texts, records, ..Self::default() }
     }
 
     /// Where the next record's bytes are to be appended, before [`Rendered::end_record`].

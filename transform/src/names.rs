@@ -96,24 +96,25 @@ impl Seen {
 /// How many names are compared with all before them, until it is cheaper to hash them all.
 const MOST_COMPARED: u32 = 64;
 
-/// Whether a text has one of these words in it, in any case of ASCII letters.
+/// Whether a text has one of these words in it, in any case of ASCII letters. The words have two letters at least.
 pub(crate) fn has_any(text: &[u8], words: &[&str]) -> bool {
-    let initials = words.iter().fold(0, |initials, word| initials | initial(word.as_bytes()));
-    (0..text.len()).any(|at| {
-        let rest = &text[at..];
-        let first = initial(rest);
-        let here = |word: &str| {
-            first == initial(word.as_bytes())
-                && rest.get(..word.len()).is_some_and(|piece| piece.eq_ignore_ascii_case(word.as_bytes()))
-        };
-        initials & first != 0 && words.iter().any(|word| here(word))
+    let beginnings = words.iter().fold(0, |all, word| all | beginning(word.as_bytes()));
+    let pairs = text.windows(2).enumerate();
+    pairs.filter(|(_, pair)| beginnings & beginning(pair) != 0).any(|(at, _)| {
+        words.iter().any(|word| {
+            let here = text.get(at..at + word.len());
+            here.is_some_and(|here| here.eq_ignore_ascii_case(word.as_bytes()))
+        })
     })
 }
 
-/// A bit for the letter that a word begins with, whatever its case.
+/// A bit of 64 for the two letters that a text begins with, whatever their case.
 #[inline]
-fn initial(word: &[u8]) -> u32 {
-    word.first().map_or(0, |first| 1 << (first & 31))
+fn beginning(text: &[u8]) -> u64 {
+    match text {
+        [first, second, ..] => 1 << ((first & 31) << 1 ^ (second & 31)),
+        _ => 0,
+    }
 }
 
 /// A hash that is the same for letters of either case.

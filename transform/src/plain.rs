@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use schemas::{RecordFacts, time::parse_utc};
 
 use crate::{
-    json::{ElementName, Fault, Fields, Json, Name, Text, scan_object},
+    json::{ElementName, Fault, Fields, Json, Key, Name, Text, scan_object},
     reading::record_type_of,
 };
 
@@ -66,8 +66,8 @@ fn text(value: Value<'_>) -> Cow<'_, str> {
 }
 
 impl<'a> Fields<'a> for Plain<'a> {
-    fn expected(&self) -> &'static str {
-        ""
+    fn expected(&self) -> Option<&'static Key> {
+        None
     }
 
     #[inline]

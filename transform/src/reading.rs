@@ -112,7 +112,7 @@ impl<'a> Reading<'a> {
             _ => Source::Elsewhere,
         };
         let context = record.get(Field::AppAccessContext);
-        let items = |field| record.get(field).into_iter().flat_map(Item::each).collect();
+        let items = |field| record.get(field).map(|value| Item::each(value).collect()).unwrap_or_default();
         let parameters = Parameters::read(record, rewritten);
         let inbox_rule = InboxRule::read(operation, cmdlet, source, &parameters);
         let forwarding = Forwarding::read(cmdlet, source, &parameters, inbox_rule.as_ref());
@@ -391,7 +391,7 @@ pub(crate) fn is_email(text: &str) -> bool {
 /// apostrophe in `O'Neil@contoso.com`.
 #[inline(never)]
 fn is_escaped_email(text: &str) -> bool {
-    text.contains('@')
+    memchr::memchr(b'@', text.as_bytes()).is_some()
         && serde_json::from_str::<String>(&format!("\"{text}\""))
             .is_ok_and(|text| !text.contains('\\') && is_email(&text))
 }

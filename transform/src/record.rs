@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    json::{ElementName, Fault, Fields, Json, Kind, Name, Text, has_controls, scan_object},
+    json::{ElementName, Fault, Fields, Json, Key, Kind, Name, Text, has_controls, scan_object},
     names::{Names, Seen},
 };
 
@@ -20,7 +20,7 @@ macro_rules! fields {
         /// Every known field, in the order of [`Field`].
         pub(crate) const FIELDS: &[Field] = &[$(Field::$field,)*];
         const NAMES: &[&str] = &[$($name,)*];
-        const KEYS: &[&str] = &[$(concat!("\"", $name, "\":"),)*];
+        static KEYS: [Key; COUNT] = [$(Key::new(concat!("\"", $name, "\":")),)*];
     };
 }
 
@@ -117,7 +117,7 @@ impl Field {
 
     /// Its name as a JSON key with the colon.
     pub(crate) fn key(self) -> &'static str {
-        KEYS[self as usize]
+        KEYS[self as usize].text()
     }
 
     #[inline]
@@ -134,6 +134,15 @@ pub(crate) struct FieldSet([u64; 2]);
 const _: () = assert!(COUNT <= 128, "a FieldSet has a bit for every field");
 
 impl FieldSet {
+    pub(crate) const fn of(fields: &[Field]) -> Self {
+        let (mut set, mut index) = ([0; 2], 0);
+        while index < fields.len() {
+            set[fields[index] as usize / 64] |= 1 << (fields[index] as usize % 64);
+            index += 1;
+        }
+        Self(set)
+    }
+
     #[inline]
     pub(crate) fn insert(&mut self, field: Field) {
         self.0[field as usize / 64] |= 1 << (field as usize % 64);
@@ -232,8 +241,8 @@ impl<'a> Pairs<'a> {
 
 impl<'a> Fields<'a> for Record<'a> {
     #[inline]
-    fn expected(&self) -> &'static str {
-        KEYS[usize::from(self.expected)]
+    fn expected(&self) -> Option<&'static Key> {
+        KEYS.get(usize::from(self.expected))
     }
 
     #[inline]
@@ -363,6 +372,12 @@ impl<'a> Record<'a> {
         Ok(())
     }
 
+    /// Whether it has any of these fields.
+    #[inline]
+    pub(crate) fn has_any(&self, fields: &FieldSet) -> bool {
+        self.present.0[0] & fields.0[0] | self.present.0[1] & fields.0[1] != 0
+    }
+
     /// The pairs of `Parameters` and `OperationProperties`, where they are lists.
     pub(crate) fn pairs(&self, field: Field) -> Option<&Pairs<'a>> {
         match field {
@@ -394,7 +409,7 @@ impl<'a> Record<'a> {
     #[inline]
     pub(crate) fn unescaped(&self, field: Field) -> Cow<'a, str> {
         match self.text(field) {
-            Some(text) if self.escaped.contains(field) => text.unescape(),
+            Some(text) if self.escaped.contains(field) => Cow::Owned(text.resolve()),
             Some(text) => Cow::Borrowed(text.raw()),
             None => Cow::Borrowed(""),
         }

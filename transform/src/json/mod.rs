@@ -6,12 +6,14 @@
 //! apart. [`mod@write`] appends to a buffer and cannot fail. [`repair`] makes a record that is nearly JSON into JSON.
 
 mod bytes;
+mod key;
 pub(crate) mod repair;
 pub(crate) mod scan;
 pub(crate) mod value;
 pub(crate) mod write;
 
 pub(crate) use bytes::has_controls;
+pub(crate) use key::Key;
 pub(crate) use scan::{ElementName, Fault, Fields, Name, scan_object};
 pub(crate) use value::{Json, Kind, Text, same_word};
 pub(crate) use write::Writer;

@@ -1,7 +1,7 @@
 //! Checks a record and finds the fields of its top level, in one pass, without recursion and without memory.
 
 use super::{
-    Json, Text,
+    Json, Key, Text,
     bytes::{find_quote, find_special, has_controls, utf16_unit},
 };
 
@@ -59,9 +59,8 @@ impl<'a> Name<'a> {
 
 /// Takes what the scanner finds.
 pub(crate) trait Fields<'a> {
-    /// The name that probably comes next, as a key with its colon: when it does, nobody has to look for its end or look
-    /// it up. It must have no escapes. An empty one stands for no expectation.
-    fn expected(&self) -> &'static str;
+    /// The name that probably comes next, if any does: when it comes, nobody has to look for its end or look it up.
+    fn expected(&self) -> Option<&'static Key>;
 
     /// A field of the top level. `escaped` says whether the value is a string with escapes.
     fn field(&mut self, name: Name<'a>, value: Json<'a>, escaped: bool);
@@ -182,9 +181,9 @@ impl<'a> Scanner<'a> {
         if at < self.bytes.len() { self.wanted(at, "the end") } else { Some(()) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn slice(&self, start: usize, end: usize) -> Json<'a> {
-        Json::checked(&self.text[start..end])
+        Json::checked(&self.text[start..][..end - start])
     }
 
     /// The fields of the record, from behind its opening bracket.
@@ -272,7 +271,7 @@ impl<'a> Scanner<'a> {
         };
         let quote = find_quote(self.bytes, start + 1);
         let end = quote + 1;
-        (self.byte(quote) == Some(b'"')).then(|| (&self.text[start..end], end))
+        (self.byte(quote) == Some(b'"')).then(|| (&self.text[start..][..end - start], end))
     }
 
     #[inline(always)]
@@ -413,11 +412,9 @@ impl<'a> Scanner<'a> {
 
     /// The name at `start` and the place behind its colon, when this very key stands there.
     #[inline(always)]
-    fn expected_name(&self, start: usize, key: &'static str) -> Option<(Name<'a>, usize)> {
-        let there = !key.is_empty() && self.bytes.get(start..)?.starts_with(key.as_bytes());
-        let end = start + key.len();
-        let name = || Name { record: self.text, start, end: end - 1, escaped: false, expected: true };
-        there.then(|| (name(), end))
+    fn expected_name(&self, start: usize, key: Option<&Key>) -> Option<(Name<'a>, usize)> {
+        let end = key?.end_in(self.bytes, start)?;
+        Some((Name { record: self.text, start, end: end - 1, escaped: false, expected: true }, end))
     }
 
     /// A name on a deeper level, of which only the place behind its colon is wanted.

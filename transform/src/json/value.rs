@@ -182,15 +182,46 @@ impl<'a> Text<'a> {
     /// The text when it holds no escape.
     #[inline]
     pub(crate) fn plain(self) -> Option<&'a str> {
-        let raw = self.raw();
-        memchr::memchr(b'\\', raw.as_bytes()).is_none().then_some(raw)
+        (!self.has_escape()).then(|| self.raw())
+    }
+
+    /// Whether it holds an escape.
+    #[inline]
+    fn has_escape(self) -> bool {
+        // A quote can only stand in it behind a backslash.
+        let bytes = self.bytes();
+        find_quote(bytes, 0) < bytes.len()
     }
 
     /// The text with its escapes resolved.
     pub(crate) fn unescape(self) -> Cow<'a, str> {
         match self.plain() {
             Some(plain) => Cow::Borrowed(plain),
-            None => Cow::Owned(unescape(self)),
+            None => Cow::Owned(self.resolve()),
+        }
+    }
+
+    /// [`Text::unescape`] for a text that has escapes. Nearly all are of a single character, such as the backslash in
+    /// `NT AUTHORITY\\SYSTEM`.
+    pub(crate) fn resolve(self) -> String {
+        let mut out = String::with_capacity(self.0.len());
+        let mut rest = self.raw();
+        loop {
+            let escape = find_quote(rest.as_bytes(), 0);
+            let (before, after) = rest.split_at(escape);
+            out.push_str(before);
+            out.push(match after.as_bytes() {
+                [] => return out,
+                [_, b'n', ..] => '\n',
+                [_, b'r', ..] => '\r',
+                [_, b't', ..] => '\t',
+                [_, b'b', ..] => '\u{8}',
+                [_, b'f', ..] => '\u{c}',
+                [_, byte @ (b'"' | b'\\' | b'/'), ..] => char::from(*byte),
+                // The scanner has passed the string, so it can be read.
+                _ => return serde_json::from_str(self.0).unwrap_or_else(|_| self.raw().to_owned()),
+            });
+            rest = after.get(2..).unwrap_or_default();
         }
     }
 
@@ -256,29 +287,6 @@ impl fmt::Debug for Text<'_> {
 pub(crate) fn same_word(one: &[u8], other: &str) -> bool {
     let (first, other) = (|word: &[u8]| word.first().map(u8::to_ascii_lowercase), other.as_bytes());
     one.len() == other.len() && first(one) == first(other) && one.eq_ignore_ascii_case(other)
-}
-
-/// Resolves escapes. Nearly all are of a single character, such as the backslash in `NT AUTHORITY\\SYSTEM`.
-fn unescape(text: Text<'_>) -> String {
-    let mut out = String::with_capacity(text.0.len());
-    let mut rest = text.raw();
-    while let Some(escape) = memchr::memchr(b'\\', rest.as_bytes()) {
-        let (before, after) = (&rest[..escape], &rest[escape + 1..]);
-        out.push_str(before);
-        out.push(match after.as_bytes().first() {
-            Some(b'n') => '\n',
-            Some(b'r') => '\r',
-            Some(b't') => '\t',
-            Some(b'b') => '\u{8}',
-            Some(b'f') => '\u{c}',
-            Some(byte @ (b'"' | b'\\' | b'/')) => char::from(*byte),
-            // The scanner has passed the string, so it can be read.
-            _ => return serde_json::from_str(text.0).unwrap_or_else(|_| text.raw().to_owned()),
-        });
-        rest = after.get(1..).unwrap_or_default();
-    }
-    out.push_str(rest);
-    out
 }
 
 /// What stands between the brackets of a container.

@@ -11,7 +11,7 @@ use crate::{
     inbox_rule::InboxRule,
     json::{Json, Kind, Text, write::key},
     operation::Class,
-    record::Field,
+    record::{Field, FieldSet},
 };
 
 /// `LogonType` and `InternalLogonType` (Office 365 Management Activity API schema, "LogonType").
@@ -47,6 +47,31 @@ pub(crate) fn logon_type(value: Json<'_>) -> Option<(i64, &'static str)> {
     let number = LOGON_TYPES.iter().position(|name| text.is(name))?;
     Some((i64::try_from(number).ok()?, LOGON_TYPES[number]))
 }
+
+/// The fields that say which mailboxes it was done to; records of admins have none of them.
+const OF_MAILBOXES: FieldSet = FieldSet::of(&[
+    Field::MailboxGuid,
+    Field::MailboxOwnerUpn,
+    Field::MailboxOwnerSid,
+    Field::MailboxOwnerMasterAccountSid,
+    Field::DestMailboxId,
+    Field::DestMailboxOwnerUpn,
+    Field::DestMailboxOwnerSid,
+    Field::DestMailboxOwnerMasterAccountSid,
+]);
+
+/// The fields that only mail that was sent has.
+const OF_SENDING: FieldSet = FieldSet::of(&[
+    Field::SendAsUserSmtp,
+    Field::SendAsUserSmpt,
+    Field::SendAsUserMailboxGuid,
+    Field::SendOnBehalfOfUserSmtp,
+    Field::SendOnBehalfOfUserSmpt,
+    Field::SendOnBehalfOfUserMailboxGuid,
+    Field::SaveToSentItems,
+    Field::RecipientCount,
+    Field::RecipientCountUpper,
+]);
 
 impl<'a> Event<'_, 'a> {
     pub(super) fn exchange(&mut self, class: Class) {
@@ -179,6 +204,9 @@ impl<'a> Event<'_, 'a> {
     }
 
     fn mailboxes(&mut self) {
+        if !self.reading.record.has_any(&OF_MAILBOXES) && self.reading.administered_mailbox.is_none() {
+            return;
+        }
         let mailbox = self.w.object(key!("mailbox"));
         self.plain(key!("uid"), Field::MailboxGuid);
         match (self.reading.record.text(Field::MailboxOwnerUpn), self.reading.administered_mailbox) {
@@ -220,6 +248,9 @@ impl<'a> Event<'_, 'a> {
     /// In whose name mail was sent, and to how many.
     fn on_behalf(&mut self) {
         let record = self.reading.record;
+        if !record.has_any(&OF_SENDING) {
+            return;
+        }
         let misspelt = |right: Field, wrong: Field| if record.text(right).is_some() { right } else { wrong };
         let send_as = self.w.object(key!("send_as"));
         self.plain(key!("smtp"), misspelt(Field::SendAsUserSmtp, Field::SendAsUserSmpt));

@@ -13,8 +13,9 @@ struct Found<'a> {
 
 impl<'a> Fields<'a> for Found<'a> {
     /// The records of these tests have it or not, and both have to come to the same.
-    fn expected(&self) -> &'static str {
-        "\"a\":"
+    fn expected(&self) -> Option<&'static Key> {
+        static KEY: Key = Key::new("\"a\":");
+        Some(&KEY)
     }
 
     fn field(&mut self, name: Name<'a>, value: Json<'a>, escaped: bool) {
