@@ -26,14 +26,20 @@ pub fn parse_utc(text: &str) -> Option<DateTime<Utc>> {
 pub fn parse_plain(text: &str) -> Option<i64> {
     let text: &[u8; 19] = text.as_bytes().try_into().ok()?;
     let marks = [text[4], text[7], text[10], text[13], text[16]];
-    let digits = |place: usize| text[place].wrapping_sub(b'0');
-    let places = [0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18];
-    if marks != *b"--T::" || places.into_iter().any(|place| digits(place) > 9) {
+    if marks != *b"--T::" {
         return None;
     }
-    let two = |place: usize| i64::from(digits(place)) * 10 + i64::from(digits(place + 1));
+    let mut largest = 0;
+    let mut two = |place: usize| {
+        let (tens, ones) = (text[place].wrapping_sub(b'0'), text[place + 1].wrapping_sub(b'0'));
+        largest = tens.max(ones).max(largest);
+        i64::from(tens) * 10 + i64::from(ones)
+    };
     let (year, month, day) = (two(0) * 100 + two(2), two(5), two(8));
     let (hour, minute, second) = (two(11), two(14), two(17));
+    if largest > 9 {
+        return None;
+    }
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let days_of_month = match month {
         2 if leap => 29,

@@ -7,6 +7,8 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
+use crate::names::letters_digits_and;
+
 /// An address in its usual spelling: IPv4 that was wrapped into IPv6 is IPv4, IPv6 is as short as RFC 5952 makes it.
 #[derive(Clone, Copy)]
 pub(crate) enum IpText<'a> {
@@ -164,13 +166,15 @@ fn unwrap_v4(v6: Ipv6Addr) -> IpAddr {
 pub(crate) fn is_host_name(text: &str) -> bool {
     let mut before = b'.';
     text.len() <= 253
-        && text.bytes().all(|b| {
-            let label_ends = b == b'.' && before != b'.';
-            before = b;
-            label_ends || b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')
+        && text.bytes().all(|byte| {
+            let good = HOST[usize::from(byte)] && (byte != b'.' || before != b'.');
+            before = byte;
+            good
         })
         && before != b'.'
 }
+
+static HOST: [bool; 256] = letters_digits_and(b"-_.");
 
 fn parse_port(text: &str) -> Option<(u16, bool)> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());

@@ -1,7 +1,7 @@
 //! Cmdlets, `Set-Mailbox`: the operations of admins. Their verbs and nouns are compared without regard to case, because
 //! records spell them in several ways (`set-InboxRule`).
 
-use crate::names::{Names, has_any};
+use crate::names::{Names, has_any, letters_digits_and};
 
 macro_rules! words {
     ($(#[$about:meta])* $kind:ident: $($word:ident)*) => {
@@ -76,16 +76,8 @@ impl<'a> Cmdlet<'a> {
     }
 }
 
-/// The bytes that words are made of. Every operation is asked, and a table answers quicker than three comparisons.
-static ALPHANUMERIC: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = (byte as u8).is_ascii_alphanumeric();
-        byte += 1;
-    }
-    table
-};
+/// The bytes that words are made of.
+static ALPHANUMERIC: [bool; 256] = letters_digits_and(b"");
 
 #[cfg(test)]
 mod tests {

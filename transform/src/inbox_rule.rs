@@ -38,7 +38,9 @@ impl<'a> InboxRule<'a> {
     ) -> Option<Self> {
         let by_cmdlet =
             source == Source::ExchangeAdmin && cmdlet.is_some_and(|cmdlet| cmdlet.noun == Noun::InboxRule);
-        if !by_cmdlet && !operation.is_some_and(|operation| operation.is("UpdateInboxRules")) {
+        if !by_cmdlet
+            && (cmdlet.is_some() || !operation.is_some_and(|operation| operation.is("UpdateInboxRules")))
+        {
             return None;
         }
         let mut rule = Self::from_parameters(parameters);

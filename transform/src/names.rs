@@ -117,6 +117,22 @@ fn beginning(text: &[u8]) -> u64 {
     }
 }
 
+/// A table of the ASCII letters, the digits and these signs: it answers quicker than several comparisons.
+pub(crate) const fn letters_digits_and(signs: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut index = 0;
+    while index < signs.len() {
+        table[signs[index] as usize] = true;
+        index += 1;
+    }
+    table
+}
+
 /// A hash that is the same for letters of either case.
 #[inline]
 pub(crate) const fn hash(name: &[u8]) -> usize {

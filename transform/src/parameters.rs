@@ -24,6 +24,8 @@ pub(crate) struct Parameters<'a> {
     pub(crate) parameters_exact: bool,
     /// Whether the pairs hold all that `OperationProperties` held.
     pub(crate) properties_exact: bool,
+    /// `Identity`, what a cmdlet was about: several rules ask for it.
+    pub(crate) identity: Option<Text<'a>>,
     repeats: bool,
     /// Most names that are asked for are not there, and this tells it at once.
     seen: Seen,
@@ -85,6 +87,7 @@ impl<'a> Parameters<'a> {
             return all;
         }
         all.repeats = all.seen.repeats(&all.pairs, all.escaped);
+        all.identity = all.text("Identity");
         all
     }
 

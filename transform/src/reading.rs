@@ -15,6 +15,7 @@ use crate::{
     forwarding::{Domains, Forwarding},
     inbox_rule::InboxRule,
     json::{Json, Text},
+    names::letters_digits_and,
     operation::{Meaning, Source, meaning},
     parameters::{Parameters, Rewritten},
     parts::{Context, Folder, Item},
@@ -233,14 +234,14 @@ fn administered_mailbox<'a>(
         Noun::Mailbox | Noun::RecipientPermission | Noun::InboxRule => true,
         _ => cmdlet.noun_has(&["Mailbox"]),
     };
-    let of = |name| {
+    let of = |value: Option<Text<'a>>| {
         // A folder is named behind its mailbox: `cfo@contoso.com:\Calendar`.
-        let text = parameters.text(name)?.raw();
+        let text = value?.raw();
         let domain = memchr::memchr(b'@', text.as_bytes())?;
         let end = text.bytes().skip(domain).position(|byte| byte == b':');
         text.get(..end.map_or(text.len(), |end| domain + end)).filter(|owner| is_email(owner))
     };
-    if about_mailbox { of("Mailbox").or_else(|| of("Identity")) } else { None }
+    if about_mailbox { of(parameters.text("Mailbox")).or_else(|| of(parameters.identity)) } else { None }
 }
 
 /// [`RecordFacts`] before they are borrowed.
@@ -401,21 +402,6 @@ static LOCAL: [bool; 256] = letters_digits_and(b"!#$%&'*+,-./=?^_`{|}~");
 
 /// The bytes that may stand behind the `@`.
 static DOMAIN: [bool; 256] = letters_digits_and(b"-.");
-
-const fn letters_digits_and(signs: &[u8]) -> [bool; 256] {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = (byte as u8).is_ascii_alphanumeric();
-        byte += 1;
-    }
-    let mut index = 0;
-    while index < signs.len() {
-        table[signs[index] as usize] = true;
-        index += 1;
-    }
-    table
-}
 
 #[cfg(test)]
 mod tests {

@@ -425,8 +425,10 @@ fn exports(reading: &Reading<'_>, _: &RenderOptions) -> bool {
     let exported = |noun| {
         matches!(noun, Noun::MailboxExportRequest | Noun::ComplianceSearch | Noun::ComplianceSearchAction)
     };
-    reading.cmdlet.is_some_and(|cmdlet| cmdlet.verb == Verb::New && exported(cmdlet.noun))
-        || reading.operation.is_some_and(|operation| operation.is("SearchExported"))
+    match reading.cmdlet {
+        Some(cmdlet) => cmdlet.verb == Verb::New && exported(cmdlet.noun),
+        None => reading.operation.is_some_and(|operation| operation.is("SearchExported")),
+    }
 }
 
 #[cfg(test)]

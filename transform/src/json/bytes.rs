@@ -14,7 +14,8 @@ pub(crate) fn has_controls(bytes: &[u8]) -> bool {
             *least = (*least).min(*byte);
         }
     }
-    least.iter().chain(rest).any(|byte| *byte < 0x20)
+    let least_of = |bytes: &[u8]| bytes.iter().fold(u8::MAX, |least, byte| least.min(*byte));
+    least_of(&least).min(least_of(rest)) < 0x20
 }
 
 /// The first quote, backslash or control character at or after `at`; the length when there is none.

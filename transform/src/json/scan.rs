@@ -183,7 +183,7 @@ impl<'a> Scanner<'a> {
 
     #[inline(always)]
     fn slice(&self, start: usize, end: usize) -> Json<'a> {
-        Json::checked(&self.text[start..][..end - start])
+        Json::checked(&self.text[start..end])
     }
 
     /// The fields of the record, from behind its opening bracket.
@@ -271,7 +271,7 @@ impl<'a> Scanner<'a> {
         };
         let quote = find_quote(self.bytes, start + 1);
         let end = quote + 1;
-        (self.byte(quote) == Some(b'"')).then(|| (&self.text[start..][..end - start], end))
+        if self.byte(quote) == Some(b'"') { Some((&self.text[start..end], end)) } else { None }
     }
 
     #[inline(always)]

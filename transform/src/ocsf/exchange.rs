@@ -141,11 +141,12 @@ impl<'a> Event<'_, 'a> {
     }
 
     /// Counts a field as used when it says this number in the usual form, with or without quotes.
+    #[inline]
     pub(super) fn use_number(&mut self, field: Field, number: i64) {
         let raw = self.reading.record.get(field).map_or("", Json::raw);
         let same = match raw.as_bytes() {
             [digit @ b'0'..=b'9'] => number == i64::from(digit - b'0'),
-            _ => raw.trim_matches('"') == itoa::Buffer::new().format(number),
+            _ => says(raw, number),
         };
         if same {
             self.used.insert(field);
@@ -322,6 +323,11 @@ impl<'a> Event<'_, 'a> {
         }
         self.w.close_or_undo(list);
     }
+}
+
+#[inline(never)]
+fn says(raw: &str, number: i64) -> bool {
+    raw.trim_matches('"') == itoa::Buffer::new().format(number)
 }
 
 /// The kind of user as OCSF numbers and names it, for a `UserType`; `None` for what OCSF has no number for.

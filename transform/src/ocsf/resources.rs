@@ -104,7 +104,7 @@ impl<'a> Event<'_, 'a> {
         let object = reading.record.text(Field::ObjectId);
         let resolved = reading.record.text(Field::ModifiedObjectResolvedName);
         let admin = reading.source == Source::ExchangeAdmin;
-        let identity = reading.parameters.text("Identity").filter(|_| admin);
+        let identity = reading.parameters.identity.filter(|_| admin);
         let address = identity.filter(|identity| is_email(identity.raw()));
         let made = || reading.parameters.text("Name").filter(|_| admin && object.is_none());
         let name = address.or(resolved).or_else(|| identity.filter(|_| object.is_none())).or_else(made);

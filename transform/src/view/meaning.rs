@@ -95,7 +95,7 @@ pub(super) fn session<'a>(reading: &Reading<'a>) -> Option<Text<'a>> {
 /// The name of what an admin's cmdlet was about: an address, else what the record resolved it to, else what it was called by.
 pub(super) fn object_name<'a>(reading: &Reading<'a>) -> Option<Text<'a>> {
     let admin = reading.source == Source::ExchangeAdmin;
-    let identity = reading.parameters.text("Identity").filter(|_| admin);
+    let identity = reading.parameters.identity.filter(|_| admin);
     identity
         .filter(|identity| is_email(identity.raw()))
         .or_else(|| reading.record.text(Field::ModifiedObjectResolvedName))
