@@ -60,13 +60,10 @@ pub(crate) struct Cmdlet<'a> {
 impl<'a> Cmdlet<'a> {
     /// `Verb-Noun`, both of ASCII letters and digits.
     pub(crate) fn named(operation: &'a str) -> Option<Self> {
-        let word_end = |from: usize| {
-            let mut rest = operation.bytes().skip(from);
-            rest.position(|b| !ALPHANUMERIC[usize::from(b)]).map_or(operation.len(), |length| from + length)
-        };
-        let hyphen = word_end(0);
+        let is_word = |byte: &u8| ALPHANUMERIC[usize::from(*byte)];
+        let hyphen = operation.as_bytes().iter().position(|byte| !is_word(byte))?;
         let (verb, noun) = (&operation[..hyphen], operation[hyphen..].strip_prefix('-')?);
-        let words = !verb.is_empty() && !noun.is_empty() && word_end(hyphen + 1) == operation.len();
+        let words = !verb.is_empty() && !noun.is_empty() && noun.as_bytes().iter().all(is_word);
         words.then(|| Self { verb: Verb::of(verb), noun: Noun::of(noun), noun_text: noun })
     }
 

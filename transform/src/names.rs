@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::json::Text;
+use crate::json::{Text, same_word};
 
 /// Known names, at most 255. `SLOTS` is a power of two, a few times as many as there are names.
 #[derive(Debug)]
@@ -98,23 +98,28 @@ const MOST_COMPARED: u32 = 64;
 
 /// Whether a text has one of these words in it, in any case of ASCII letters. The words have two letters at least.
 pub(crate) fn has_any(text: &[u8], words: &[&str]) -> bool {
-    let beginnings = words.iter().fold(0, |all, word| all | beginning(word.as_bytes()));
-    let pairs = text.windows(2).enumerate();
-    pairs.filter(|(_, pair)| beginnings & beginning(pair) != 0).any(|(at, _)| {
-        words.iter().any(|word| {
-            let here = text.get(at..at + word.len());
-            here.is_some_and(|here| here.eq_ignore_ascii_case(word.as_bytes()))
-        })
-    })
+    let beginnings = words.iter().fold(0, |all, word| match word.as_bytes() {
+        [first, second, ..] => all | beginning(*first, *second),
+        _ => all,
+    });
+    let mut before = 0;
+    for (at, &byte) in text.iter().enumerate() {
+        if beginnings & beginning(before, byte) != 0 && at > 0 {
+            let rest = &text[at - 1..];
+            let here = |word: &&str| rest.get(..word.len()).is_some_and(|piece| same_word(piece, word));
+            if words.iter().any(here) {
+                return true;
+            }
+        }
+        before = byte;
+    }
+    false
 }
 
-/// A bit of 64 for the two letters that a text begins with, whatever their case.
+/// A bit of 64 for the two letters that a word begins with, whatever their case.
 #[inline]
-fn beginning(text: &[u8]) -> u64 {
-    match text {
-        [first, second, ..] => 1 << ((first & 31) << 1 ^ (second & 31)),
-        _ => 0,
-    }
+fn beginning(first: u8, second: u8) -> u64 {
+    1 << ((first << 1 ^ second & 31) & 63)
 }
 
 /// A table of the ASCII letters, the digits and these signs: it answers quicker than several comparisons.

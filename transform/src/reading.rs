@@ -48,7 +48,8 @@ pub(crate) struct Reading<'a> {
     pub(crate) affected_items: Vec<Item<'a>>,
     /// The owner of the mailbox that an admin's cmdlet was about, when the cmdlet names it by its address.
     pub(crate) administered_mailbox: Option<&'a str>,
-    pub(crate) inbox_rule: Option<InboxRule<'a>>,
+    /// In a box because it is large and rare.
+    pub(crate) inbox_rule: Option<Box<InboxRule<'a>>>,
     pub(crate) forwarding: Option<Forwarding<'a>>,
 }
 
@@ -135,7 +136,7 @@ impl<'a> Reading<'a> {
             affected_items: items(Field::AffectedItems),
             administered_mailbox: administered_mailbox(cmdlet, source, &parameters),
             parameters,
-            inbox_rule,
+            inbox_rule: inbox_rule.map(Box::new),
             forwarding: None,
         };
         if let Some(mut forwarding) = forwarding {

@@ -286,7 +286,10 @@ impl fmt::Debug for Text<'_> {
 #[inline]
 pub(crate) fn same_word(one: &[u8], other: &str) -> bool {
     let (first, other) = (|word: &[u8]| word.first().map(u8::to_ascii_lowercase), other.as_bytes());
-    one.len() == other.len() && first(one) == first(other) && one.eq_ignore_ascii_case(other)
+    // Nearly all are spelt alike, which is seen many letters at a time.
+    one.len() == other.len()
+        && first(one) == first(other)
+        && (one == other || one.eq_ignore_ascii_case(other))
 }
 
 /// What stands between the brackets of a container.

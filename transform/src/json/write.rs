@@ -19,6 +19,7 @@ pub(crate) use key;
 pub(crate) struct Opened {
     start: usize,
     inside: usize,
+    closing: u8,
 }
 
 /// Appends JSON to a buffer. Names are given by [`key!`].
@@ -54,16 +55,15 @@ impl<'b> Writer<'b> {
         let start = self.out.len();
         self.raw(key);
         self.out.push(bracket);
-        Opened { start, inside: self.out.len() }
+        // The bracket that closes stands two behind the one that opens.
+        Opened { start, inside: self.out.len(), closing: bracket + 2 }
     }
 
     #[inline]
     pub(crate) fn close(&mut self, opened: Opened) {
-        // The bracket that closes stands two behind the one that opens.
-        let bracket = self.out[opened.inside - 1] + 2;
         match self.out.last_mut() {
-            Some(last) if *last == b',' => *last = bracket,
-            _ => self.out.push(bracket),
+            Some(last) if *last == b',' => *last = opened.closing,
+            _ => self.out.push(opened.closing),
         }
         self.out.push(b',');
     }

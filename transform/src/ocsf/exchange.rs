@@ -179,10 +179,11 @@ impl<'a> Event<'_, 'a> {
 
     #[inline(never)]
     fn truth_value(&mut self, key: &str, field: Field, value: Json<'_>) {
-        let Some(truth) = value.bool() else { return };
-        self.w.bool(key, truth);
         if value.kind() == Kind::Bool {
+            self.w.json(key, value);
             self.used.insert(field);
+        } else if let Some(truth) = value.bool() {
+            self.w.bool(key, truth);
         }
     }
 

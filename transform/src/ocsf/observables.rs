@@ -80,6 +80,7 @@ impl Event<'_, '_> {
     }
 }
 
+#[inline(always)]
 fn write(w: &mut Writer<'_>, path: Path, kind: Kind, raw: &str, captions: bool) {
     w.raw(r#"{"name":""#);
     match path {
