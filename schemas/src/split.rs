@@ -265,6 +265,16 @@ impl Splitter {
                 if self.open.len() == 1 {
                     self.end_top_string(chunk, from, carried + next - 1 - from);
                 }
+                // Nearly always the next string comes behind a single byte.
+                if let Some([between @ (b':' | b','), b'"']) = chunk.get(next..next + 2) {
+                    if *between == b',' {
+                        self.end_value();
+                    }
+                    next += 2;
+                    self.in_string = true;
+                    self.string_start = carried + next - from;
+                    continue;
+                }
             }
             let Some(&byte) = chunk.get(next) else { break false };
             next += 1;
@@ -293,10 +303,7 @@ impl Splitter {
                         break true;
                     }
                 }
-                b',' if self.open.len() == 1 => {
-                    self.part = None;
-                    self.at_name = self.open[0] == b'{';
-                }
+                b',' => self.end_value(),
                 // A number or a word as a value: only strings can be a part of the key.
                 b'0'..=b'9' | b'-' | b'a'..=b'z' if self.open.len() == 1 => self.set_value(Found::Unusable),
                 _ => {}
@@ -326,6 +333,15 @@ impl Splitter {
             *at += 1;
         }
         false
+    }
+
+    /// A comma: at the record's top level a name comes next.
+    #[inline]
+    fn end_value(&mut self) {
+        if let [outermost] = self.open[..] {
+            self.part = None;
+            self.at_name = outermost == b'{';
+        }
     }
 
     /// A string at the record's top level ended: a name, or perhaps the value of a part.
@@ -373,7 +389,7 @@ impl Splitter {
 /// Resolves the escapes of a JSON string that stands between quotes.
 fn unescape(raw: &[u8]) -> Option<std::borrow::Cow<'_, str>> {
     let text = std::str::from_utf8(raw).ok()?;
-    if !text.contains('\\') {
+    if memchr::memchr(b'\\', raw).is_none() {
         return Some(text.into());
     }
     serde_json::from_str(&format!("\"{text}\"")).ok().map(std::borrow::Cow::Owned)
