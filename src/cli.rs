@@ -18,7 +18,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::logging::LogFormat;
 
 pub(crate) use self::archive::{
-    ArchiveArgs, ArchiveCommand, KeygenArgs, ListArchiveArgs, PlaceArgs, ProveArgs, VerifyArgs,
+    ArchiveArgs, ArchiveCommand, KeygenArgs, ListArchiveArgs, PlaceArgs, ProveArgs, RestoreArgs, VerifyArgs,
 };
 pub(crate) use ledger::{
     AcknowledgeArgs, DeadLettersArgs, DeadLettersCommand, ExportArgs, ListArgs, ReconcileArgs, ReconcileBy,
@@ -100,7 +100,7 @@ pub(crate) enum Command {
     /// Set up a table of Microsoft Sentinel
     #[command(after_help = sentinel::SENTINEL_HELP)]
     Sentinel(SentinelArgs),
-    /// Make keys for archives, verify them, prove what they hold
+    /// Make keys for archives, verify them, prove what they hold, put records back from them
     #[command(after_help = archive::ARCHIVE_HELP)]
     Archive(ArchiveArgs),
     /// Serve a simulated tenant: token endpoint and Management Activity API

@@ -2,7 +2,8 @@
 //!
 //! Only one process may hold a ledger. A command that writes therefore asks the running one, over
 //! `control.sock` (mode 0600, so that only the same user can ask); when none runs, it takes the ledger's lock and
-//! does the same itself. One request is one line of JSON, and so is its answer.
+//! does the same itself. One request is one line of JSON, and so is its answer; behind a request that brings records come their
+//! bytes, as many as it says.
 
 use std::{
     fs::{self, File, Permissions},
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     live::{Live, LiveReport},
     operate::{self, Change},
+    restoring::{self, Ask},
 };
 
 const SOCKET: &str = "control.sock";
@@ -40,6 +42,8 @@ enum Request {
     Live,
     /// Whether it does anything at all.
     Alive,
+    /// To take records of an archive.
+    Restore(Ask),
 }
 
 /// What the running process answers.
@@ -52,6 +56,8 @@ pub(crate) enum Answer {
     Refused(String),
     /// How the process is doing.
     Live(LiveReport),
+    /// What a restore asked for.
+    Restore(restoring::Answer),
 }
 
 /// The running process could not be asked.
@@ -78,6 +84,20 @@ pub(crate) fn ask(state: &Path, change: &Change) -> Result<Option<Answer>, Contr
     request(state, &Request::Change(change.clone()))
 }
 
+/// Asks the process that holds the ledger in `state` to take records of an archive; `None` when none listens.
+pub(crate) fn ask_restore(
+    state: &Path,
+    ask: Ask,
+    lines: &[u8],
+) -> Result<Option<Result<restoring::Answer, String>>, ControlError> {
+    match request_with(state, &Request::Restore(ask), lines)? {
+        None => Ok(None),
+        Some(Answer::Restore(answer)) => Ok(Some(Ok(answer))),
+        Some(Answer::Refused(why)) => Ok(Some(Err(why))),
+        Some(other) => Err(ControlError::Answer { found: format!("{other:?}") }),
+    }
+}
+
 /// Asks the process that holds the ledger in `state` how it is doing; `None` when none listens.
 pub(crate) fn ask_live(state: &Path) -> Result<Option<LiveReport>, ControlError> {
     match request(state, &Request::Live)? {
@@ -93,11 +113,17 @@ pub(crate) fn ask_alive(state: &Path) -> Result<Option<Result<(), String>>, Cont
         None => Ok(None),
         Some(Answer::Done(_)) => Ok(Some(Ok(()))),
         Some(Answer::Refused(why)) => Ok(Some(Err(why))),
-        Some(other @ Answer::Live(_)) => Err(ControlError::Answer { found: format!("{other:?}") }),
+        Some(other @ (Answer::Live(_) | Answer::Restore(_))) => {
+            Err(ControlError::Answer { found: format!("{other:?}") })
+        }
     }
 }
 
 fn request(state: &Path, request: &Request) -> Result<Option<Answer>, ControlError> {
+    request_with(state, request, &[])
+}
+
+fn request_with(state: &Path, request: &Request, bytes: &[u8]) -> Result<Option<Answer>, ControlError> {
     let socket_error = |source| ControlError::Socket { path: state.join(SOCKET), source };
     let Ok(directory) = File::open(state) else { return Ok(None) };
     let mut stream = match UnixStream::connect(short_path(&directory)) {
@@ -110,7 +136,7 @@ fn request(state: &Path, request: &Request) -> Result<Option<Answer>, ControlErr
     stream.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(socket_error)?;
     let mut line = serde_json::to_vec(request).expect("a request is plain data");
     line.push(b'\n');
-    stream.write_all(&line).map_err(socket_error)?;
+    stream.write_all(&line).and_then(|()| stream.write_all(bytes)).map_err(socket_error)?;
     let mut answer = String::new();
     BufReader::new(stream.take(MAX_REQUEST_BYTES)).read_line(&mut answer).map_err(socket_error)?;
     serde_json::from_str(&answer)
@@ -158,7 +184,8 @@ pub(crate) async fn serve(state: PathBuf, live: Live, cancel: CancellationToken)
 async fn answer(mut stream: tokio::net::UnixStream, live: &Live) -> io::Result<()> {
     let (read, mut write) = stream.split();
     let mut line = String::new();
-    tokio::io::BufReader::new(read.take(MAX_REQUEST_BYTES)).read_line(&mut line).await?;
+    let mut read = tokio::io::BufReader::new(read.take(MAX_REQUEST_BYTES));
+    read.read_line(&mut line).await?;
     let answer = match serde_json::from_str::<Request>(&line) {
         Ok(Request::Live) => Answer::Live(live.report()),
         Ok(Request::Alive) => match live.pipeline().alive().await {
@@ -169,6 +196,22 @@ async fn answer(mut stream: tokio::net::UnixStream, live: &Live) -> io::Result<(
             Ok(done) => Answer::Done(done),
             Err(error) => Answer::Refused(error.to_string()),
         },
+        Ok(Request::Restore(ask)) if ask.bytes() > restoring::LARGEST => {
+            Answer::Refused(format!("a record of {} bytes is too large to be restored", ask.bytes()))
+        }
+        Ok(Request::Restore(ask)) => {
+            let bytes = ask.bytes();
+            let mut lines = Vec::new();
+            read.get_mut().set_limit(bytes);
+            (&mut read).take(bytes).read_to_end(&mut lines).await?;
+            if lines.len() as u64 != bytes {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            match restoring::serve(live.pipeline().ledger(), ask, lines).await {
+                Ok(answer) => Answer::Restore(answer),
+                Err(error) => Answer::Refused(error.to_string()),
+            }
+        }
         Err(error) => Answer::Refused(format!("not a request that this version knows: {error}")),
     };
     let mut bytes = serde_json::to_vec(&answer).expect("an answer is plain data");

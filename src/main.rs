@@ -27,6 +27,7 @@ mod operate;
 mod pipeline;
 mod progress;
 mod reload;
+mod restoring;
 mod sentinel;
 mod summary;
 mod table;

@@ -36,8 +36,12 @@ impl Progress {
                 fetched += tenant.fetcher.fetched.get();
                 records += tenant.fetcher.records.get();
             }
-            let delivered: u64 =
-                pipeline.sinks().iter().map(|sink| sink.health.report().counters.records).sum();
+            let delivered: u64 = pipeline
+                .sinks()
+                .iter()
+                .map(|sink| sink.health.report().counters)
+                .map(|all| all.records + all.restored)
+                .sum();
             let rate = records as f64 / self.started.elapsed().as_secs_f64().max(0.001);
             let left = match pipeline.ledger().idle_state().await {
                 Ok(state) => {

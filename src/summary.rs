@@ -91,6 +91,9 @@ impl fmt::Display for Summary {
                 format_count(done.resent),
                 format_bytes(done.bytes),
             ]);
+            if done.restored > 0 {
+                table.row([format!("{name} (restored)"), format_count(done.restored)]);
+            }
         }
         write!(f, "\n{table}")
     }

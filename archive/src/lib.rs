@@ -16,6 +16,7 @@
 //! | `reading.rs`, `content.rs`, `blocking.rs` | how an archive is read again |
 //! | [`verify`] | [`Verify`]: whether all of that is true |
 //! | `proof.rs`, `search.rs` | [`Proof`], [`Search`]: one record, found and proved |
+//! | [`restoring`] | the records of a time, found and verified |
 //! | `lake.rs` | [`LakeSource`]: how twins are named in Amazon Security Lake |
 //! | [`parquet`] | the records of an object as columns |
 //! | [`store`] | [`Store`]: where the objects lie; each is written once |
@@ -35,6 +36,7 @@ pub mod parquet;
 mod path;
 mod proof;
 mod reading;
+pub mod restoring;
 mod search;
 pub mod store;
 pub mod verify;

@@ -20,7 +20,7 @@ mod files;
 mod finding;
 mod listing;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{collections::BTreeMap, sync::Arc};
 

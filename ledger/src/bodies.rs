@@ -51,7 +51,6 @@ pub struct BodyWriter {
     hash: Sha256,
     bytes: u64,
     records: Incoming,
-    record_bytes: u64,
     keys: Keys,
     /// The body's bytes as they came, kept when the next broken one is the last. `None` before the first byte.
     raw: Option<Option<Incoming>>,
@@ -104,7 +103,6 @@ struct Finished {
     work: WorkId,
     sha256: [u8; 32],
     bytes: u64,
-    record_bytes: u64,
     records: Incoming,
     keys: Keys,
 }
@@ -128,7 +126,6 @@ impl Ledger {
             hash: Sha256::new(),
             bytes: 0,
             records: shared.incoming(work),
-            record_bytes: 0,
             keys: Keys::new(),
             raw: None,
             _arriving: Arriving::new(&shared),
@@ -171,11 +168,10 @@ impl BodyWriter {
             raw.push(bytes)?;
         }
         let Some(splitter) = &mut self.splitter else { return Ok(()) };
-        let (records, keys, record_bytes) = (&mut self.records, &mut self.keys, &mut self.record_bytes);
+        let (records, keys) = (&mut self.records, &mut self.keys);
         let mut failed = None;
         let mut take = |record: &[u8], key: Option<RecordKey>| {
             if failed.is_none() {
-                *record_bytes += record.len() as u64;
                 keys.extend(key.map(|key| (key, records.records())));
                 failed = records.push(record).err();
             }
@@ -210,14 +206,7 @@ impl BodyWriter {
         }
         self.records.close()?;
         dedupe::sort(&mut self.keys);
-        let body = Finished {
-            work,
-            sha256,
-            bytes: self.bytes,
-            record_bytes: self.record_bytes,
-            records: self.records,
-            keys: self.keys,
-        };
+        let body = Finished { work, sha256, bytes: self.bytes, records: self.records, keys: self.keys };
         Ok(Finishing(send(&self.writer, Kind::Body, move |writer| writer.spool(body).map(Ok))))
     }
 }
@@ -292,7 +281,7 @@ impl Writer {
                 seq,
                 self.now_micros(),
                 body.sha256.as_slice(),
-                body.record_bytes as i64,
+                body.records.bytes() as i64,
                 records,
                 duplicates,
                 dropped,

@@ -53,6 +53,9 @@ pub enum RetryRefused {
     /// Its bytes were not kept, and the service has forgotten the blob.
     #[error("its bytes were not kept and the blob has expired")]
     Expired,
+    /// Its bytes were not kept, and it came from an archive.
+    #[error("its bytes were not kept; `mailtrail archive restore` brings it again")]
+    Restored,
 }
 
 /// What a retry needs to know of a dead letter.
@@ -66,6 +69,7 @@ struct Letter {
     sink: Option<i64>,
     records: u32,
     has_record: bool,
+    restored: bool,
 }
 
 impl Ledger {
@@ -191,7 +195,7 @@ impl Writer {
         let mut seen = std::collections::BTreeSet::new();
         for id in ids.iter().copied().filter(|id| seen.insert(*id)) {
             let sql = "SELECT work, feed, content_id, created, expires, sink, records, \
-                       bytes IS NOT NULL AND position IS NOT NULL, retry FROM dead_letter WHERE id = ?1";
+                       bytes IS NOT NULL AND position IS NOT NULL, expires <= created, retry FROM dead_letter WHERE id = ?1";
             let letter = self.first(sql, [id], |row| {
                 let letter = Letter {
                     id,
@@ -203,12 +207,16 @@ impl Writer {
                     sink: row.get(5)?,
                     records: row.get(6)?,
                     has_record: row.get(7)?,
+                    restored: row.get(8)?,
                 };
-                Ok((letter, row.get::<_, Option<i64>>(8)?))
+                Ok((letter, row.get::<_, Option<i64>>(9)?))
             })?;
             match letter {
                 None => retried.refused.push((id, RetryRefused::Unknown)),
                 Some((_, Some(_))) => retried.refused.push((id, RetryRefused::AlreadyRetried)),
+                Some((letter, None)) if !letter.has_record && letter.restored => {
+                    retried.refused.push((id, RetryRefused::Restored));
+                }
                 Some((letter, None)) if !letter.has_record && letter.expires <= self.now_micros() => {
                     retried.refused.push((id, RetryRefused::Expired));
                 }
@@ -254,49 +262,32 @@ impl Writer {
         self.all("SELECT id FROM sink WHERE configured = 1", [], read)
     }
 
-    fn new_retry(&self, letter: &Letter, state: &str) -> Result<(WorkId, i64)> {
+    fn new_retry(&self, letter: &Letter, state: &str) -> Result<WorkId> {
         let sql = "INSERT INTO blob (tenant, feed, kind, origin, content_id, created, expires, listed_at, state) \
-                   SELECT tenant, id, 'retry', ?2, ?3, ?4, ?5, ?6, ?7 FROM feed WHERE id = ?1 RETURNING work, tenant";
+                   SELECT tenant, id, 'retry', ?2, ?3, ?4, ?5, ?6, ?7 FROM feed WHERE id = ?1 RETURNING work";
         let now = self.now_micros();
         let values =
             params![letter.feed, letter.work, letter.content_id, letter.created, letter.expires, now, state];
-        let row = self.first(sql, values, |row| Ok((WorkId(row.get(0)?), row.get(1)?)))?;
+        let row = self.first(sql, values, |row| row.get(0).map(WorkId))?;
         row.ok_or_else(|| LedgerError::damaged(format!("a dead letter of the unknown feed {}", letter.feed)))
     }
 
     fn retry_from_bytes(&mut self, letters: &[Letter], targets: &[i64]) -> Result<WorkId> {
-        let (work, tenant) = self.new_retry(&letters[0], "spooled")?;
+        let work = self.new_retry(&letters[0], "spooled")?;
         let mut body = self.shared.incoming(work);
-        let mut bytes = 0;
         for letter in letters {
             let sql = "SELECT bytes FROM dead_letter WHERE id = ?1";
             let record = self.first(sql, [letter.id], |row| row.get::<_, Vec<u8>>(0))?.unwrap_or_default();
-            bytes += record.len() as i64;
             body.push(&record)?;
             self.exec("UPDATE dead_letter SET retry = ?2 WHERE id = ?1", (letter.id, work.0))?;
         }
         body.close()?;
-        let (stored, records) = (body.stored(), body.records());
-        let place = self.spool.append(&mut body.reader()?, stored)?;
-        self.account_body(place)?;
-        let seq = self.take_seq(tenant)?;
-        let sql = "UPDATE blob SET seq = ?2, spooled_at = ?3, bytes = ?4, records = ?5, segment = ?6, offset = ?7, \
-                   stored = ?8 WHERE work = ?1";
-        let (segment, offset) = (place.segment as i64, place.offset as i64);
-        let now = self.now_micros();
-        self.exec(sql, params![work.0, seq, now, bytes, records, segment, offset, stored as i64])?;
-        let sql = "UPDATE tenant SET spooled_bytes = spooled_bytes + ?2 WHERE id = ?1";
-        self.exec(sql, (tenant, stored as i64))?;
-        for sink in targets {
-            let sql = "INSERT INTO delivery (work, sink, tenant, seq, due) VALUES (?1, ?2, ?3, ?4, ?5)";
-            self.exec(sql, params![work.0, sink, tenant, seq, records])?;
-            self.after.wake_sinks.insert(Some(*sink));
-        }
+        self.spool_for(work, body, targets)?;
         Ok(work)
     }
 
     fn retry_by_fetching(&mut self, letters: &[Letter], targets: &[i64]) -> Result<WorkId> {
-        let (work, _) = self.new_retry(&letters[0], "listed")?;
+        let work = self.new_retry(&letters[0], "listed")?;
         for letter in letters {
             self.exec("UPDATE dead_letter SET retry = ?2 WHERE id = ?1", (letter.id, work.0))?;
         }

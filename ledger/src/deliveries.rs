@@ -333,7 +333,7 @@ impl Writer {
 
     fn make_lease(&self, sink: i64, work: WorkId, claim: Claim) -> Result<Lease> {
         let sql = format!(
-            "SELECT blob.seq, content_id, records, duplicates, bytes, delivery.attempts, begun, {FEED_COLUMNS} \
+            "SELECT blob.seq, content_id, records, duplicates, bytes, delivery.attempts, begun, restore, {FEED_COLUMNS} \
              FROM delivery JOIN blob ON blob.work = delivery.work JOIN feed ON feed.id = blob.feed \
              JOIN tenant ON tenant.id = blob.tenant WHERE delivery.work = ?1 AND sink = ?2"
         );
@@ -344,10 +344,13 @@ impl Writer {
                 (row.get::<_, u32>(2)?, row.get::<_, u32>(3)?, row.get::<_, i64>(4)?),
                 row.get::<_, u32>(5)?,
                 row.get::<_, i64>(6)?,
-                (row.get::<_, String>(7)?, row.get::<_, String>(8)?),
+                row.get::<_, Option<i64>>(7)?,
+                (row.get::<_, String>(8)?, row.get::<_, String>(9)?),
             ))
         })?;
-        let Some((seq, id, (records, duplicates, bytes), attempts, begun, (guid, content_type))) = row else {
+        let Some((seq, id, (records, duplicates, bytes), attempts, begun, restore, (guid, content_type))) =
+            row
+        else {
             return Err(Unreadable::NotSpooled { work }.into());
         };
         let work = Work {
@@ -355,6 +358,7 @@ impl Writer {
             seq: Seq(seq as u64),
             feed: feed_key(&guid, &content_type)?,
             content_id: content_id(&id)?,
+            restored: restore.is_some(),
             records,
             duplicates,
             bytes: bytes as u64,

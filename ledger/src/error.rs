@@ -121,6 +121,12 @@ pub enum LedgerError {
         /// Why not.
         why: String,
     },
+    /// A restore cannot begin or go on.
+    #[error("nothing was restored: {why}")]
+    Restore {
+        /// Why not.
+        why: String,
+    },
     /// The sink is in use and cannot be forgotten.
     #[error("sink {name} is still configured; take it out of the configuration before it is forgotten")]
     SinkInUse {
@@ -238,6 +244,20 @@ pub enum OpenError {
         /// Its format.
         found: i64,
         /// The newest format that is known.
+        known: i64,
+    },
+    /// An older version of mailtrail wrote it, and it was opened for reading only.
+    #[error(
+        "{} is of format {found}, and this mailtrail reads format {known}; the next `mailtrail run` of this version brings \
+         it up to date",
+        .path.display()
+    )]
+    Older {
+        /// The database.
+        path: PathBuf,
+        /// Its format.
+        found: i64,
+        /// The format that is read.
         known: i64,
     },
     /// It is something else.

@@ -80,7 +80,7 @@ impl Writer {
     }
 
     /// The numbers of a feed, which is made known if it is not.
-    fn feed_row(&self, feed: FeedKey) -> Result<FeedRow> {
+    pub(crate) fn feed_row(&self, feed: FeedKey) -> Result<FeedRow> {
         let guid = feed.tenant.to_string();
         let find = "SELECT feed.id, tenant FROM feed JOIN tenant ON tenant.id = feed.tenant \
                     WHERE guid = ?1 AND content_type = ?2";

@@ -33,7 +33,8 @@
 //!                         gap                     quarantined
 //! ```
 //!
-//! A tenant's dense number, its Seq, is given when a blob is spooled or becomes a gap, to a hole, and to a retry.
+//! A tenant's dense number, its Seq, is given when a blob is spooled or becomes a gap, to a hole, to a retry, and to
+//! each part of a restore.
 //!
 //! # Recovery
 //!
@@ -75,6 +76,7 @@ mod pieces;
 mod positions;
 mod quarantine;
 mod reconcile;
+mod restores;
 mod room;
 mod schema;
 mod sinks;
@@ -105,6 +107,7 @@ pub use maintain::{Maintained, ROWS_KEPT, SUMS_KEPT};
 pub use open::{Recovery, Settings};
 pub use pieces::{DAMAGED, Piece};
 pub use reconcile::{Finding, HourReport, Reconciliation, SeqReport, SinkSums, Sums};
+pub use restores::{BegunRestore, RestoreAsk, RestoreId, RestorePosition, RestoreStatus, RestoreStep};
 pub use room::SPOOL_FULL;
 pub use schema::FORMAT_VERSION;
 pub use sinks::{FORGOTTEN, MetSink, SinkSpec, StartFrom};

@@ -73,6 +73,7 @@ impl Writer {
             [hour(micros(now - SUMS_KEPT))],
         )?;
         self.forget_letters(now)?;
+        self.forget_restores(now)?;
         self.give_space_back(&mut done)?;
         self.review_pauses()?;
         if let Err(error) = self.ids.maintain(Day::of(now)) {
@@ -137,14 +138,15 @@ impl Writer {
         Ok(())
     }
 
-    /// Folds rows whose time is over into the sums of their hour. Rows that somebody still has to look at stay.
+    /// Folds rows whose time is over into the sums of their hour. Rows that somebody still has to look at stay, and so do
+    /// restored ones that were quarantined: they say to which sink alone a retry of their letters may go.
     fn fold(&mut self, now: DateTime<Utc>) -> Result<u64> {
         let cut = micros(now - ROWS_KEPT);
         let works = self.all(
             "SELECT work FROM blob WHERE ended_at IS NOT NULL AND expires < ?1 AND ended_at < ?1 \
              AND state IN ('settled', 'gap', 'quarantined') \
-             AND (state = 'settled' OR kind = 'retry' OR EXISTS (SELECT 1 FROM acknowledgement WHERE finding = \
-                  CASE state WHEN 'gap' THEN 'gap-' ELSE 'quarantine-' END || work)) \
+             AND (state = 'settled' OR (kind = 'retry' AND restore IS NULL) OR (restore IS NULL AND EXISTS (SELECT 1 FROM acknowledgement WHERE finding = \
+                  CASE state WHEN 'gap' THEN 'gap-' ELSE 'quarantine-' END || work))) \
              ORDER BY expires LIMIT ?2",
             (cut, AT_ONCE),
             |row| row.get::<_, i64>(0),
@@ -170,8 +172,8 @@ impl Writer {
                    records = records + excluded.records, duplicates = duplicates + excluded.duplicates";
         self.exec(sql, (work, MICROS_PER_HOUR))?;
         let sql = "INSERT INTO hour_sink (feed, hour, sink, retry, due, delivered, filtered, dead, resent) \
-                   SELECT feed, (created - ((created % ?2) + ?2) % ?2) / ?2, name, kind = 'retry', due, delivered, \
-                   filtered, dead, resent FROM delivery JOIN blob USING (work) JOIN sink ON sink.id = delivery.sink \
+                   SELECT feed, (created - ((created % ?2) + ?2) % ?2) / ?2, name, (kind = 'retry') \
+                   + (restore IS NOT NULL), due, delivered, filtered, dead, resent FROM delivery JOIN blob USING (work) JOIN sink ON sink.id = delivery.sink \
                    WHERE work = ?1 \
                    ON CONFLICT (feed, hour, sink, retry) DO UPDATE SET due = due + excluded.due, \
                    delivered = delivered + excluded.delivered, filtered = filtered + excluded.filtered, \

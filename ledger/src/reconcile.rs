@@ -67,6 +67,28 @@ pub struct SinkSums {
     pub blobs: Sums,
     /// Those of retries.
     pub retries: Sums,
+    /// Those that were restored from an archive, in the hour in which they were.
+    pub restores: Sums,
+}
+
+/// What a delivery counts for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Blobs,
+    Retries,
+    Restores,
+}
+
+impl Of {
+    /// As it stands in `hour_sink.retry`.
+    fn read(number: i64) -> Result<Self> {
+        match number {
+            0 => Ok(Self::Blobs),
+            1 => Ok(Self::Retries),
+            2 => Ok(Self::Restores),
+            _ => Err(LedgerError::damaged(format!("sums of the kind {number}"))),
+        }
+    }
 }
 
 /// Records of deliveries.
@@ -126,13 +148,19 @@ impl Sums {
     }
 }
 
+impl SinkSums {
+    fn agree(&self) -> bool {
+        self.blobs.agree() && self.retries.agree() && self.restores.agree()
+    }
+}
+
 impl HourReport {
     /// Whether nothing of the hour has vanished.
     #[must_use]
     pub fn agrees(&self) -> bool {
         self.listed == self.waiting + self.fetched + self.gaps + self.quarantined
             && self.duplicates <= self.records
-            && self.sinks.values().all(|sink| sink.blobs.agree() && sink.retries.agree())
+            && self.sinks.values().all(SinkSums::agree)
     }
 }
 
@@ -229,9 +257,13 @@ impl Hours {
         }))
     }
 
-    fn sums(&mut self, feed: i64, hour: i64, sink: &str, retry: bool) -> Result<&mut Sums> {
+    fn sums(&mut self, feed: i64, hour: i64, sink: &str, of: i64) -> Result<&mut Sums> {
         let sums = self.line(feed, hour)?.sinks.entry(sink_name(sink)?).or_default();
-        Ok(if retry { &mut sums.retries } else { &mut sums.blobs })
+        Ok(match Of::read(of)? {
+            Of::Blobs => &mut sums.blobs,
+            Of::Retries => &mut sums.retries,
+            Of::Restores => &mut sums.restores,
+        })
     }
 
     fn add_folded(&mut self, db: &Connection, first: i64, end: i64) -> Result<()> {
@@ -251,10 +283,10 @@ impl Hours {
         }
         let sql = "SELECT feed, hour, sink, retry, due, delivered, filtered, dead, resent FROM hour_sink \
                    WHERE hour >= ?1 AND hour < ?2";
-        for (feed, hour, sink, retry, counts) in all(db, sql, (first, end), |row| {
+        for (feed, hour, sink, of, counts) in all(db, sql, (first, end), |row| {
             Ok((row.get(0)?, row.get(1)?, row.get::<_, String>(2)?, row.get(3)?, counts::<5>(row, 4)?))
         })? {
-            let sums = self.sums(feed, hour, &sink, retry)?;
+            let sums = self.sums(feed, hour, &sink, of)?;
             let [due, delivered, filtered, dead, resent] = counts;
             sums.due += due;
             sums.delivered += delivered;
@@ -289,16 +321,16 @@ impl Hours {
 
     fn add_deliveries(&mut self, db: &Connection, first: i64, end: i64) -> Result<()> {
         let sql = format!(
-            "SELECT feed, {HOUR} AS hour, name, kind = 'retry' AS retry, sum(due), sum(delivered), sum(filtered), \
+            "SELECT feed, {HOUR} AS hour, name, (kind = 'retry') + (restore IS NOT NULL) AS of, sum(due), sum(delivered), sum(filtered), \
              sum(dead), sum(CASE delivery.state WHEN 'pending' THEN due ELSE 0 END), sum(resent) \
              FROM blob JOIN delivery USING (work) JOIN sink ON sink.id = delivery.sink \
-             WHERE created >= ?1 AND created < ?2 GROUP BY feed, hour, name, retry"
+             WHERE created >= ?1 AND created < ?2 GROUP BY feed, hour, name, of"
         );
         let range = (first * MICROS_PER_HOUR, end * MICROS_PER_HOUR);
-        for (feed, hour, sink, retry, counts) in all(db, &sql, range, |row| {
+        for (feed, hour, sink, of, counts) in all(db, &sql, range, |row| {
             Ok((row.get(0)?, row.get(1)?, row.get::<_, String>(2)?, row.get(3)?, counts::<6>(row, 4)?))
         })? {
-            let sums = self.sums(feed, hour, &sink, retry)?;
+            let sums = self.sums(feed, hour, &sink, of)?;
             let [due, delivered, filtered, dead, pending, resent] = counts;
             sums.due += due;
             sums.delivered += delivered;

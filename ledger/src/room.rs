@@ -20,6 +20,9 @@ use crate::{
 /// The reason of a delivery that had to make room.
 pub const SPOOL_FULL: &str = "spool_full";
 
+/// Restores take this part of the spool at most: a half.
+pub(crate) const RESTORES: u64 = 2;
+
 /// How full the spool is at least when bodies are compressed, in parts of its bound and in bytes: a quarter of a gigabyte
 /// is hundreds of bodies more than sinks that keep up ever leave.
 const PACK_FROM: (u64, u64) = (8, 256 << 20);

@@ -14,7 +14,7 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig, params};
 use crate::error::OpenError;
 
 /// The format that this version writes.
-pub const FORMAT_VERSION: i64 = 3;
+pub const FORMAT_VERSION: i64 = 4;
 
 /// "mtra", as SQLite's `application_id`.
 const APPLICATION_ID: i64 = 0x6d74_7261;
@@ -24,8 +24,12 @@ pub(crate) const FILE_NAME: &str = "ledger.sqlite";
 
 /// Step `n` brings format `n` to format `n + 1`; the first step makes format 1 out of nothing. A step that was released
 /// is never changed.
-const STEPS: [&str; FORMAT_VERSION as usize] =
-    [include_str!("schema.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
+const STEPS: [&str; FORMAT_VERSION as usize] = [
+    include_str!("schema.sql"),
+    include_str!("schema-2.sql"),
+    include_str!("schema-3.sql"),
+    include_str!("schema-4.sql"),
+];
 
 /// Opens the database for writing, makes it or brings it up to date.
 pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
@@ -99,6 +103,9 @@ pub(crate) fn open_read_only(path: &Path) -> Result<Connection, OpenError> {
     let found = version(&db, path)?;
     if found > FORMAT_VERSION {
         return Err(OpenError::Newer { path: path.to_owned(), found, known: FORMAT_VERSION });
+    }
+    if found < FORMAT_VERSION {
+        return Err(OpenError::Older { path: path.to_owned(), found, known: FORMAT_VERSION });
     }
     db.execute_batch("PRAGMA cache_size = -1024; PRAGMA query_only = ON;").map_err(failed)?;
     db.set_prepared_statement_cache_capacity(32);
@@ -225,5 +232,28 @@ mod tests {
         let left =
             db.query_row("SELECT left_from, left_to FROM hole", [], |row| Ok((row.get(0)?, row.get(1)?)));
         assert_eq!(left.unwrap(), (5i64, 9i64));
+    }
+
+    #[test]
+    fn nothing_of_the_third_format_was_restored() {
+        let (_dir, path) = file();
+        let db = open_with(&path, &STEPS[..3]).unwrap();
+        let rows = "INSERT INTO tenant (id, guid) VALUES (1, 't');
+            INSERT INTO feed (id, tenant, content_type) VALUES (1, 1, 'Audit.Exchange');
+            INSERT INTO blob (tenant, feed, kind, content_id, created, expires, listed_at, state, seq)
+            VALUES (1, 1, 'blob', 'x', 1, 2, 3, 'settled', 1), (1, 1, 'retry', 'x', 1, 2, 3, 'settled', 2);";
+        db.execute_batch(rows).unwrap();
+        drop(db);
+        // Who only looks changes nothing, and says so.
+        assert!(matches!(open_read_only(&path), Err(OpenError::Older { found: 3, .. })));
+        let db = open(&path).unwrap();
+        assert_eq!(version(&db, &path).unwrap(), 4);
+        let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(count("SELECT count(*) FROM blob WHERE restore IS NULL"), 2);
+        assert_eq!(count("SELECT count(*) FROM restore"), 0);
+        // Numbers of works go on where they were.
+        let next = "INSERT INTO blob (tenant, feed, kind, content_id, created, expires, listed_at, state) \
+                    VALUES (1, 1, 'blob', 'y', 1, 2, 3, 'listed') RETURNING work";
+        assert_eq!(count(next), 3);
     }
 }

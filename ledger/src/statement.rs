@@ -1,8 +1,8 @@
 //! What became of a span of a tenant's numbers, for one sink: the sums of the reconciliation, cut by `Seq` instead of by hour.
 //!
-//! A number stands for a blob, a gap, a hole or a retry. A blob that had to be fetched again got a later number; it is stated under the
+//! A number stands for a blob, a gap, a hole, a retry or a part of a restore, which is stated as a retry is. A blob that had to be fetched again got a later number; it is stated under the
 //! number under which it was delivered to this sink, once. What stands for nothing of this sink any more (a number that was given
-//! up in that way, a retry for another sink) is counted as other, so that the parts always make up the span.
+//! up in that way, a retry or restore for another sink) is counted as other, so that the parts always make up the span.
 //!
 //! Once everything in a span is settled, a statement on it stays the same: `delivered` and `dead` are final (L6), and rows are kept
 //! for [`ROWS_KEPT`](crate::ROWS_KEPT) after they were settled.

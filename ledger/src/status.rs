@@ -13,6 +13,7 @@ use crate::{
     handle::{Answer, Ledger},
     inspect::Inspector,
     leases::Leased,
+    restores::RestoreStatus,
     schema::FORMAT_VERSION,
     work::feed_key,
     writer::{Writer, all, first},
@@ -31,6 +32,8 @@ pub struct Status {
     pub feeds: Vec<FeedStatus>,
     /// Every sink that is not forgotten.
     pub sinks: Vec<SinkStatus>,
+    /// Restores that are unfinished, or of which records are still to be delivered.
+    pub restores: Vec<RestoreStatus>,
     /// Bytes of the spool's segment files.
     pub spool_bytes: u64,
     /// Bytes in them that some sink still wants.
@@ -89,6 +92,8 @@ pub struct SinkStatus {
     pub pending: u64,
     /// Records in them.
     pub pending_records: u64,
+    /// Of those records, the ones that were restored from an archive.
+    pub pending_restored: u64,
     /// Of those deliveries, the ones that wait after a failure.
     pub waiting: u64,
     /// When the oldest pending one was spooled.
@@ -260,6 +265,7 @@ impl Inspector {
             created_at: time(meta("created_at")?),
             feeds: feeds(&db)?,
             sinks: sinks(&db)?,
+            restores: RestoreStatus::read_all(&db)?,
             spool_bytes: number("SELECT sum(length) FROM segment")?,
             spool_live_bytes: number("SELECT sum(live_bytes) FROM segment")?,
             segments: number("SELECT count(*) FROM segment")?,
@@ -284,7 +290,7 @@ fn feeds(db: &rusqlite::Connection) -> Result<Vec<FeedStatus>> {
                (SELECT count(*) FROM hole WHERE hole.feed = feed.id AND recovered_at IS NULL), \
                (SELECT count(*) FROM hole WHERE hole.feed = feed.id AND recovered_at IS NULL \
                 AND NOT EXISTS (SELECT 1 FROM acknowledgement WHERE finding = 'hole-' || hole.id)), \
-               (SELECT max(created) FROM blob WHERE blob.feed = feed.id), feed.id \
+               (SELECT created FROM blob WHERE blob.feed = feed.id AND restore IS NULL ORDER BY created DESC LIMIT 1), feed.id \
                FROM feed JOIN tenant ON tenant.id = feed.tenant ORDER BY guid, content_type";
     let listed = "SELECT feed, count(*), min(expires) FROM blob WHERE state = 'listed' GROUP BY feed";
     let listed: HashMap<i64, (i64, i64)> =
@@ -334,16 +340,20 @@ fn sinks(db: &rusqlite::Connection) -> Result<Vec<SinkStatus>> {
         Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?, row.get(3)?, row.get(4)?))
     })? {
         let mut sums = (0i64, 0i64, None::<i64>);
+        let mut restored = 0;
         let mut waiting = 0;
         for condition in ["not_before = 0", "not_before > 0"] {
             let sql = format!(
-                "SELECT count(*), coalesce(sum(due), 0), min(spooled_at) FROM delivery JOIN blob USING (work) \
+                "SELECT count(*), coalesce(sum(due), 0), min(spooled_at), \
+                 coalesce(sum(CASE WHEN restore IS NULL THEN 0 ELSE due END), 0) FROM delivery JOIN blob USING (work) \
                  WHERE sink = ?1 AND delivery.state = 'pending' AND delivery.{condition}"
             );
-            let (count, records, oldest) = first(db, &sql, [id], |row| {
-                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Option<i64>>(2)?))
+            let (count, records, oldest, of_restores) = first(db, &sql, [id], |row| {
+                let oldest = row.get::<_, Option<i64>>(2)?;
+                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, oldest, row.get::<_, i64>(3)?))
             })?
             .unwrap_or_default();
+            restored += of_restores;
             sums = (sums.0 + count, sums.1 + records, [sums.2, oldest].into_iter().flatten().min());
             waiting = count;
         }
@@ -357,6 +367,7 @@ fn sinks(db: &rusqlite::Connection) -> Result<Vec<SinkStatus>> {
             required,
             pending: sums.0 as u64,
             pending_records: sums.1 as u64,
+            pending_restored: i64::max(restored, 0) as u64,
             waiting: waiting as u64,
             oldest_pending: sums.2.map(time),
             last_error,

@@ -1,16 +1,18 @@
-//! The unit of work: a blob, or a retry of some of its records.
+//! The unit of work: a blob, or some records that an operator asked for once more: a retry, or a part of a restore.
 
 use std::fmt;
 
+use rusqlite::params;
 use schemas::{ContentId, FeedKey, Seq};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{LedgerError, Result},
+    spool::incoming::Incoming,
     writer::Writer,
 };
 
-/// The ledger's number of a piece of work: a blob, or a retry of some of its records.
+/// The ledger's number of a piece of work: a blob, a retry or a part of a restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WorkId(pub i64);
 
@@ -20,7 +22,7 @@ impl fmt::Display for WorkId {
     }
 }
 
-/// What is to be delivered: a blob, or a retry of some of its records.
+/// What is to be delivered: a blob, a retry or a part of a restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Work {
     /// The ledger's number of it.
@@ -29,8 +31,10 @@ pub struct Work {
     pub seq: Seq,
     /// The feed that it is from.
     pub feed: FeedKey,
-    /// The blob's name.
+    /// The blob's name; that of the archive's object for restored records.
     pub content_id: ContentId,
+    /// Whether its records were restored from an archive.
+    pub restored: bool,
     /// Records in the body.
     pub records: u32,
     /// How many of them were dropped as duplicates.
@@ -58,6 +62,28 @@ pub(crate) fn content_id(text: &str) -> Result<ContentId> {
 }
 
 impl Writer {
+    /// Gives a work that an operator asked for its number and its body, which is closed, and makes it due for these sinks.
+    pub(crate) fn spool_for(&mut self, work: WorkId, mut body: Incoming, sinks: &[i64]) -> Result<Seq> {
+        let (stored, records, bytes) = (body.stored(), body.records(), body.bytes());
+        let place = self.spool.append(&mut body.reader()?, stored)?;
+        self.account_body(place)?;
+        let tenant = self.number("SELECT tenant FROM blob WHERE work = ?1", [work.0])?;
+        let seq = self.take_seq(tenant)?;
+        let sql = "UPDATE blob SET seq = ?2, spooled_at = ?3, bytes = ?4, records = ?5, segment = ?6, offset = ?7, \
+                   stored = ?8 WHERE work = ?1";
+        let (segment, offset) = (place.segment as i64, place.offset as i64);
+        let now = self.now_micros();
+        self.exec(sql, params![work.0, seq, now, bytes as i64, records, segment, offset, stored as i64])?;
+        let sql = "UPDATE tenant SET spooled_bytes = spooled_bytes + ?2 WHERE id = ?1";
+        self.exec(sql, (tenant, stored as i64))?;
+        for sink in sinks {
+            let sql = "INSERT INTO delivery (work, sink, tenant, seq, due) VALUES (?1, ?2, ?3, ?4, ?5)";
+            self.exec(sql, params![work.0, sink, tenant, seq, records])?;
+            self.after.wake_sinks.insert(Some(*sink));
+        }
+        Ok(Seq(seq as u64))
+    }
+
     /// Ends a body's time in the spool: its bytes no longer count, and a segment without any goes after the commit.
     pub(crate) fn release_body(&mut self, work: WorkId) -> Result<()> {
         let sql = "SELECT segment, stored, tenant FROM blob WHERE work = ?1 AND segment IS NOT NULL";

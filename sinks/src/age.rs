@@ -2,7 +2,8 @@
 //!
 //! A batch is given away before its receipt comes, and what waits for an acknowledgement must not hold much. So the
 //! times of its records are taken before, in steps that are fine enough for [`AGE_BOUNDS`], and counted when the
-//! receipt is there. The sum is exact.
+//! receipt is there. The sum is exact. Records that were restored from an archive are left out: their age says nothing about how
+//! quickly anything arrives.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +32,7 @@ pub(crate) struct Ages {
 impl Ages {
     pub(crate) fn of(batch: &Batch) -> Self {
         let mut ages = Self::default();
-        for part in &batch.parts {
+        for part in batch.parts.iter().filter(|part| !part.work.restored) {
             for index in part.indexes.clone() {
                 if let Some(time) = part.piece.time_ms(index) {
                     ages.add(time);

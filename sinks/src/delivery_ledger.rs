@@ -31,8 +31,10 @@ pub struct Work {
     pub feed: FeedKey,
     /// The tenant's label in the configuration, for templates; its id when the tenant is no longer configured.
     pub tenant_name: Arc<str>,
-    /// The blob's name.
+    /// The blob's name; that of the archive's object for restored records.
     pub content_id: ContentId,
+    /// Whether its records were restored from an archive: they are counted apart.
+    pub restored: bool,
     /// Records in the body.
     pub records: u32,
     /// How many of them were dropped as duplicates.

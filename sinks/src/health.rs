@@ -53,9 +53,11 @@ pub enum State {
 pub struct Counters {
     /// Batches that were confirmed.
     pub batches: u64,
-    /// Records that receipts cover.
+    /// Records that receipts cover, without those that were restored.
     pub records: u64,
-    /// Their bytes as rendered.
+    /// Records that were restored from an archive and that receipts cover.
+    pub restored: u64,
+    /// The bytes of both as rendered.
     pub bytes: u64,
     /// Records that were sent again after an ambiguous outcome; an upper bound of duplicates.
     pub resent: u64,
@@ -150,7 +152,14 @@ impl Health {
         }
     }
 
-    pub(crate) fn delivered(&self, records: usize, bytes: usize, ages: &Ages, took: Duration) {
+    /// A batch was confirmed that took so long. Of its records, so many were restored.
+    pub(crate) fn delivered(
+        &self,
+        (records, restored): (usize, usize),
+        bytes: usize,
+        ages: &Ages,
+        took: Duration,
+    ) {
         let now = Utc::now();
         let mut report = self.lock();
         report.state = State::Ok;
@@ -159,7 +168,8 @@ impl Health {
         let counters = &mut report.counters;
         ages.observe(now, &mut counters.age, &mut counters.age_seconds);
         counters.batches += 1;
-        counters.records += records as u64;
+        counters.records += (records - restored) as u64;
+        counters.restored += restored as u64;
         counters.bytes += bytes as u64;
         let seconds = took.as_secs_f64();
         counters.latency_seconds += seconds;
@@ -262,11 +272,14 @@ mod tests {
             matches!(health.report().state, State::Halted { .. }),
             "a halt is not talked away by a retry"
         );
-        health.delivered(3, 300, &Ages::default(), Duration::from_millis(7));
+        health.delivered((3, 1), 300, &Ages::default(), Duration::from_millis(7));
         let report = health.report();
         assert_eq!(report.state, State::Ok);
         assert_eq!(report.only_failing_since, None);
         assert_eq!(report.last_error.as_deref(), Some("late news"));
-        assert_eq!((report.counters.records, report.counters.latency[1]), (3, 1));
+        assert_eq!(
+            (report.counters.records, report.counters.restored, report.counters.latency[1]),
+            (2, 1, 1)
+        );
     }
 }

@@ -169,6 +169,12 @@ impl Batch {
         self.parts.iter().map(|part| part.indexes.len()).sum()
     }
 
+    /// How many of them were restored from an archive.
+    #[must_use]
+    pub fn restored(&self) -> usize {
+        self.parts.iter().filter(|part| part.work.restored).map(|part| part.indexes.len()).sum()
+    }
+
     /// Whether it holds none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

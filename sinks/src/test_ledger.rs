@@ -31,6 +31,7 @@ pub(crate) fn work(id: i64, records: usize) -> Arc<Work> {
         feed: FeedKey { tenant: TenantId::new(Uuid::from_u128(1)), content_type: ContentType::Exchange },
         tenant_name: "contoso".into(),
         content_id: ContentId::try_from(format!("blob{id}")).unwrap(),
+        restored: false,
         records: records as u32,
         duplicates: 0,
         bytes: records as u64 * 100,

@@ -1,5 +1,5 @@
-//! The commands about archives. All of them work on a folder alone, on a machine without network, without mailtrail running; or on the
-//! target of a configured sink.
+//! The commands about archives. All of them work on the target of a configured sink; or on a folder alone and, but for `restore`, on a
+//! machine without network or configuration.
 
 use std::path::PathBuf;
 
@@ -17,6 +17,7 @@ Examples:
   mailtrail archive prove --sink evidence --id 1c7412a6-858d-49ff-3f93-08d92a1b2c3d --out proof.json
   mailtrail archive verify --proof proof.json --public-key archive.pub
   mailtrail archive list --directory /srv/archive --since 30d
+  mailtrail archive restore --sink soc --since 2026-03-01 --until 2026-04-01
 
 docs/archive-format.md describes the format, for whoever wants to verify without mailtrail.
 
@@ -48,6 +49,9 @@ pub(crate) enum ArchiveCommand {
     /// List what an archive says that it holds; nothing is verified
     #[command(after_help = LIST_HELP)]
     List(ListArchiveArgs),
+    /// Put archived records into one sink again
+    #[command(after_help = RESTORE_HELP)]
+    Restore(RestoreArgs),
 }
 
 const KEYGEN_HELP: &str = "\
@@ -168,4 +172,56 @@ pub(crate) struct ListArchiveArgs {
     /// Print each entry as JSON, one a line
     #[arg(long, conflicts_with = "objects")]
     pub(crate) json: bool,
+}
+
+const RESTORE_HELP: &str = "\
+Examples:
+  mailtrail archive restore --sink soc --since 2026-03-01 --until 2026-04-01 --dry-run
+  mailtrail archive restore --sink soc --since 2026-03-01 --until 2026-04-01 --mailboxes cfo@contoso.com,ceo@contoso.com
+  mailtrail archive restore --sink soc --directory /mnt/evidence --since 2026-03-02T08:00:00Z --until 2026-03-02T09:00:00Z
+
+The records are new work for this sink alone: rendered anew, past the duplicate check, through the sink's own filter, with the event \
+ids that they had, counted apart. A running mailtrail delivers them at once, otherwise the next `run` does. Each object is verified \
+before a record of it is used; from one that is damaged nothing is restored, and the others are not concerned. Interrupted anywhere, \
+the same command goes on where it was.
+
+Exit status: 0 everything that was asked for is put back, or there is nothing, 1 something is not, and is named, 2 wrong usage or \
+configuration.";
+
+/// `mailtrail archive restore`.
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// The sink that gets the records
+    #[arg(long, value_name = "NAME")]
+    pub(crate) sink: SinkName,
+    /// The archive sink whose target they come from [default: the only one that is configured]
+    #[arg(long, value_name = "NAME", conflicts_with = "directory")]
+    pub(crate) from: Option<SinkName>,
+    /// The archive's folder, which may be a copy or a download, instead
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) directory: Option<PathBuf>,
+    /// Their CreationTime is not before this: a day, a time in UTC, or how long ago
+    #[arg(long, value_name = "TIME", value_parser = When::parse)]
+    pub(crate) since: When,
+    /// Their CreationTime is before this
+    #[arg(long, value_name = "TIME", value_parser = When::parse)]
+    pub(crate) until: When,
+    /// Only this tenant's, by its name in the configuration or its id; can be repeated
+    #[arg(long = "tenant", value_name = "TENANT")]
+    pub(crate) tenants: Vec<String>,
+    /// Only these operations, such as MailItemsAccessed,Send*
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) operations: Vec<String>,
+    /// Only what these users did (UserId)
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) users: Vec<String>,
+    /// Only what was done to these mailboxes, by their owners' addresses or GUIDs
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) mailboxes: Vec<String>,
+    /// Only count what would be put back
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Begin with the first record again, although the same restore is unfinished
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) anew: bool,
 }

@@ -1,8 +1,9 @@
-//! `mailtrail archive`: keys, verifying, proving and listing.
+//! `mailtrail archive`: keys, verifying, proving, listing and restoring.
 
 mod keygen;
 mod list;
 mod prove;
+mod restore;
 mod verify;
 
 use std::{fs, io::IsTerminal, path::Path, process::ExitCode};
@@ -24,6 +25,7 @@ pub(super) fn run(args: ArchiveArgs, shown: MultiProgress) -> Result<ExitCode, F
         ArchiveCommand::Verify(args) => verify::run(&config, args, &shown),
         ArchiveCommand::Prove(args) => prove::run(&config, args, &shown),
         ArchiveCommand::List(args) => list::run(&config, &args),
+        ArchiveCommand::Restore(args) => restore::run(&config, args, &shown),
     }
 }
 

@@ -105,7 +105,7 @@ fn change(config: &Config, change: Change) -> Result<String, Failure> {
     match control::ask(directory, &change).map_err(Failure::problem)? {
         Some(Answer::Done(done)) => return Ok(done),
         Some(Answer::Refused(why)) => return Err(Failure::Problem(why)),
-        Some(Answer::Live(_)) => {
+        Some(Answer::Live(_) | Answer::Restore(_)) => {
             return Err(Failure::Problem("the running mailtrail answered something else".into()));
         }
         None => {}

@@ -121,7 +121,8 @@ pub(super) fn acknowledge(config: &ConfigArgs, args: AcknowledgeArgs) -> Result<
     Ok(ExitCode::SUCCESS)
 }
 
-fn wanted_tenants(config: &Config, named: &[String]) -> Result<Option<Vec<TenantId>>, Failure> {
+/// The tenants that are named, by name or id; `None` when none is.
+pub(super) fn wanted_tenants(config: &Config, named: &[String]) -> Result<Option<Vec<TenantId>>, Failure> {
     if named.is_empty() {
         return Ok(None);
     }
@@ -192,9 +193,15 @@ impl Row {
         self.records += hour.records;
         self.duplicates += hour.duplicates;
         for (sink, sums) in &hour.sinks {
-            self.sinks.entry(sink_name(sink)).or_default().add(&sums.blobs);
+            // An hour in which something was restored need not be one of blobs.
+            if sums.blobs != Sums::default() || sums.restores == Sums::default() {
+                self.sinks.entry(sink_name(sink)).or_default().add(&sums.blobs);
+            }
             if sums.retries != Sums::default() {
                 self.sinks.entry(format!("{sink} (retried)")).or_default().add(&sums.retries);
+            }
+            if sums.restores != Sums::default() {
+                self.sinks.entry(format!("{sink} (restored)")).or_default().add(&sums.restores);
             }
         }
     }

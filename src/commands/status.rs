@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt::Write, process::ExitCode};
 
 use chrono::{DateTime, Utc};
-use ledger::{FeedStatus, SinkStatus, Status};
+use ledger::{FeedStatus, RestoreStatus, SinkStatus, Status};
 use serde::Serialize;
 
 use super::{Failure, found, inspect, load, print, print_json};
@@ -22,6 +22,7 @@ struct Report {
     running: Option<LiveReport>,
     feeds: Vec<Feed>,
     sinks: Vec<Sink>,
+    restores: Vec<Restore>,
     spool_bytes: u64,
     spool_max_bytes: u64,
     spool_live_bytes: u64,
@@ -50,9 +51,24 @@ struct Sink {
     required: bool,
     pending: u64,
     pending_records: u64,
+    pending_restored: u64,
     waiting: u64,
     oldest_pending: Option<DateTime<Utc>>,
     last_error: Option<String>,
+}
+
+/// A restore that is unfinished, or of which records are still to be delivered.
+#[derive(Debug, Serialize)]
+struct Restore {
+    number: i64,
+    sink: String,
+    since: DateTime<Utc>,
+    until: DateTime<Utc>,
+    begun_at: DateTime<Utc>,
+    /// When all of it was taken from the archive.
+    finished_at: Option<DateTime<Utc>>,
+    records: u64,
+    pending: u64,
 }
 
 /// Runs the command.
@@ -100,15 +116,27 @@ fn report(config: &Config, status: Status, running: Option<LiveReport>) -> Repor
         required: sink.required,
         pending: sink.pending,
         pending_records: sink.pending_records,
+        pending_restored: sink.pending_restored,
         waiting: sink.waiting,
         oldest_pending: sink.oldest_pending,
         last_error: sink.last_error,
+    };
+    let restore = |restore: RestoreStatus| Restore {
+        number: restore.id.0,
+        sink: restore.sink.to_string(),
+        since: restore.span.start,
+        until: restore.span.end,
+        begun_at: restore.begun_at,
+        finished_at: restore.ended_at,
+        records: restore.records,
+        pending: restore.pending,
     };
     Report {
         ledger: status.ledger.to_string(),
         running,
         feeds: status.feeds.into_iter().map(feed).collect(),
         sinks: status.sinks.into_iter().map(sink).collect(),
+        restores: status.restores.into_iter().map(restore).collect(),
         spool_bytes: status.spool_bytes,
         spool_max_bytes: config.state.spool_max_bytes,
         spool_live_bytes: status.spool_live_bytes,
@@ -118,18 +146,52 @@ fn report(config: &Config, status: Status, running: Option<LiveReport>) -> Repor
     }
 }
 
+fn restores(restores: &[Restore], now: DateTime<Utc>) -> Table {
+    use Align::{Left, Right};
+    let mut table = Table::new([
+        ("restore", Right),
+        ("sink", Left),
+        ("since", Left),
+        ("until", Left),
+        ("begun", Left),
+        ("records", Right),
+        ("pending", Right),
+        ("from the archive", Left),
+    ]);
+    let time = |time: DateTime<Utc>| time.format("%Y-%m-%dT%H:%M:%SZ").to_string();
+    for restore in restores {
+        table.row([
+            restore.number.to_string(),
+            restore.sink.clone(),
+            time(restore.since),
+            time(restore.until),
+            ago(now, Some(restore.begun_at)),
+            format_count(restore.records),
+            format_count(restore.pending),
+            match restore.finished_at {
+                Some(_) => "complete".to_owned(),
+                None => "unfinished: ask for the same again, and it goes on".to_owned(),
+            },
+        ]);
+    }
+    table
+}
+
+/// How long ago that was.
+fn ago(now: DateTime<Utc>, time: Option<DateTime<Utc>>) -> String {
+    let passed = time.and_then(|time| (now - time).to_std().ok());
+    passed.map_or("-".to_owned(), |passed| {
+        format!("{} ago", format_duration(std::time::Duration::from_secs(passed.as_secs())))
+    })
+}
+
 fn text(report: &Report, now: DateTime<Utc>) -> String {
     use Align::{Left, Right};
     let mut text = match &report.running {
         Some(live) => format!("mailtrail {} runs as process {}\n\n", live.version, live.pid),
         None => "mailtrail does not run\n\n".to_owned(),
     };
-    let ago = |time: Option<DateTime<Utc>>| {
-        let passed = time.and_then(|time| (now - time).to_std().ok());
-        passed.map_or("-".to_owned(), |passed| {
-            format!("{} ago", format_duration(std::time::Duration::from_secs(passed.as_secs())))
-        })
-    };
+    let ago = |time: Option<DateTime<Utc>>| ago(now, time);
     if let Some(refused) = report.running.as_ref().and_then(|live| live.refused_config.as_ref()) {
         let _ = writeln!(
             text,
@@ -204,6 +266,9 @@ fn text(report: &Report, now: DateTime<Utc>) -> String {
         ]);
     }
     let _ = write!(text, "\n{table}");
+    if !report.restores.is_empty() {
+        let _ = write!(text, "\n{}", restores(&report.restores, now));
+    }
     let _ = writeln!(
         text,
         "\nspool: {} of {}, {} of it still wanted{}",

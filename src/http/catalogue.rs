@@ -106,6 +106,7 @@ metrics! {
     Gauge SINK_REQUIRED "mailtrail_sink_required" "Whether fetching waits for the sink when the spool is full.";
     Gauge SINK_LAG_BLOBS "mailtrail_sink_lag_blobs" "Blobs that are pending for the sink.";
     Gauge SINK_LAG_RECORDS "mailtrail_sink_lag_records" "Records in them.";
+    Gauge SINK_LAG_RESTORED "mailtrail_sink_lag_restored_records" "Of those records, the ones that were restored from an archive.";
     Gauge SINK_LAG "mailtrail_sink_lag_seconds" "How long ago the oldest of them was spooled; 0 when there is none.";
     Gauge SINK_WAITING "mailtrail_sink_waiting_blobs" "Those of them that wait after a failure.";
     Gauge SINK_IN_FLIGHT "mailtrail_sink_batches_in_flight" "Batches that are under way.";
@@ -113,6 +114,7 @@ metrics! {
     Gauge SINK_LAST "mailtrail_sink_last_delivery_timestamp_seconds" "When a batch was last confirmed, in seconds since 1970.";
     Counter SINK_BATCHES "mailtrail_sink_batches_total" "Batches that receipts cover.";
     Counter SINK_RECORDS "mailtrail_sink_records_total" "Records that receipts cover.";
+    Counter SINK_RESTORED "mailtrail_sink_restored_total" "Records that were restored from an archive and that receipts cover; mailtrail_sink_records_total is without them.";
     Counter SINK_BYTES "mailtrail_sink_bytes_total" "Bytes of these records, as rendered.";
     Counter SINK_SETTLED "mailtrail_sink_settled_blobs_total" "Blobs that were settled.";
     Counter SINK_FILTERED "mailtrail_sink_filtered_total" "Records that the sink's filter took out.";

@@ -150,6 +150,7 @@ fn sink_page(page: &mut Page, sink: &RunningSink) {
     SINK_STATE.state(page, &labels, sink_state(&report.state), &SINK_STATES);
     SINK_BATCHES.count(page, &labels, counters.batches);
     SINK_RECORDS.count(page, &labels, counters.records);
+    SINK_RESTORED.count(page, &labels, counters.restored);
     SINK_BYTES.count(page, &labels, counters.bytes);
     SINK_SETTLED.count(page, &labels, counters.settled);
     SINK_FILTERED.count(page, &labels, counters.filtered);
@@ -177,6 +178,7 @@ fn sink_in_ledger(page: &mut Page, sink: &SinkStatus, now: DateTime<Utc>) {
     SINK_REQUIRED.put(page, &labels, truth(sink.required));
     SINK_LAG_BLOBS.count(page, &labels, sink.pending);
     SINK_LAG_RECORDS.count(page, &labels, sink.pending_records);
+    SINK_LAG_RESTORED.count(page, &labels, sink.pending_restored);
     SINK_WAITING.count(page, &labels, sink.waiting);
     let oldest = sink.oldest_pending.map_or(0.0, |oldest| seconds(now - oldest));
     SINK_LAG.put(page, &labels, oldest);

@@ -84,6 +84,7 @@ impl Delivering {
             feed: work.feed,
             tenant_name: name,
             content_id: work.content_id.clone(),
+            restored: work.restored,
             records: work.records,
             duplicates: work.duplicates,
             bytes: work.bytes,

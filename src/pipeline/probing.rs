@@ -105,6 +105,7 @@ fn test_batch(sink: &SinkConfig, tenant: &TenantConfig, feed: FeedKey) -> Result
         feed,
         tenant_name: tenant.name.as_str().into(),
         content_id: ContentId::try_from(content_id).map_err(|error| error.to_string())?,
+        restored: false,
         records: 1,
         duplicates: 0,
         bytes: rendered.total_bytes() as u64,

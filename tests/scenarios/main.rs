@@ -19,6 +19,7 @@ mod real_prometheus;
 mod real_s3;
 mod real_sentinel;
 mod reload;
+mod restoring;
 mod runs;
 mod samples;
 mod sentinel;

@@ -20,19 +20,19 @@ use crate::{
 };
 
 /// An archive in a directory, and what is needed to go on with it.
-struct Archive {
-    directory: tempfile::TempDir,
-    store: Store,
-    chain: ChainKey,
+pub(crate) struct Archive {
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) store: Store,
+    pub(crate) chain: ChainKey,
     key: SigningKey,
     link: Option<Link>,
 }
 
-fn start() -> DateTime<Utc> {
+pub(crate) fn start() -> DateTime<Utc> {
     "2026-03-04T05:00:00Z".parse().unwrap()
 }
 
-fn record(seq: u64, position: u64) -> String {
+pub(crate) fn record(seq: u64, position: u64) -> String {
     let time = start() + TimeDelta::seconds((60 * seq + position) as i64);
     let time = time.format("%Y-%m-%dT%H:%M:%S");
     format!(
@@ -41,7 +41,7 @@ fn record(seq: u64, position: u64) -> String {
 }
 
 impl Archive {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&Target::Directory(directory.path().to_path_buf())).await.unwrap();
         let chain = ChainKey {
@@ -52,7 +52,7 @@ impl Archive {
     }
 
     /// Three entries with two objects each, of three records, in both compressions, and one of silence.
-    async fn whole() -> Self {
+    pub(crate) async fn whole() -> Self {
         let mut archive = Self::new().await;
         for entry in 0..3 {
             let seq = 2 * entry + 1;
@@ -66,7 +66,7 @@ impl Archive {
         archive
     }
 
-    async fn put(&self, seq: u64, format: FileFormat, records: u64) -> SealedObject {
+    pub(crate) async fn put(&self, seq: u64, format: FileFormat, records: u64) -> SealedObject {
         let lines: Vec<String> = (0..records).map(|position| record(seq, position)).collect();
         let mut tree = Merkle::default();
         lines.iter().for_each(|line| tree.push(line.as_bytes()));
@@ -93,7 +93,12 @@ impl Archive {
         }
     }
 
-    async fn entry(&mut self, last_seq: u64, objects: Vec<SealedObject>, next_key: Option<SigningKey>) {
+    pub(crate) async fn entry(
+        &mut self,
+        last_seq: u64,
+        objects: Vec<SealedObject>,
+        next_key: Option<SigningKey>,
+    ) {
         let records = objects.iter().map(|object| object.records).sum();
         let blobs = objects.len() as u64;
         let accounts =

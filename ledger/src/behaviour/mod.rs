@@ -6,6 +6,7 @@ mod losses;
 mod model;
 mod opening;
 mod proving;
+mod restoring;
 mod space;
 mod spooling;
 mod stating;

@@ -52,6 +52,8 @@ pub(crate) struct Incoming {
     first: u32,
     /// Records so far.
     count: u32,
+    /// Their bytes.
+    bytes: u64,
     /// The frames in memory.
     frames: Vec<Buffer>,
     /// The bytes of these.
@@ -84,6 +86,7 @@ impl Incoming {
             lengths: Vec::new(),
             first: 0,
             count: 0,
+            bytes: 0,
             frames: Vec::new(),
             waiting: 0,
             spilled: None,
@@ -103,6 +106,7 @@ impl Incoming {
             self.piece.resize(HEADER, 0);
         }
         self.piece.extend_from_slice(record);
+        self.bytes += u64::from(length);
         frame::put_length(&mut self.lengths, length);
         self.count = self.count.checked_add(1).ok_or(LedgerError::TooLarge { bytes: u64::from(u32::MAX) })?;
         Ok(())
@@ -111,6 +115,11 @@ impl Incoming {
     /// Records so far.
     pub(crate) fn records(&self) -> u32 {
         self.count
+    }
+
+    /// Bytes of these records.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Bytes of all frames. Complete after [`Incoming::close`].

@@ -254,6 +254,7 @@ fn refuse(shared: &Shared, jobs: &mut VecDeque<Job>, refused: &[(usize, String)]
 
 async fn send(shared: &Shared, batch: Batch) -> Sent {
     let (records, bytes, ages) = (batch.len(), batch.bytes(), Ages::of(&batch));
+    let restored = batch.restored();
     let start = Instant::now();
     let delivery = AssertUnwindSafe(async { shared.sink.deliver(batch).await }).catch_unwind();
     match tokio::time::timeout(shared.limits.timeout, delivery).await {
@@ -261,7 +262,7 @@ async fn send(shared: &Shared, batch: Batch) -> Sent {
             // What a sink holds has arrived nowhere yet.
             if shared.sink.holding().is_none() {
                 shared.rate.eased();
-                shared.health.delivered(records, bytes, &ages, start.elapsed());
+                shared.health.delivered((records, restored), bytes, &ages, start.elapsed());
             }
             Sent::Taken
         }

@@ -25,6 +25,7 @@ pub(super) struct Row {
     pub(super) tenant: u8,
     pub(super) name: String,
     pub(super) retry: bool,
+    pub(super) restored: bool,
     pub(super) expires: i64,
     pub(super) state: &'static str,
     pub(super) not_before: i64,
@@ -64,6 +65,10 @@ pub(super) struct Model {
     pub(super) folded_through: i64,
     /// The number of the sink `b`.
     pub(super) b: i64,
+    /// Restores in the order of their numbers: the sink's number, lines that are dealt with, records that were put back.
+    pub(super) restores: Vec<(i64, u64, u64)>,
+    /// The open one of each sink, by its place in that.
+    pub(super) open_restores: BTreeMap<i64, usize>,
 }
 
 impl Default for Model {
@@ -79,6 +84,8 @@ impl Default for Model {
             owners: HashMap::new(),
             folded_through: 0,
             b: 2,
+            restores: Vec::new(),
+            open_restores: BTreeMap::new(),
         }
     }
 }
@@ -135,6 +142,7 @@ impl Model {
                 tenant,
                 name: name.to_string(),
                 retry: false,
+                restored: false,
                 expires,
                 state: "listed",
                 not_before: 0,
@@ -275,6 +283,7 @@ impl Model {
                 tenant,
                 name,
                 retry: true,
+                restored: false,
                 expires,
                 state: "spooled",
                 not_before: 0,
@@ -287,6 +296,43 @@ impl Model {
             });
         }
         refused
+    }
+
+    pub(super) fn begin_restore(&mut self, sink: i64, anew: bool) {
+        if anew || !self.open_restores.contains_key(&sink) {
+            self.open_restores.insert(sink, self.restores.len());
+            self.restores.push((sink, 0, 0));
+        }
+    }
+
+    /// Puts records back for one sink, past the duplicate check.
+    pub(super) fn restore(&mut self, at: usize, tenant: u8, records: Vec<u64>, now: i64) {
+        let (sink, lines, restored) = &mut self.restores[at];
+        *lines += records.len() as u64 + 1;
+        *restored += records.len() as u64;
+        let sink = *sink;
+        if records.is_empty() {
+            return;
+        }
+        let seq = self.take_seq(tenant);
+        let due = records.len() as u32;
+        let fresh =
+            Delivery { state: "pending", seq, due, delivered: 0, filtered: 0, dead: 0, not_before: 0 };
+        self.push(Row {
+            tenant,
+            name: "object".into(),
+            retry: true,
+            restored: true,
+            expires: now,
+            state: "spooled",
+            not_before: 0,
+            seq: Some(seq),
+            records,
+            dropped: Vec::new(),
+            ended: None,
+            panics: 0,
+            deliveries: [(sink, fresh)].into(),
+        });
     }
 
     pub(super) fn forget_b(&mut self, now: i64) {
@@ -325,7 +371,7 @@ impl Model {
             let Some(row) = place else { continue };
             let over = row.ended.is_some_and(|ended| ended < cut) && row.expires < cut;
             // Nobody acknowledges anything here.
-            if over && (row.state == "settled" || row.retry) {
+            if over && (row.state == "settled" || (row.retry && !row.restored)) {
                 *place = None;
                 folded = true;
             }

@@ -14,9 +14,14 @@ use super::{
     expected::{Delivery, Model, text},
 };
 use crate::{
-    CompletedWindow, DeadRecord, Deferral, Lease, LedgerError, ListedPage, Settlement, WorkId,
-    behaviour::opening::noise, faults::Point, testing::*,
+    CompletedWindow, DeadRecord, Deferral, Lease, LedgerError, ListedPage, RestoreAsk, RestoreId,
+    RestoreStep, Settlement, WorkId, behaviour::opening::noise, faults::Point, testing::*,
 };
+
+fn ask(name: char, anew: bool) -> RestoreAsk {
+    let (since, until) = (start() - TimeDelta::days(30), start());
+    RestoreAsk { sink: sink(&name.to_string()), asked: "all of it".into(), since, until, anew }
+}
 
 /// A ledger and its model.
 pub(super) struct World {
@@ -223,6 +228,34 @@ impl World {
                 let ids: Vec<_> = retried.refused.into_iter().map(|(id, _)| id).collect();
                 assert_eq!(ids, refused);
             }
+            Op::BeginRestore { sink: name, anew } => {
+                let number = self.model.sink(*name);
+                self.model.begin_restore(number, *anew);
+                let begun = self.bench.ledger.begin_restore(ask(*name, *anew)).wait()?;
+                let at = self.model.open_restores[&number];
+                assert_eq!(begun.id, RestoreId(at as i64 + 1));
+                assert_eq!(begun.records, self.model.restores[at].2);
+            }
+            Op::Restore { tenant: number, sink: name, records } => {
+                let sink = self.model.sink(*name);
+                let Some(at) = self.model.open_restores.get(&sink).copied() else { return Ok(()) };
+                let from = self.model.restores[at].1;
+                // Some of them are what blobs have, too.
+                let records: Vec<u64> = (0..u64::from(*records)).map(|number| number * 3).collect();
+                let lines: String = records.iter().map(|at| record(*at, &noise(600)) + "\n").collect();
+                self.model.restore(at, *number, records, now);
+                let step = RestoreStep {
+                    restore: RestoreId(at as i64 + 1),
+                    feed: feed(*number),
+                    object: ContentId::try_from("object").unwrap(),
+                    from,
+                    through: self.model.restores[at].1,
+                    done: false,
+                };
+                let seq = self.bench.ledger.restore_records(step, lines.into_bytes()).wait()?;
+                let made = self.model.rows.last().cloned().flatten().filter(|_| seq.is_some());
+                assert_eq!(seq.map(|seq| seq.0), made.and_then(|row| row.seq));
+            }
             Op::Forget => {
                 let name = sink("b");
                 self.bench.ledger.remove_sink(&name).wait()?;
@@ -344,7 +377,7 @@ impl World {
 
         for (work, row) in &expected {
             let found = db.query_row(
-                "SELECT state, not_before, seq, ended_at, panics, expires, dropped, kind, stored, segment \
+                "SELECT state, not_before, seq, ended_at, panics, expires, dropped, kind, stored, segment, restore \
                      FROM blob WHERE work = ?1",
                 [work],
                 |found| {
@@ -357,6 +390,7 @@ impl World {
                     let dropped = found.get::<_, Option<Vec<u8>>>(6)?.unwrap_or_default();
                     assert_eq!(dropped, crate::positions::encode(&row.dropped), "{row:?}");
                     assert_eq!(found.get::<_, String>(7)? == "retry", row.retry, "{row:?}");
+                    assert_eq!(found.get::<_, Option<i64>>(10)?.is_some(), row.restored, "{row:?}");
                     // L4: the body is there exactly as long as a delivery is pending.
                     assert_eq!(found.get::<_, Option<i64>>(9)?.is_some(), row.state == "spooled", "{row:?}");
                     Ok(())
@@ -415,6 +449,28 @@ impl World {
             )
             .unwrap();
         assert_eq!((sums.0, sums.2), (sums.1, sums.1), "live bytes");
+        let restores = "SELECT restore.sink, coalesce((SELECT lines FROM restore_object WHERE restore = restore.id), 0), \
+                        records, ended_at IS NULL, id FROM restore ORDER BY id";
+        let mut statement = db.prepare(restores).unwrap();
+        let found = statement.query_map([], |row| {
+            let open = row.get(3)?;
+            let lines: i64 = row.get(1)?;
+            Ok((
+                (row.get::<_, i64>(0)?, lines as u64, row.get::<_, i64>(2)? as u64),
+                open,
+                row.get::<_, i64>(4)?,
+            ))
+        });
+        let found: Vec<_> = found.unwrap().map(Result::unwrap).collect();
+        for (at, (expected, (found, open, id))) in self.model.restores.iter().zip(&found).enumerate() {
+            assert_eq!(*id, at as i64 + 1);
+            assert_eq!(*open, self.model.open_restores.get(&expected.0) == Some(&at), "restore {id}");
+            // How far it is in an object is forgotten when it has ended.
+            let expected = if *open { *expected } else { (expected.0, 0, expected.2) };
+            assert_eq!(*found, expected, "restore {id}");
+        }
+        assert_eq!(found.len(), self.model.restores.len(), "restores");
+        drop(statement);
         let holes: i64 = db.query_row("SELECT count(*) FROM hole", [], |row| row.get(0)).unwrap();
         assert_eq!(holes as u64, self.model.holes);
         let mut statement = db.prepare("SELECT number, length FROM segment ORDER BY number").unwrap();
