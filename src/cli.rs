@@ -100,7 +100,7 @@ pub(crate) enum Command {
     /// Set up a table of Microsoft Sentinel
     #[command(after_help = sentinel::SENTINEL_HELP)]
     Sentinel(SentinelArgs),
-    /// Make keys for archives, verify them, prove what they hold, put records back from them
+    /// Make keys for archives, verify them, prove what they hold, put records back
     #[command(after_help = archive::ARCHIVE_HELP)]
     Archive(ArchiveArgs),
     /// Serve a simulated tenant: token endpoint and Management Activity API

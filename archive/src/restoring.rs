@@ -72,7 +72,7 @@ enum Known {
 /// What an archive has for a selection.
 #[derive(Debug, Default)]
 pub struct Chosen {
-    /// Files to be read, the oldest records first.
+    /// Files to be read, in the order in which their records came.
     pub files: Vec<Selected>,
     /// What may hold more of it and cannot be used.
     pub unusable: Vec<NotRestorable>,
@@ -158,7 +158,7 @@ impl Selection {
     /// When the store fails.
     pub async fn choose(&self, store: &Store) -> Result<Chosen, StoreError> {
         let mut chosen = Chosen::default();
-        let mut files: Vec<(DateTime<Utc>, Selected)> = Vec::new();
+        let mut files = Vec::new();
         let mut named = BTreeSet::new();
         let mut spoken: BTreeMap<ChainKey, (Seq, Seq)> = BTreeMap::new();
         for (chain, last) in chains(store).await? {
@@ -183,8 +183,8 @@ impl Selection {
             }
         }
         self.choose_listed(store, &spoken, &named, &mut files, &mut chosen.unusable).await?;
-        files.sort_by(|a, b| (a.0, &a.1.path).cmp(&(b.0, &b.1.path)));
-        chosen.files = files.into_iter().map(|(_, file)| file).collect();
+        files.sort_by_cached_key(Selected::order);
+        chosen.files = files;
         Ok(chosen)
     }
 
@@ -196,7 +196,7 @@ impl Selection {
     fn choose_named(
         &self,
         entry: &Entry,
-        files: &mut Vec<(DateTime<Utc>, Selected)>,
+        files: &mut Vec<Selected>,
         named: &mut BTreeSet<String>,
         unusable: &mut Vec<NotRestorable>,
     ) {
@@ -217,7 +217,7 @@ impl Selection {
             let SealedFile { path, format, sha256, bytes, records } = file.clone();
             let feed = FeedKey { tenant: entry.tenant, content_type: object.content_type };
             let known = Known::ByEntry { sha256, records };
-            files.push((first, Selected { path, format, feed, bytes, known }));
+            files.push(Selected { path, format, feed, bytes, known });
         }
     }
 
@@ -227,7 +227,7 @@ impl Selection {
         store: &Store,
         spoken: &BTreeMap<ChainKey, (Seq, Seq)>,
         named: &BTreeSet<String>,
-        files: &mut Vec<(DateTime<Utc>, Selected)>,
+        files: &mut Vec<Selected>,
         unusable: &mut Vec<NotRestorable>,
     ) -> Result<(), StoreError> {
         let mut listed = store.list(None);
@@ -235,7 +235,7 @@ impl Selection {
         let (mut columns, mut lines) = (BTreeMap::new(), BTreeSet::new());
         while let Some(object) = listed.try_next().await? {
             let name = object.name;
-            let Some(unnamed) = Unnamed::read(&name) else { continue };
+            let Some(unnamed) = ByName::read(&name) else { continue };
             if named.contains(&name) || object.head.modified + SKEW < self.since {
                 continue;
             }
@@ -253,7 +253,7 @@ impl Selection {
             lines.insert(unnamed.object.to_string());
             match (fault, unnamed.selected(&name, object.head)) {
                 (Some(why), _) => unusable.push(NotRestorable { path: name, why }),
-                (None, Some(file)) => files.push((unnamed.begun(), file)),
+                (None, Some(file)) => files.push(file),
                 (None, None) => unusable.push(NotRestorable { path: name, why: Why::NoFeed }),
             }
         }
@@ -263,8 +263,8 @@ impl Selection {
     }
 }
 
-/// A file that no entry names, by what its name tells.
-struct Unnamed {
+/// What the name of a file of an object tells.
+struct ByName {
     object: ObjectName,
     format: FileFormat,
     tenant: Option<TenantId>,
@@ -281,7 +281,7 @@ enum Standing {
     Surplus,
 }
 
-impl Unnamed {
+impl ByName {
     /// `None` when it is no object.
     fn read(name: &str) -> Option<Self> {
         let (folders, file) = name.rsplit_once('/')?;
@@ -316,10 +316,6 @@ impl Unnamed {
         }
     }
 
-    fn begun(&self) -> DateTime<Utc> {
-        self.begun.unwrap_or(DateTime::<Utc>::MAX_UTC)
-    }
-
     fn selected(&self, name: &str, head: Head) -> Option<Selected> {
         let feed = FeedKey { tenant: self.tenant?, content_type: self.content_type? };
         let known = Known::ByName { digits: self.object.short_hash.clone() };
@@ -328,6 +324,12 @@ impl Unnamed {
 }
 
 impl Selected {
+    /// When it was begun, and behind what of its ledger.
+    fn order(&self) -> (Option<DateTime<Utc>>, Option<Seq>, ObjectPath) {
+        let name = ByName::read(self.path.as_str());
+        (name.as_ref().and_then(|name| name.begun), name.map(|name| name.object.first_seq), self.path.clone())
+    }
+
     /// Copies the file into `copy`, an empty file of this machine, and gives its lines when it is what it should be. `got` is
     /// told of each piece that came.
     ///

@@ -177,8 +177,9 @@ pub(crate) struct ListArchiveArgs {
 const RESTORE_HELP: &str = "\
 Examples:
   mailtrail archive restore --sink soc --since 2026-03-01 --until 2026-04-01 --dry-run
-  mailtrail archive restore --sink soc --since 2026-03-01 --until 2026-04-01 --mailboxes cfo@contoso.com,ceo@contoso.com
-  mailtrail archive restore --sink soc --directory /mnt/evidence --since 2026-03-02T08:00:00Z --until 2026-03-02T09:00:00Z
+  mailtrail archive restore --sink soc --since 2026-03-01 --until 2026-04-01
+  mailtrail archive restore --sink soc --since 30d --until 7d --mailboxes ceo@contoso.com,cfo@contoso.com
+  mailtrail archive restore --sink soc --directory /mnt/copy --since 2026-03-02 --until 2026-03-03
 
 The records are new work for this sink alone: rendered anew, past the duplicate check, through the sink's own filter, with the event \
 ids that they had, counted apart. A running mailtrail delivers them at once, otherwise the next `run` does. Each object is verified \

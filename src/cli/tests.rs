@@ -100,7 +100,7 @@ fn the_first_help_says_what_there_is() {
             ("dead-letters", "Look at what a sink refused for good, and try it again"),
             ("sinks", "Tell the ledger about sinks"),
             ("sentinel", "Set up a table of Microsoft Sentinel"),
-            ("archive", "Make keys for archives, verify them, prove what they hold"),
+            ("archive", "Make keys for archives, verify them, prove what they hold, put records back"),
             ("simulate", "Serve a simulated tenant: token endpoint and Management Activity API"),
         ]
     );

@@ -51,7 +51,7 @@ fn all_of(seqs: impl IntoIterator<Item = u64>) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn only_objects_of_the_time_are_read_the_oldest_first() {
+async fn only_objects_of_the_time_are_read_in_the_order_in_which_they_came() {
     let archive = Archive::whole().await;
     assert_eq!(restored(&archive, &selection(0, 100)).await, (all_of(1..=6), vec![]));
     assert_eq!(restored(&archive, &selection(3, 5)).await, (all_of([3, 4]), vec![]));
