@@ -224,6 +224,44 @@ fn killed_and_full_it_goes_on_and_nothing_comes_twice() {
 }
 
 #[test]
+fn either_side_of_the_socket_may_be_killed() {
+    let config = SimulatorConfig { blobs: 60, records_per_blob: 100, ..SimulatorConfig::default() };
+    let world = world(config, "");
+    let expected = ids(&records(&world));
+    lose(&world);
+    let mut random = StdRng::seed_from_u64(7);
+    let arguments = [&["archive", "restore", "--sink", "soc"], &ALL[..]].concat();
+    let (mut interrupted, mut begun, mut complete) = (0, false, false);
+    for round in 0..8 {
+        let running = world.start(&["run"]);
+        world.until("it answers", || world.mailtrail(&["status", "--alive"]).status.success());
+        let restoring = world.start(&arguments);
+        thread::sleep(Duration::from_millis(random.random_range(20..900)));
+        kill_hard(if round % 2 == 0 { &running } else { &restoring });
+        let outcome = restoring.wait();
+        if round % 2 == 0 && outcome.status.code() == Some(1) {
+            assert!(outcome.stderr.contains("ask for the same again"), "{}", outcome.text());
+        }
+        interrupted += usize::from(outcome.status.code() != Some(0));
+        drop(running);
+        // One that was complete before the kill must not be asked for again: that would be another restore.
+        let unfinished = world.mailtrail(&["status"]).stdout.contains("unfinished");
+        if outcome.status.success() || (begun && !unfinished) {
+            complete = true;
+            break;
+        }
+        begun |= unfinished;
+    }
+    println!("interrupted {interrupted} times");
+    if !complete {
+        restore(&world, &ALL).ends_with(0);
+    }
+    world.collect();
+    assert_eq!(arrived_ids(&soc(&world)), expected);
+    world.mailtrail(&["reconcile"]).ends_with(0);
+}
+
+#[test]
 fn a_damaged_object_is_named_and_nothing_of_it_is_restored() {
     let world = world(small(), "");
     let archive = world.path().join("archive");

@@ -4,44 +4,40 @@
 //! ([`restoring`](crate::restoring)).
 
 mod intake;
+mod one_file;
 mod wanted;
 
 use std::{
     collections::BTreeSet,
-    fs::{File, OpenOptions},
-    io,
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
     process::ExitCode,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use archive::{
     Store,
-    restoring::{Chosen, NotRestorable, ReadError, Selected, Selection},
+    restoring::{Chosen, NotRestorable, Selected, Selection},
 };
 use chrono::Utc;
 use indicatif::{MultiProgress, ProgressBar};
-use ledger::{BegunRestore, RestoreAsk, RestoreStep};
-use schemas::{ContentId, SinkName, TenantId};
+use ledger::{BegunRestore, RestoreAsk};
+use schemas::{SinkName, TenantId};
 use serde::Serialize;
 
-use self::{intake::Intake, wanted::Wanted};
+use self::{
+    intake::Intake,
+    one_file::{FileStop, OneFile},
+    wanted::Wanted,
+};
 use super::{Failure, bar, load, open, print, runtime};
 use crate::{
     cli::{ConfigArgs, PlaceArgs, RestoreArgs, When},
     commands::reconcile::wanted_tenants,
     config::{Config, SinkKind},
-    restoring::PORTION,
     units::format_count,
 };
-
-/// How long a full spool is left alone before it is looked at again.
-const FULL: Duration = Duration::from_secs(1);
 
 /// What was asked for, in words that are the same whenever the same is.
 #[derive(Debug, Serialize)]
@@ -268,7 +264,7 @@ impl Restore<'_> {
             }
         });
         for file in files {
-            let mut work = FileWork { restore: self, file, wanted, intake, interrupted: &interrupted };
+            let mut work = OneFile { restore: self, file, wanted, intake, interrupted: &interrupted };
             match work.run(done).await {
                 Ok(()) => done.objects += 1,
                 Err(FileStop::Fault(fault)) => {
@@ -291,21 +287,23 @@ impl Restore<'_> {
     ) -> Result<ExitCode, Failure> {
         let sink = &self.ask.sink;
         let records = format_count(done.records);
-        let mut text = match (begun, done.objects) {
-            (_, 0) if ended.is_ok() && unusable.is_empty() => {
+        let objects = match done.objects {
+            1 => "1 object was read".to_owned(),
+            count => format!("{} objects were read", format_count(count)),
+        };
+        let looked_at = format!("{objects}, {} records passed over", format_count(done.passed_over));
+        let mut text = match begun {
+            _ if done.objects == 0 && ended.is_ok() && unusable.is_empty() => {
                 "The archive has no object with records of that time: nothing is restored.\n".to_owned()
             }
-            (None, objects) => format!(
-                "{records} records would be restored to sink {sink}: {} objects were read, {} of their records passed over.\n",
-                format_count(objects),
-                format_count(done.passed_over)
-            ),
-            (Some(begun), objects) => format!(
-                "{records} records are due for sink {sink} (restore {}): {} objects were read, {} of their records passed over.\n",
-                begun.id.0,
-                format_count(objects),
-                format_count(done.passed_over)
-            ),
+            _ if done.records == 0 => {
+                let more = if begun.is_some_and(|begun| begun.goes_on) { "more " } else { "" };
+                format!("Nothing {more}is restored: {looked_at}.\n")
+            }
+            None => format!("{records} records would be restored to sink {sink}: {looked_at}.\n"),
+            Some(begun) => {
+                format!("{records} records are due for sink {sink} (restore {}): {looked_at}.\n", begun.id.0)
+            }
         };
         if done.without_time > 0 {
             text += &format!(
@@ -342,138 +340,4 @@ impl Restore<'_> {
             }
         }
     }
-}
-
-/// Why a file's records are not all put back.
-enum FileStop {
-    /// Something is wrong with it.
-    Fault(NotRestorable),
-    /// Nothing goes on.
-    Stop(Stop),
-}
-
-impl From<Stop> for FileStop {
-    fn from(stop: Stop) -> Self {
-        Self::Stop(stop)
-    }
-}
-
-impl From<Failure> for FileStop {
-    fn from(failure: Failure) -> Self {
-        Self::Stop(failure.into())
-    }
-}
-
-impl From<ReadError> for FileStop {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::NotRestorable(fault) => Self::Fault(fault),
-            error => Failure::problem(error).into(),
-        }
-    }
-}
-
-/// One file on its way.
-struct FileWork<'a> {
-    restore: &'a Restore<'a>,
-    file: &'a Selected,
-    wanted: &'a Wanted,
-    intake: Option<(&'a Intake, &'a BegunRestore)>,
-    interrupted: &'a AtomicBool,
-}
-
-impl FileWork<'_> {
-    async fn run(&mut self, done: &mut Done) -> Result<(), FileStop> {
-        let object = ContentId::try_from(self.file.path.as_str()).map_err(|error| Failure::problem(error))?;
-        let mut from = 0;
-        if let Some((intake, begun)) = self.intake {
-            let position = intake.position(begun.id, object.clone()).await?;
-            if position.done {
-                self.restore.bar.inc(self.file.bytes);
-                return Ok(());
-            }
-            from = position.lines;
-        }
-        let copy = scratch(&self.restore.config.state.directory)
-            .map_err(|error| Failure::Problem(format!("cannot make a file for a copy: {error}")))?;
-        let mut got = |bytes| self.restore.bar.inc(bytes);
-        let mut lines = self.file.read(&self.restore.store, copy, &mut got).await?;
-        let (mut portion, mut count, mut at) = (Vec::new(), 0, 0);
-        while let Some(record) = lines.next_record()? {
-            if at >= from {
-                if !portion.is_empty() && portion.len() + record.len() >= PORTION {
-                    self.put_back(&object, (from, at, false), &mut portion).await?;
-                    done.records += std::mem::take(&mut count);
-                    from = at;
-                }
-                match self.wanted.look(record, self.file.feed, object.as_str()) {
-                    wanted::Look::Wanted => {
-                        portion.extend_from_slice(record);
-                        portion.push(b'\n');
-                        count += 1;
-                    }
-                    other => {
-                        done.passed_over += 1;
-                        done.without_time += u64::from(other == wanted::Look::WithoutTime);
-                    }
-                }
-            }
-            at += 1;
-            if self.interrupted.load(Ordering::Relaxed) {
-                return Err(Stop::Interrupted.into());
-            }
-        }
-        self.put_back(&object, (from, at, true), &mut portion).await?;
-        done.records += count;
-        Ok(())
-    }
-
-    /// Hands over what is wanted of the lines `from` to before `through`.
-    async fn put_back(
-        &self,
-        object: &ContentId,
-        (from, through, last): (u64, u64, bool),
-        portion: &mut Vec<u8>,
-    ) -> Result<(), Stop> {
-        let Some((intake, begun)) = self.intake else {
-            portion.clear();
-            return Ok(());
-        };
-        let mut told = false;
-        while !portion.is_empty() && !intake.position(begun.id, object.clone()).await?.room {
-            if !intake.is_live() {
-                return Err(Stop::Full);
-            }
-            if !std::mem::replace(&mut told, true) {
-                self.restore.bar.suspend(|| {
-                    tracing::info!("the spool is half full: waiting until the sinks have taken some of it");
-                });
-            }
-            tokio::time::sleep(FULL).await;
-            if self.interrupted.load(Ordering::Relaxed) {
-                return Err(Stop::Interrupted);
-            }
-        }
-        let step = RestoreStep {
-            restore: begun.id,
-            feed: self.file.feed,
-            object: object.clone(),
-            from,
-            through,
-            done: last,
-        };
-        intake.records(step, std::mem::take(portion)).await?;
-        Ok(())
-    }
-}
-
-/// A file for a copy, which nobody else can open and which is gone with this process.
-fn scratch(state: &Path) -> io::Result<File> {
-    // The ledger clears what lies there under such a name, should this process be killed before the name is gone.
-    let spool = state.join("spool");
-    let folder: PathBuf = if spool.is_dir() { spool } else { std::env::temp_dir() };
-    let path = folder.join(format!("incoming-restore-{}.part", std::process::id()));
-    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-    std::fs::remove_file(&path)?;
-    Ok(file)
 }
