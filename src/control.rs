@@ -71,6 +71,9 @@ pub(crate) enum ControlError {
         /// What the system said.
         source: io::Error,
     },
+    /// It was there, and is no longer.
+    #[error("the running mailtrail ended before it answered; ask again")]
+    Ended,
     /// What came back is no answer.
     #[error("the running mailtrail gave no usable answer ({found}); is it another version?")]
     Answer {
@@ -124,7 +127,10 @@ fn request(state: &Path, request: &Request) -> Result<Option<Answer>, ControlErr
 }
 
 fn request_with(state: &Path, request: &Request, bytes: &[u8]) -> Result<Option<Answer>, ControlError> {
-    let socket_error = |source| ControlError::Socket { path: state.join(SOCKET), source };
+    let socket_error = |source: io::Error| match source.kind() {
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => ControlError::Ended,
+        _ => ControlError::Socket { path: state.join(SOCKET), source },
+    };
     let Ok(directory) = File::open(state) else { return Ok(None) };
     let mut stream = match UnixStream::connect(short_path(&directory)) {
         Ok(stream) => stream,
@@ -139,6 +145,9 @@ fn request_with(state: &Path, request: &Request, bytes: &[u8]) -> Result<Option<
     stream.write_all(&line).and_then(|()| stream.write_all(bytes)).map_err(socket_error)?;
     let mut answer = String::new();
     BufReader::new(stream.take(MAX_REQUEST_BYTES)).read_line(&mut answer).map_err(socket_error)?;
+    if answer.is_empty() {
+        return Err(ControlError::Ended);
+    }
     serde_json::from_str(&answer)
         .map(Some)
         .map_err(|_| ControlError::Answer { found: answer.trim().to_owned() })

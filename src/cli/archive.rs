@@ -178,7 +178,7 @@ const RESTORE_HELP: &str = "\
 Examples:
   mailtrail archive restore --sink soc --since 2026-03-01 --until 2026-04-01 --dry-run
   mailtrail archive restore --sink soc --since 2026-03-01 --until 2026-04-01
-  mailtrail archive restore --sink soc --since 30d --until 7d --mailboxes ceo@contoso.com,cfo@contoso.com
+  mailtrail archive restore --sink soc --since 30d --until 7d --mailboxes cfo@contoso.com
   mailtrail archive restore --sink soc --directory /mnt/copy --since 2026-03-02 --until 2026-03-03
 
 The records are new work for this sink alone: rendered anew, past the duplicate check, through the sink's own filter, with the event \

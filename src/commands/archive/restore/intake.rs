@@ -88,7 +88,7 @@ impl Intake {
                 match asked.await.map_err(Failure::problem)?.map_err(Failure::problem)? {
                     Some(Ok(answer)) => Ok(answer),
                     Some(Err(why)) => Err(Failure::Problem(why)),
-                    None => Err(Failure::Problem("the mailtrail that ran has stopped".to_owned())),
+                    None => Err(Failure::Problem("the mailtrail that ran has ended".to_owned())),
                 }
             }
         }
