@@ -62,11 +62,22 @@ pub(crate) enum Answer {
 /// Does what is asked.
 pub(crate) async fn serve(ledger: &Ledger, ask: Ask, lines: Vec<u8>) -> Result<Answer, LedgerError> {
     match ask {
-        Ask::Begin(ask) => ledger.begin_restore(ask).await.map(Answer::Begun),
+        Ask::Begin(ask) => {
+            let sink = ask.sink.clone();
+            let begun = ledger.begin_restore(ask).await?;
+            let (since, until) = (begun.since, begun.until);
+            let what = if begun.goes_on { "a restore goes on" } else { "a restore begins" };
+            tracing::info!(restore = begun.id.0, %sink, %since, %until, "{what}");
+            Ok(Answer::Begun(begun))
+        }
         Ask::Position { restore, object } => {
             ledger.restore_position(restore, object).await.map(Answer::Position)
         }
         Ask::Records { step, .. } => ledger.restore_records(step, lines).await.map(|_| Answer::Done),
-        Ask::End(restore) => ledger.end_restore(restore).await.map(|()| Answer::Done),
+        Ask::End(restore) => {
+            ledger.end_restore(restore).await?;
+            tracing::info!(restore = restore.0, "a restore is complete: what is pending of it is delivered");
+            Ok(Answer::Done)
+        }
     }
 }

@@ -236,7 +236,7 @@ fn either_side_of_the_socket_may_be_killed() {
         let running = world.start(&["run"]);
         world.until("it answers", || world.mailtrail(&["status", "--alive"]).status.success());
         let restoring = world.start(&arguments);
-        thread::sleep(Duration::from_millis(random.random_range(20..900)));
+        thread::sleep(Duration::from_millis(random.random_range(5..400)));
         kill_hard(if round % 2 == 0 { &running } else { &restoring });
         let outcome = restoring.wait();
         if round % 2 == 0 && outcome.status.code() == Some(1) {
