@@ -1,15 +1,18 @@
 //! How Parquet twins are named as custom sources of Amazon Security Lake.
 //!
 //! ```text
-//! ext/mailtrail_6003/region=eu-central-1/accountId=123456789012/eventDay=20261121/<object>.parquet
+//! ext/mailtrail_6003/region=eu-central-1/accountId=external_<tenant>/eventDay=20261121/<object>.parquet
 //! ```
 //!
 //! Security Lake wants one source for each class of OCSF, one class in each object, its records sorted by time, and the day
 //! on which they happened in the path, so an object becomes one twin for each class and day that is in it. The partition
-//! keys are spelt as its crawler expects them, capital letters included. The columns are those of every twin, with
-//! `class_uid` among them: what OCSF nests stands flat, and the record itself is in `raw`.
+//! keys are spelt as its crawler expects them, capital letters included. What did not happen in an account of AWS is
+//! filed under `external_` and an id, here the tenant's. The columns are those of every twin, with `class_uid` among
+//! them: what OCSF nests stands flat, and the record itself is in `raw`.
 
 use chrono::{DateTime, NaiveDate, Utc};
+use schemas::TenantId;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     names::{FileFormat, ObjectName},
@@ -18,11 +21,26 @@ use crate::{
 };
 
 /// Custom sources of a lake that differ only in the class of their events.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Named")]
 pub struct LakeSource {
     name: String,
     region: String,
-    account: String,
+}
+
+/// A [`LakeSource`] that was not checked.
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+    region: String,
+}
+
+impl TryFrom<Named> for LakeSource {
+    type Error = NotALakeSource;
+
+    fn try_from(Named { name, region }: Named) -> Result<Self, NotALakeSource> {
+        Self::new(&name, &region)
+    }
 }
 
 /// The settings name no custom source.
@@ -34,21 +52,18 @@ pub enum NotALakeSource {
     /// The region.
     #[error("`{0}` is no region of AWS, such as eu-central-1")]
     Region(String),
-    /// The account.
-    #[error("`{0}` is no account: use the 12 digits of an account of AWS, or external_ and an id")]
-    Account(String),
 }
 
 impl LakeSource {
     /// The longest name: Security Lake takes 20 characters, and the class has to fit as well.
     pub const MAX_NAME: usize = 14;
 
-    /// The sources `NAME_CLASS` of this region and account.
+    /// The sources `NAME_CLASS` in this region.
     ///
     /// # Errors
     ///
     /// When one of them is not of the form that Security Lake takes.
-    pub fn new(name: &str, region: &str, account: &str) -> Result<Self, NotALakeSource> {
+    pub fn new(name: &str, region: &str) -> Result<Self, NotALakeSource> {
         let word = |text: &str, more: &[u8]| {
             !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || more.contains(&byte))
         };
@@ -58,13 +73,7 @@ impl LakeSource {
         if !word(region, b"-") || !region.contains('-') {
             return Err(NotALakeSource::Region(region.to_owned()));
         }
-        let number = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
-        let external = account.strip_prefix("external_").is_some_and(|id| id.len() <= 64 && word(id, b"_-"));
-        if !number && !external {
-            return Err(NotALakeSource::Account(account.to_owned()));
-        }
-        let (name, region, account) = (name.to_owned(), region.to_owned(), account.to_owned());
-        Ok(Self { name, region, account })
+        Ok(Self { name: name.to_owned(), region: region.to_owned() })
     }
 
     /// The name of the source for a class, as it has to be registered.
@@ -76,13 +85,19 @@ impl LakeSource {
     /// Where the twin of a slice of an object lies. What does not say when it happened counts to the day on which the
     /// object was begun.
     #[must_use]
-    pub fn path(&self, slice: Slice, object: &ObjectName, begun: DateTime<Utc>) -> ObjectPath {
+    pub fn path(
+        &self,
+        tenant: TenantId,
+        slice: Slice,
+        object: &ObjectName,
+        begun: DateTime<Utc>,
+    ) -> ObjectPath {
         let day: NaiveDate = slice.day.unwrap_or(begun.date_naive());
-        let (source, day) = (self.name(slice.class_uid), day.format("%Y%m%d"));
-        let folder = format!("ext/{source}/region={}/accountId={}/eventDay={day}", self.region, self.account);
+        let (source, day, region) = (self.name(slice.class_uid), day.format("%Y%m%d"), &self.region);
         // Those without a time stand beside those of that day, and want a name of their own.
-        let undated = if slice.day.is_none() { "-undated" } else { "" };
-        format!("{folder}/{object}{undated}.{}", FileFormat::Parquet)
+        let undated = if slice.day.is_none() { "undated." } else { "" };
+        let end = FileFormat::Parquet;
+        format!("ext/{source}/region={region}/accountId=external_{tenant}/eventDay={day}/{object}.{undated}{end}")
             .parse()
             .expect("checked names, numbers and days are made of the letters of a path")
     }
@@ -99,34 +114,44 @@ mod tests {
     #[test]
     fn a_slice_lies_where_the_crawler_looks() {
         let begun = "2026-11-21T18:00:00Z".parse().unwrap();
-        let source = LakeSource::new("mailtrail", "eu-central-1", "123456789012").unwrap();
+        let source = LakeSource::new("mailtrail", "eu-central-1").unwrap();
         assert_eq!(source.name(6003), "mailtrail_6003");
+        let tenant = "41463f53-8812-40f4-890f-865bf6e35190".parse().unwrap();
+        let path = |class_uid, day| source.path(tenant, Slice { class_uid, day }, &object(), begun);
         let day = Some("2026-11-19".parse().unwrap());
         assert_eq!(
-            source.path(Slice { class_uid: 6003, day }, &object(), begun).as_str(),
-            "ext/mailtrail_6003/region=eu-central-1/accountId=123456789012/eventDay=20261119/\
-             0f1e2d3c-4b5a-4988-8776-655443322110-7-1204-ba7816bf8f01cfea.parquet"
+            path(6003, day).as_str(),
+            "ext/mailtrail_6003/region=eu-central-1/accountId=external_41463f53-8812-40f4-890f-865bf6e35190/\
+             eventDay=20261119/0f1e2d3c-4b5a-4988-8776-655443322110-7-1204-ba7816bf8f01cfea.parquet"
         );
-        let today = Slice { class_uid: 0, day: Some(begun.date_naive()) };
-        let undated = source.path(Slice { class_uid: 0, day: None }, &object(), begun);
+        let undated = path(0, None);
         assert!(undated.as_str().contains("/eventDay=20261121/"));
-        assert_ne!(undated, source.path(today, &object(), begun));
+        assert_ne!(undated, path(0, Some(begun.date_naive())));
+        // Whoever looks for what no entry names reads the name of either.
+        let file = undated.as_str().rsplit('/').next().unwrap();
+        assert_eq!(file.parse(), Ok(object()));
     }
 
     #[test]
     fn what_the_lake_would_refuse_is_refused() {
-        let new = |name, region, account| LakeSource::new(name, region, account);
-        assert!(new("mailtrail", "us-gov-west-1", "external_41463f53-8812").is_ok());
+        assert!(LakeSource::new("mailtrail", "us-gov-west-1").is_ok());
         for name in ["", "a/b", "mail trail", "mailtrail-audits"] {
-            assert_eq!(new(name, "eu-west-1", "123456789012"), Err(NotALakeSource::Name(name.to_owned())));
+            assert_eq!(LakeSource::new(name, "eu-west-1"), Err(NotALakeSource::Name(name.to_owned())));
         }
         for region in ["", "europe", "eu/west"] {
-            let found = new("mailtrail", region, "123456789012");
-            assert_eq!(found, Err(NotALakeSource::Region(region.to_owned())));
+            assert_eq!(
+                LakeSource::new("mailtrail", region),
+                Err(NotALakeSource::Region(region.to_owned()))
+            );
         }
-        for account in ["", "12345678901", "external_", "123456789012/..", "external"] {
-            let found = new("mailtrail", "eu-west-1", account);
-            assert_eq!(found, Err(NotALakeSource::Account(account.to_owned())));
-        }
+    }
+
+    #[test]
+    fn what_is_read_again_is_checked_again() {
+        let source = LakeSource::new("mailtrail", "eu-west-1").unwrap();
+        let text = serde_json::to_string(&source).unwrap();
+        assert_eq!(text, r#"{"name":"mailtrail","region":"eu-west-1"}"#);
+        assert_eq!(serde_json::from_str::<LakeSource>(&text).unwrap(), source);
+        assert!(serde_json::from_str::<LakeSource>(r#"{"name":"../x","region":"eu-west-1"}"#).is_err());
     }
 }

@@ -1,9 +1,9 @@
-//! The Parquet twin of an object: its records once more, as columns that a query engine prunes.
+//! The Parquet twins of an object: its records once more, as columns that a query engine prunes.
 //!
-//! A twin is made from the object's NDJSON in two passes. The first reads every line and keeps its place, time and user;
-//! the second goes through the lines in the order wanted and writes them as row groups of at most [`ROW_GROUP_BYTES`].
-//! Memory therefore holds one row group, and about 32 bytes for each record of the object. The same lines with the same
-//! options become the same bytes.
+//! Twins are made from the object's NDJSON in two passes. [`Twins::read`] reads every line and keeps its place, time and
+//! user; [`Twins::write`] goes through the lines in the order wanted and writes them as row groups of at most
+//! [`ROW_GROUP_BYTES`]. Memory therefore holds one row group, and about 32 bytes for each record of the object. The same
+//! lines with the same options become the same bytes. An object has one twin, or one for each class and day in it.
 //!
 //! # Columns
 //!
@@ -30,7 +30,6 @@ mod order;
 mod schema;
 
 use std::{
-    borrow::Cow,
     collections::BTreeMap,
     fs::{File, OpenOptions},
     io::{self, BufWriter, Write},
@@ -41,55 +40,60 @@ use std::{
 
 use ::parquet::{errors::ParquetError, file::writer::SerializedFileWriter};
 use chrono::{DateTime, NaiveDate};
-use schemas::{ContentType, TenantId};
+use schemas::FeedKey;
+use serde::{Deserialize, Serialize};
 
-use self::{columns::Columns, order::in_order};
+use self::{columns::Columns, order::Place};
 use crate::{Hash, Hasher};
 
 /// The most that a row group holds before compression, save a single record that is larger.
 pub const ROW_GROUP_BYTES: usize = 16 * 1024 * 1024;
 
-/// Knows what a record says.
+/// After so many bytes of records it is asked whether to go on.
+const ASK_AFTER: usize = 1 << 20;
+
+/// Knows what records say.
 pub trait Understand: Send + Sync {
-    /// What this one says. Of what cannot be understood only the bytes are kept.
-    fn row<'a>(&self, record: &'a [u8]) -> Row<'a>;
+    /// Tells once what this record of this feed says. Of what cannot be understood only the bytes are kept.
+    fn tell(&self, feed: FeedKey, record: &[u8], told: &mut dyn FnMut(&Row<'_>));
 }
 
 /// What a record says. Texts are empty when it does not.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Row<'a> {
     /// `Id`.
-    pub id: Cow<'a, str>,
+    pub id: &'a str,
     /// `CreationTime` in milliseconds since 1970.
     pub time_ms: Option<i64>,
     /// `RecordType`.
     pub record_type: Option<i32>,
     /// `Operation`.
-    pub operation: Cow<'a, str>,
+    pub operation: &'a str,
     /// `Workload`.
-    pub workload: Cow<'a, str>,
+    pub workload: &'a str,
     /// `UserId`.
-    pub user: Cow<'a, str>,
+    pub user: &'a str,
     /// `UserType`.
     pub user_type: Option<i32>,
     /// `UserKey`.
-    pub user_key: Cow<'a, str>,
+    pub user_key: &'a str,
     /// The owner of the mailbox.
-    pub mailbox: Cow<'a, str>,
+    pub mailbox: &'a str,
     /// The client's address without its port.
-    pub client_ip: Cow<'a, str>,
+    pub client_ip: &'a str,
     /// `ObjectId`.
-    pub object: Cow<'a, str>,
+    pub object: &'a str,
     /// `ResultStatus`.
-    pub result_status: Cow<'a, str>,
+    pub result_status: &'a str,
     /// The class of its event in OCSF.
     pub class_uid: Option<i32>,
     /// What it was tagged with.
-    pub tags: Vec<Cow<'a, str>>,
+    pub tags: &'a [&'a str],
 }
 
 /// What rows are sorted by. Those without are last, and what is equal stays in the order of the object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum SortBy {
     /// When it happened.
     #[default]
@@ -98,19 +102,45 @@ pub enum SortBy {
     User,
 }
 
-/// How a twin is written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How twins are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ParquetOptions {
-    /// Whose records they are.
-    pub tenant: TenantId,
-    /// The content type that they came by.
-    pub content_type: ContentType,
+    /// Whose records they are, and the content type that they came by.
+    pub feed: FeedKey,
     /// What the rows are sorted by.
     pub sort_by: SortBy,
     /// Whether the record's own bytes are a column.
     pub raw: bool,
-    /// Only these records, for layouts with one class and day an object.
-    pub only: Option<Slice>,
+    /// Whether each class and day becomes a twin of its own.
+    pub sliced: bool,
+}
+
+/// The lines of an object that is not compressed yet.
+#[derive(Clone, Copy)]
+pub struct Lines<'a> {
+    /// The file that holds them.
+    pub path: &'a Path,
+    /// How far they reach in it.
+    pub bytes: u64,
+    /// What tells what they say.
+    pub understand: &'a dyn Understand,
+    /// Whether nobody waits for the twins any more.
+    pub cancelled: &'a dyn Fn() -> bool,
+}
+
+impl Lines<'_> {
+    /// Takes what a record says exactly once, whatever the other side does: no record is lost or doubled by it.
+    fn tell(&self, feed: FeedKey, record: &[u8], mut take: impl FnMut(&Row<'_>)) {
+        let mut told = false;
+        self.understand.tell(feed, record, &mut |row| {
+            if !std::mem::replace(&mut told, true) {
+                take(row);
+            }
+        });
+        if !told {
+            take(&Row::default());
+        }
+    }
 }
 
 /// The records of an object that are of one class and happened on one day.
@@ -146,6 +176,9 @@ pub struct Written {
 /// A twin cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum TwinError {
+    /// Nobody waits for it any more.
+    #[error("stopped before it was done")]
+    Cancelled,
     /// The object's lines cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
@@ -179,65 +212,100 @@ impl TwinError {
     }
 }
 
-/// Writes the twin of the lines in a file as a new file, which is durable when this returns. It blocks.
-///
-/// # Errors
-///
-/// When a file cannot be read or written. What was written by then is left, to be written anew.
-pub fn write_twin(
-    lines: &Path,
-    twin: &Path,
-    options: &ParquetOptions,
-    understand: &dyn Understand,
-) -> Result<Written, TwinError> {
-    let unreadable = |source| TwinError::Read { path: lines.to_owned(), source };
-    let unwritable = |source| TwinError::Write { path: twin.to_owned(), source };
-    let file = File::open(lines).map_err(unreadable)?;
-    let places = in_order(&file, options, understand).map_err(unreadable)?;
-
-    let to = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(twin);
-    let to = Hashing { file: to.map_err(|error| unwritable(error.into()))?, hasher: Hasher::default() };
-    let schema = Arc::new(schema::schema(options.raw).map_err(unwritable)?);
-    let properties = Arc::new(schema::properties(options));
-    let mut writer = SerializedFileWriter::new(BufWriter::with_capacity(256 * 1024, to), schema, properties)
-        .map_err(unwritable)?;
-
-    let mut columns = Columns::new(options);
-    let mut record = Vec::new();
-    for place in &places {
-        record.resize(place.length as usize, 0);
-        file.read_exact_at(&mut record, place.offset).map_err(unreadable)?;
-        let row = understand.row(&record);
-        if !columns.is_empty() && columns.bytes() + columns.cost(&row, &record) > ROW_GROUP_BYTES {
-            columns.write(&mut writer).map_err(unwritable)?;
-        }
-        columns.push(&row, &record);
-    }
-    if !columns.is_empty() {
-        columns.write(&mut writer).map_err(unwritable)?;
-    }
-    let row_groups = writer.flushed_row_groups().len();
-    let to = writer.into_inner().map_err(unwritable)?;
-    let to = to.into_inner().map_err(|error| unwritable(error.into_error().into()))?;
-    to.file.sync_all().map_err(|error| unwritable(error.into()))?;
-    let bytes = to.hasher.bytes();
-    Ok(Written { rows: places.len() as u64, bytes, sha256: to.hasher.finish(), row_groups })
+/// The twins of an object, before they are written.
+pub struct Twins<'a> {
+    lines: Lines<'a>,
+    options: ParquetOptions,
+    file: File,
+    places: BTreeMap<Option<Slice>, Vec<Place>>,
 }
 
-/// How many of the lines in a file are of each class and day.
-///
-/// # Errors
-///
-/// When the file cannot be read.
-pub fn slices(lines: &Path, understand: &dyn Understand) -> Result<BTreeMap<Slice, u64>, TwinError> {
-    let unreadable = |source| TwinError::Read { path: lines.to_owned(), source };
-    let file = File::open(lines).map_err(unreadable)?;
-    let mut slices = BTreeMap::new();
-    order::each_line(&file, |_, record| {
-        *slices.entry(Slice::of(&understand.row(record))).or_insert(0) += 1;
-    })
-    .map_err(unreadable)?;
-    Ok(slices)
+impl<'a> Twins<'a> {
+    /// Reads the lines for the first time. It blocks, like all of this.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read, or the last one is cut off.
+    pub fn read(lines: Lines<'a>, options: ParquetOptions) -> Result<Self, TwinError> {
+        let unreadable = |source| TwinError::Read { path: lines.path.to_owned(), source };
+        let file = File::open(lines.path).map_err(unreadable)?;
+        let places = order::in_order(&file, &lines, &options).map_err(unreadable)?;
+        let places = places.ok_or(TwinError::Cancelled)?;
+        Ok(Self { lines, options, file, places })
+    }
+
+    /// Which twins there are, and how many records each has: one of everything, or one for each class and day.
+    pub fn slices(&self) -> impl Iterator<Item = (Option<Slice>, u64)> {
+        self.places.iter().map(|(slice, places)| (*slice, places.len() as u64))
+    }
+
+    /// How many bytes the lines have, line breaks and all.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.places.values().flatten().map(|place| u64::from(place.length) + 1).sum()
+    }
+
+    /// Writes one of them as a new file, which is durable when this returns. `written` gets each record in the order of
+    /// the rows.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be read or written, or a record that is to be a text is none. What was written by then is
+    /// left, to be written anew.
+    pub fn write(
+        &self,
+        slice: Option<Slice>,
+        twin: &Path,
+        mut written: impl FnMut(&[u8]),
+    ) -> Result<Written, TwinError> {
+        let Lines { path, cancelled, .. } = self.lines;
+        let unreadable = |source| TwinError::Read { path: path.to_owned(), source };
+        let unwritable = |source| TwinError::Write { path: twin.to_owned(), source };
+        let to = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(twin);
+        let to = Hashing { file: to.map_err(|error| unwritable(error.into()))?, hasher: Hasher::default() };
+        let schema = Arc::new(schema::schema(self.options.raw).map_err(unwritable)?);
+        let properties = Arc::new(schema::properties(&self.options));
+        let mut writer =
+            SerializedFileWriter::new(BufWriter::with_capacity(256 * 1024, to), schema, properties)
+                .map_err(unwritable)?;
+
+        let mut columns = Columns::new(&self.options);
+        let (mut record, mut since) = (Vec::new(), 0);
+        let places = self.places.get(&slice).map_or(&[][..], Vec::as_slice);
+        for place in places {
+            since += place.length as usize;
+            if since >= ASK_AFTER {
+                since = 0;
+                if cancelled() {
+                    return Err(TwinError::Cancelled);
+                }
+            }
+            record.resize(place.length as usize, 0);
+            self.file.read_exact_at(&mut record, place.offset).map_err(unreadable)?;
+            let Ok(text) = str::from_utf8(&record) else {
+                let what = format!("the record at byte {} is no text", place.offset);
+                return Err(unreadable(io::Error::new(io::ErrorKind::InvalidData, what)));
+            };
+            let mut pushed = Ok(());
+            self.lines.tell(self.options.feed, &record, |row| {
+                if !columns.is_empty() && columns.bytes() + columns.cost(row, text) > ROW_GROUP_BYTES {
+                    pushed = columns.write(&mut writer);
+                }
+                columns.push(row, text);
+            });
+            pushed.map_err(unwritable)?;
+            written(&record);
+        }
+        if !columns.is_empty() {
+            columns.write(&mut writer).map_err(unwritable)?;
+        }
+        let row_groups = writer.flushed_row_groups().len();
+        let to = writer.into_inner().map_err(unwritable)?;
+        let to = to.into_inner().map_err(|error| unwritable(error.into_error().into()))?;
+        to.file.sync_all().map_err(|error| unwritable(error.into()))?;
+        let bytes = to.hasher.bytes();
+        Ok(Written { rows: places.len() as u64, bytes, sha256: to.hasher.finish(), row_groups })
+    }
 }
 
 /// A file that is hashed while it is written.

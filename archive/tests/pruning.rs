@@ -1,14 +1,15 @@
 //! How little of a twin a query for one user in one week reads, as a reader finds it out from statistics and page index.
 
-use std::{borrow::Cow, fs::File, io::Write as _};
+use std::{fs::File, io::Write as _};
 
-use archive::parquet::{ParquetOptions, Row, SortBy, Understand, write_twin};
+use archive::parquet::{Lines, ParquetOptions, Row, SortBy, Twins, Understand};
 use parquet::file::{
     metadata::{RowGroupMetaData, page_index::PageIndexProvider},
     page_index::{column_index::ColumnIndexMetaData, offset_index::OffsetIndexMetaData},
     reader::{FileReader as _, SerializedFileReader},
     serialized_reader::ReadOptionsBuilder,
 };
+use schemas::FeedKey;
 
 const START: i64 = 1_767_225_600_000;
 const WEEK: i64 = 7 * 86_400_000;
@@ -17,17 +18,17 @@ const WEEK: i64 = 7 * 86_400_000;
 struct Words;
 
 impl Understand for Words {
-    fn row<'a>(&self, record: &'a [u8]) -> Row<'a> {
+    fn tell(&self, _: FeedKey, record: &[u8], told: &mut dyn FnMut(&Row<'_>)) {
         let mut words = str::from_utf8(record).expect("text").split(' ');
         let mut word = || words.next().expect("five words");
-        Row {
-            id: Cow::Borrowed(word()),
+        told(&Row {
+            id: word(),
             time_ms: word().parse().ok(),
-            user: Cow::Borrowed(word()),
-            operation: Cow::Borrowed(word()),
-            client_ip: Cow::Borrowed(word()),
+            user: word(),
+            operation: word(),
+            client_ip: word(),
             ..Row::default()
-        }
+        });
     }
 }
 
@@ -50,14 +51,13 @@ fn share(rows: u64, users: u64) -> f64 {
             .expect("room");
     }
     drop(to);
-    let options = ParquetOptions {
-        tenant: "41463f53-8812-40f4-890f-865bf6e35190".parse().expect("a tenant"),
-        content_type: schemas::ContentType::Exchange,
-        sort_by: SortBy::User,
-        raw: false,
-        only: None,
-    };
-    let written = write_twin(&lines, &twin, &options, &Words).expect("a twin");
+    let tenant = "41463f53-8812-40f4-890f-865bf6e35190".parse().expect("a tenant");
+    let feed = FeedKey { tenant, content_type: schemas::ContentType::Exchange };
+    let options = ParquetOptions { feed, sort_by: SortBy::User, raw: false, sliced: false };
+    let bytes = std::fs::metadata(&lines).expect("a file").len();
+    let lines = Lines { path: &lines, bytes, understand: &Words, cancelled: &|| false };
+    let written = Twins::read(lines, options).and_then(|twins| twins.write(None, &twin, |_| ()));
+    let written = written.expect("a twin");
     assert_eq!(written.rows, rows);
 
     let read = ReadOptionsBuilder::new().with_page_index().build();

@@ -1,11 +1,18 @@
 //! The Parquet twin, read back by the `parquet` crate, and by pyarrow and DuckDB, as `tests/servers/parquet-readers`
 //! installs them (`cargo test -p archive -- --ignored real_`).
 
-use std::{borrow::Cow, env, fs, path::PathBuf, process::Command};
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use archive::{
     Hash,
-    parquet::{ParquetOptions, ROW_GROUP_BYTES, Row, Slice, SortBy, Understand, Written, slices, write_twin},
+    parquet::{
+        Lines, ParquetOptions, ROW_GROUP_BYTES, Row, Slice, SortBy, TwinError, Twins, Understand, Written,
+    },
 };
 use parquet::{
     file::{
@@ -15,6 +22,7 @@ use parquet::{
     },
     record::{Field, RowAccessor as _},
 };
+use schemas::FeedKey;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -22,12 +30,16 @@ use tempfile::TempDir;
 struct Plain;
 
 impl Understand for Plain {
-    fn row<'a>(&self, record: &'a [u8]) -> Row<'a> {
+    fn tell(&self, _: FeedKey, record: &[u8], told: &mut dyn FnMut(&Row<'_>)) {
         let value: Value = serde_json::from_slice(record).unwrap_or_default();
-        let text = |key: &str| Cow::Owned(value[key].as_str().unwrap_or_default().to_owned());
+        let text = |key: &str| value[key].as_str().unwrap_or_default();
         let number = |key: &str| value[key].as_i64().and_then(|number| i32::try_from(number).ok());
-        let tags = value["Tags"].as_array().into_iter().flatten();
-        Row {
+        let tags: Vec<&str> =
+            value["Tags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        if text("Id") == "never-told" {
+            return;
+        }
+        told(&Row {
             id: text("Id"),
             time_ms: value["Time"].as_i64(),
             record_type: number("RecordType"),
@@ -37,20 +49,28 @@ impl Understand for Plain {
             mailbox: text("Mailbox"),
             client_ip: text("ClientIP"),
             class_uid: number("Class"),
-            tags: tags.filter_map(Value::as_str).map(|tag| Cow::Owned(tag.to_owned())).collect(),
+            tags: &tags,
             ..Row::default()
+        });
+        if text("Id") == "told-twice" {
+            told(&Row::default());
         }
     }
 }
 
 fn options(sort_by: SortBy) -> ParquetOptions {
-    ParquetOptions {
-        tenant: "41463f53-8812-40f4-890f-865bf6e35190".parse().expect("a tenant"),
-        content_type: schemas::ContentType::Exchange,
-        sort_by,
-        raw: true,
-        only: None,
-    }
+    let tenant = "41463f53-8812-40f4-890f-865bf6e35190".parse().expect("a tenant");
+    let feed = FeedKey { tenant, content_type: schemas::ContentType::Exchange };
+    ParquetOptions { feed, sort_by, raw: true, sliced: false }
+}
+
+fn lines(path: &Path) -> Lines<'_> {
+    let bytes = fs::metadata(path).map_or(0, |metadata| metadata.len());
+    Lines { path, bytes, understand: &Plain, cancelled: &|| false }
+}
+
+fn write_twin(path: &Path, twin: &Path, options: ParquetOptions) -> Result<Written, TwinError> {
+    Twins::read(lines(path), options)?.write(None, twin, |_| ())
 }
 
 /// So many records, in no order, of a few users; some say nothing, and one is not even JSON.
@@ -80,7 +100,7 @@ fn write(records: &[String], options: &ParquetOptions) -> (TempDir, PathBuf, Wri
     let directory = tempfile::tempdir().expect("a directory");
     let (lines, twin) = (directory.path().join("lines"), directory.path().join("twin.parquet"));
     fs::write(&lines, records.join("\n") + "\n").expect("a file");
-    let written = write_twin(&lines, &twin, options, &Plain).expect("a twin");
+    let written = write_twin(&lines, &twin, *options).expect("a twin");
     (directory, twin, written)
 }
 
@@ -99,7 +119,9 @@ fn rows(twin: &PathBuf) -> Vec<(Option<String>, Option<i64>, String)> {
 
 #[test]
 fn every_record_is_there_once_in_the_order_wanted() {
-    let records = records(3_000, 0);
+    let mut records = records(3_000, 0);
+    records[5] = r#"{"Id":"never-told"}"#.to_owned();
+    records[6] = r#"{"Id":"told-twice"}"#.to_owned();
     let (_directory, twin, written) = write(&records, &options(SortBy::Time));
     let found = rows(&twin);
     assert_eq!(written.rows, 3_000);
@@ -161,17 +183,20 @@ fn one_class_and_day_alone_and_no_raw_column() {
     let directory = tempfile::tempdir().expect("a directory");
     let lines = directory.path().join("lines");
     fs::write(&lines, records.join("\n") + "\n").expect("a file");
-    let found = slices(&lines, &Plain).expect("it can be read");
+    let options = ParquetOptions { sliced: true, raw: false, ..options(SortBy::Time) };
+    let twins = Twins::read(self::lines(&lines), options).expect("it can be read");
+    let found: BTreeMap<_, _> =
+        twins.slices().map(|(slice, count)| (slice.expect("a slice"), count)).collect();
     let day = |text: &str| Some(text.parse().expect("a day"));
     let counted = |class_uid, day| found[&Slice { class_uid, day }];
     assert_eq!(found.len(), 4);
     assert_eq!(counted(0, None), 2, "what nobody understands is counted as well");
     assert_eq!(counted(6003, day("2026-02-03")), 1);
     assert_eq!(counted(6003, day("2026-02-02")) + counted(4009, day("2026-02-02")), 297);
+    let mut all = Vec::new();
     for (slice, count) in found {
         let twin = directory.path().join("twin");
-        let options = ParquetOptions { only: Some(slice), raw: false, ..options(SortBy::Time) };
-        let written = write_twin(&lines, &twin, &options, &Plain).expect("a twin");
+        let written = twins.write(Some(slice), &twin, |record| all.push(record.to_vec())).expect("a twin");
         assert_eq!(written.rows, count);
         let reader = SerializedFileReader::new(fs::File::open(&twin).expect("a file")).expect("Parquet");
         for row in reader.get_row_iter(None).expect("rows") {
@@ -180,6 +205,24 @@ fn one_class_and_day_alone_and_no_raw_column() {
             assert_eq!(row.get_int(12).unwrap_or(0), slice.class_uid);
         }
     }
+    let mut expected: Vec<_> = records.iter().map(|record| record.as_bytes().to_vec()).collect();
+    (expected.sort(), all.sort());
+    assert!(all == expected, "each record is handed over once");
+}
+
+#[test]
+fn it_ends_when_nobody_waits_and_what_is_cut_off_is_told() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (path, twin) = (directory.path().join("lines"), directory.path().join("twin"));
+    fs::write(&path, records(3_000, 1024).join("\n") + "\n").expect("a file");
+    let stopped = Lines { cancelled: &|| true, ..lines(&path) };
+    assert!(matches!(Twins::read(stopped, options(SortBy::Time)), Err(TwinError::Cancelled)));
+    let cut = Lines { bytes: 100, ..lines(&path) };
+    let error = Twins::read(cut, options(SortBy::Time)).err().expect("half a line");
+    assert!(error.to_string().contains("the line at byte 0 is cut off"), "{error}");
+    fs::write(&path, b"{\"Id\":\"\xff\"}\n").expect("a file");
+    let error = write_twin(&path, &twin, options(SortBy::Time)).expect_err("no text");
+    assert!(error.to_string().contains("is no text"), "{error}");
 }
 
 #[test]
@@ -203,12 +246,11 @@ fn tags_are_a_list_and_what_is_not_said_is_null() {
 fn what_cannot_be_written_names_the_file() {
     let directory = tempfile::tempdir().expect("a directory");
     let lines = directory.path().join("lines");
-    let error = write_twin(&lines, &lines, &options(SortBy::Time), &Plain).expect_err("no lines");
+    let error = write_twin(&lines, &lines, options(SortBy::Time)).expect_err("no lines");
     assert!(error.to_string().contains("cannot read") && !error.disk_full(), "{error}");
     fs::write(&lines, "{}\n").expect("a file");
     // Every write to it fails for want of room.
-    let error =
-        write_twin(&lines, "/dev/full".as_ref(), &options(SortBy::Time), &Plain).expect_err("no room");
+    let error = write_twin(&lines, "/dev/full".as_ref(), options(SortBy::Time)).expect_err("no room");
     assert!(error.disk_full(), "{error}");
 }
 

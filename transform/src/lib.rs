@@ -16,6 +16,7 @@
 //! | [`tags`] | what a record may be a sign of |
 //! | [`published`] | JSON Schemas of what the views emit |
 //! | [`render`] | the way of a record through this crate |
+//! | `understood` | what a record says, as columns |
 //! | `json` | checking, walking and writing JSON |
 //! | `names` | finding a name among many known ones |
 //! | `record`, `reading` | a record's fields, and what they mean |
@@ -46,9 +47,11 @@ mod reading;
 mod record;
 pub mod render;
 pub mod tags;
+mod understood;
 mod view;
 
 pub use filter::{Filter, Match};
 pub use options::{ClassPolicy, Facts, OcsfVersion, RawData, RenderOptions, UnknownView, View};
 pub use render::{Origin, Renderer};
+pub use understood::Understood;
 pub use view::{Column, ColumnKind, Table, tables};

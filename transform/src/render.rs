@@ -15,7 +15,9 @@ use crate::{
     plain::Plain,
     reading::Reading,
     record::{Order, Record},
-    tags, view,
+    tags,
+    understood::{self, Understood},
+    view,
 };
 
 /// Where a record comes from.
@@ -49,6 +51,27 @@ impl Renderer {
     #[must_use]
     pub fn options(&self) -> &RenderOptions {
         &self.options
+    }
+
+    /// Tells once what a record says, as columns have it. Of what cannot be understood nothing is told.
+    pub fn understand(&self, bytes: &[u8], origin: &Origin<'_>, told: &mut dyn FnMut(&Understood<'_>)) {
+        let Ok(text) = simdutf8::compat::from_utf8(bytes) else { return told(&Understood::default()) };
+        let mut tell = |record: &Record<'_>| {
+            let rewritten = Rewritten::new(record);
+            understood::tell(&Reading::new(record, &rewritten, origin, 0, &self.options), &self.options, told);
+        };
+        let mut record = Record::empty(&self.order);
+        match record.fill(text, has_controls(bytes)) {
+            Ok(()) => tell(&record),
+            Err(Fault::ControlCharacter { .. } | Fault::LoneSurrogate { .. }) => {
+                let repaired = repair(text, Repair::Everything);
+                match Record::read(&repaired) {
+                    Ok(record) => tell(&record),
+                    Err(_) => told(&Understood::default()),
+                }
+            }
+            Err(_) => told(&Understood::default()),
+        }
     }
 
     /// Renders the record at `position` of its blob. Appends it to `out`, or counts it as filtered, or adds a dead letter.
@@ -149,4 +172,44 @@ fn on_one_line(text: &str, view: View) -> Cow<'_, str> {
     }
     let what = if view == View::Raw { Repair::Lines } else { Repair::Everything };
     Cow::Owned(repair(text, what))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn understood(record: &str) -> (Vec<String>, Option<i64>, Option<u32>, Vec<&'static str>) {
+        let renderer = Renderer::new(RenderOptions { view: View::Raw, ..RenderOptions::default() });
+        let tenant = "41463f53-8812-40f4-890f-865bf6e35190".parse().unwrap();
+        let origin =
+            Origin { tenant, tenant_name: "contoso", content_type: ContentType::Exchange, content_id: "" };
+        let mut all = Vec::new();
+        renderer.understand(record.as_bytes(), &origin, &mut |said| {
+            let texts = [said.facts.user, said.facts.mailbox, said.user_key, said.object, said.result_status];
+            let tags = tags::names(said.facts.tags).collect();
+            all.push((texts.map(str::to_owned).to_vec(), said.user_type, said.class_uid, tags));
+        });
+        assert_eq!(all.len(), 1, "it tells once");
+        all.remove(0)
+    }
+
+    #[test]
+    fn what_a_record_says_is_told_once() {
+        let text = r#"{"Id":"a","RecordType":1,"CreationTime":"2026-01-02T03:04:05","Operation":"Set-Mailbox","UserId":"ann\u0040contoso.com","UserKey":"k","UserType":"Admin","Workload":"Exchange","ResultStatus":"True","ObjectId":"bob","Parameters":[{"Name":"Identity","Value":"bob@contoso.com"},{"Name":"ForwardingSmtpAddress","Value":"smtp:eve@evil.example"}]}"#;
+        let (texts, user_type, class, tags) = understood(text);
+        assert_eq!(texts, ["ann@contoso.com", "bob@contoso.com", "k", "bob", "True"]);
+        assert_eq!((user_type, class), (Some(2), Some(6003)));
+        assert_eq!(tags, ["exo.forwarding.external"]);
+        let (_, user_type, class, tags) = understood(r#"{"UserType":4,"RecordType":2,"Operation":"Send"}"#);
+        assert_eq!((user_type, tags.len()), (Some(4), 0));
+        assert!(class.is_some(), "every event has a class");
+    }
+
+    #[test]
+    fn what_is_broken_says_what_can_be_repaired() {
+        let (texts, ..) = understood("{\"UserId\":\"a\tb\",\"Operation\":\"Send\"}");
+        assert_eq!(texts[0], "a\tb");
+        let (texts, user_type, class, tags) = understood("[1]");
+        assert_eq!((texts.concat(), user_type, class, tags.len()), (String::new(), None, None, 0));
+    }
 }

@@ -1,6 +1,6 @@
 //! One row group while it grows.
 
-use std::{borrow::Cow, io::Write, mem};
+use std::{io::Write, mem};
 
 use ::parquet::{
     data_type::{ByteArray, ByteArrayType, DataType, Int32Type, Int64Type},
@@ -42,8 +42,8 @@ impl Columns {
     pub(super) fn new(options: &ParquetOptions) -> Self {
         Self {
             raw: options.raw.then(Texts::default),
-            tenant: options.tenant.to_string(),
-            feed: options.content_type.to_string(),
+            tenant: options.feed.tenant.to_string(),
+            feed: options.feed.content_type.to_string(),
             ..Self::default()
         }
     }
@@ -58,42 +58,41 @@ impl Columns {
     }
 
     /// What one more row takes.
-    pub(super) fn cost(&self, row: &Row<'_>, record: &[u8]) -> usize {
+    pub(super) fn cost(&self, row: &Row<'_>, record: &str) -> usize {
         let texts = [
-            &row.id,
-            &row.operation,
-            &row.workload,
-            &row.user,
-            &row.user_key,
-            &row.mailbox,
-            &row.client_ip,
-            &row.object,
-            &row.result_status,
+            row.id,
+            row.operation,
+            row.workload,
+            row.user,
+            row.user_key,
+            row.mailbox,
+            row.client_ip,
+            row.object,
+            row.result_status,
         ];
-        let texts = texts.into_iter().chain(&row.tags).map(|text| text.len()).sum::<usize>();
+        let texts = texts.iter().chain(row.tags).map(|text| text.len()).sum::<usize>();
         ROW_COST + texts + if self.raw.is_some() { record.len() } else { 0 }
     }
 
-    pub(super) fn push(&mut self, row: &Row<'_>, record: &[u8]) {
+    pub(super) fn push(&mut self, row: &Row<'_>, record: &str) {
         self.bytes += self.cost(row, record);
         self.rows += 1;
-        self.id.push(&row.id);
+        self.id.push(row.id);
         self.time.push(row.time_ms);
         self.record_type.push(row.record_type);
-        self.operation.push(&row.operation);
-        self.workload.push(&row.workload);
-        self.user.push(&row.user);
+        self.operation.push(row.operation);
+        self.workload.push(row.workload);
+        self.user.push(row.user);
         self.user_type.push(row.user_type);
-        self.user_key.push(&row.user_key);
-        self.mailbox.push(&row.mailbox);
-        self.client_ip.push(&row.client_ip);
-        self.object.push(&row.object);
-        self.result_status.push(&row.result_status);
+        self.user_key.push(row.user_key);
+        self.mailbox.push(row.mailbox);
+        self.client_ip.push(row.client_ip);
+        self.object.push(row.object);
+        self.result_status.push(row.result_status);
         self.class_uid.push(row.class_uid);
-        self.tags.push(&row.tags);
+        self.tags.push(row.tags);
         if let Some(raw) = &mut self.raw {
-            // A column of text holds text only; the object itself holds everything.
-            raw.push(str::from_utf8(record).unwrap_or_default());
+            raw.push(record);
         }
     }
 
@@ -212,7 +211,7 @@ struct Lists {
 }
 
 impl Lists {
-    fn push(&mut self, list: &[Cow<'_, str>]) {
+    fn push(&mut self, list: &[&str]) {
         if list.is_empty() {
             self.texts.push("");
             self.repetitions.push(0);

@@ -42,7 +42,7 @@ impl Figures {
         let age = levels.oldest.map_or(0.0, |began| (now - began).as_seconds_f64().max(0.0));
         let objects = "Objects on this machine, by how far they have come.";
         let bytes = "Bytes in the staging folder, by how far their objects have come.";
-        let puts = "Objects that were put in the archive, by how that was found.";
+        let puts = "Files of objects that were put in the archive, by how that was found.";
         let of = |name, help, label: (&'static str, &str), reading| Measure {
             name,
             help,

@@ -30,7 +30,7 @@ impl Left {
     fn add(&mut self, desk: &Desk, of: &OnDisk, stage: Stage) -> Result<(), StagingError> {
         let (whole, entries) = desk.staging.works(of)?;
         self.held.extend(entries.iter().map(super::span::Entry::settlement));
-        self.spans.insert(of.span, Span::again(of.feed(), of.began, of.settings, whole, stage));
+        self.spans.insert(of.span, Span::again(of.feed(), of.began, of.formats.clone(), whole, stage));
         Ok(())
     }
 }
@@ -45,8 +45,10 @@ impl ArchiveSink {
             self.blocking(move |desk, _| hashes(desk, &known)).await.map_err(StagingError::retried)?;
         let mut lost = BTreeSet::new();
         for (sealed, found) in state.sealed.iter().zip(found) {
-            let expected = sealed.object.files.first().map(|file| file.sha256);
-            if found != expected && !self.is_put(&store, sealed).await? {
+            let files = sealed.object.files.iter().zip(found);
+            let damaged = files.filter(|(file, found)| *found != Some(file.sha256)).map(|(file, _)| file);
+            let damaged: Vec<_> = damaged.collect();
+            if !damaged.is_empty() && !self.is_put(&store, sealed, &damaged).await? {
                 warn!(
                     sink = %self.context.name,
                     "the sealed object {} is damaged or gone from the staging folder, and was not put: it is thrown \
@@ -105,12 +107,24 @@ impl ArchiveSink {
         Ok(())
     }
 
-    /// Whether an object that this machine has lost is in the archive.
-    async fn is_put(&self, store: &Store, sealed: &SealedOnDisk) -> Result<bool, DeliverError> {
+    /// Whether files that this machine has lost are in the archive. When they are not, the object may be made anew only
+    /// if none of its other files is there either.
+    async fn is_put(
+        &self,
+        store: &Store,
+        sealed: &SealedOnDisk,
+        lost: &[&SealedFile],
+    ) -> Result<bool, DeliverError> {
+        let (mut there, mut missing) = (None, None);
         for file in &sealed.object.files {
             let head = store.head(&file.path).await.map_err(|error| self.refused(&error))?;
             if head.is_none() {
-                return Ok(false);
+                missing = missing.or(Some(file).filter(|file| lost.contains(file)));
+                continue;
+            }
+            there = Some(file);
+            if !lost.contains(&file) {
+                continue;
             }
             let found = stored_hash(store, file).await.map_err(|error| self.refused(&error))?;
             if found != file.sha256 {
@@ -121,7 +135,17 @@ impl ArchiveSink {
                 )));
             }
         }
-        Ok(true)
+        match (missing, there) {
+            (None, _) => Ok(true),
+            (Some(_), None) => Ok(false),
+            (Some(missing), Some(there)) => Err(DeliverError::halt(format!(
+                "of an object, {} is in the archive, and {} is damaged or gone from the staging folder and not put: \
+                 bring back {}",
+                store.describe(&there.path),
+                missing.path,
+                self.desk.staging.file(sealed.span.span, sealed.kind_of(missing)).display()
+            ))),
+        }
     }
 }
 
@@ -141,10 +165,11 @@ async fn stored_hash(store: &Store, file: &SealedFile) -> Result<Hash, archive::
 }
 
 /// The hashes of what is sealed, as it lies on this machine.
-fn hashes(desk: &Desk, state: &State) -> Result<Vec<Option<Hash>>, StagingError> {
+fn hashes(desk: &Desk, state: &State) -> Result<Vec<Vec<Option<Hash>>>, StagingError> {
     let _turn = desk.sealing.lock().unwrap_or_else(PoisonError::into_inner);
     desk.staging.make()?;
-    state.sealed.iter().map(|sealed| seal::hash_of(&desk.staging, sealed.span.span)).collect()
+    let of = |sealed: &SealedOnDisk| seal::hashes_of(&desk.staging, sealed.span.span, &sealed.object.files);
+    state.sealed.iter().map(of).collect()
 }
 
 /// What is open: what the ledger says when the process begins, after that what it has itself.

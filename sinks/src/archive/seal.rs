@@ -1,148 +1,110 @@
-//! From the records of an open object to the object: compressed, hashed, counted, named.
+//! From the records of an open object to the object: its files made, hashed, counted, named.
 //!
-//! The same records and settings give the same bytes with the same version. That is not relied on: what is sealed is
+//! The same records and formats give the same bytes with the same version. That is not relied on: what is sealed is
 //! kept until it is put.
+//!
+//! The object's tree is over the records as they came, which is how the lines have them. Without lines it is over them
+//! in the order of the rows of the Parquet files, one file after the other, so that whoever has the files can make it
+//! again.
 
-use std::{
-    fs::{File, OpenOptions},
-    io::{self, BufRead as _, BufReader, Read as _, Write},
-    os::unix::fs::OpenOptionsExt as _,
+use std::{fs::File, io};
+
+use archive::{
+    FileFormat, Hash, Hasher, Merkle, ObjectName, ObjectPath, SealedFile, SealedObject,
+    parquet::{Slice, Understand},
 };
-
-use archive::{Hash, Hasher, Merkle};
-use flate2::write::GzEncoder;
+use chrono::DateTime;
+use schemas::{LedgerId, Seq};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    config::Compression,
+    config::Layout,
+    ndjson,
     plan::Due,
     staging::{Kind, Staging, StagingError, io_error},
+    twins,
 };
 
-/// How much is read at a time.
-const CHUNK: usize = 256 << 10;
-/// Good for text, and as fast as the hashing.
-const ZSTD_LEVEL: i32 = 3;
-const GZIP_LEVEL: u32 = 6;
-
-/// What an object came to.
+/// What a file of an object came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Made {
+    pub(super) format: FileFormat,
+    /// Which of the records it has, when it does not have all.
+    pub(super) slice: Option<Slice>,
     pub(super) sha256: Hash,
     pub(super) bytes: u64,
     pub(super) records: u64,
-    pub(super) merkle_root: Hash,
 }
 
-/// A file that hashes what is written to it.
-struct Hashing {
-    file: File,
-    hasher: Hasher,
-}
-
-impl Write for Hashing {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-enum Encoder {
-    Zstd(zstd::Encoder<'static, Hashing>),
-    Gzip(GzEncoder<Hashing>),
-}
-
-impl Encoder {
-    fn new(to: Hashing, compression: Compression) -> io::Result<Self> {
-        Ok(match compression {
-            Compression::Zstd => {
-                let mut encoder = zstd::Encoder::new(to, ZSTD_LEVEL)?;
-                encoder.include_checksum(true)?;
-                Self::Zstd(encoder)
-            }
-            Compression::Gzip => Self::Gzip(GzEncoder::new(to, flate2::Compression::new(GZIP_LEVEL))),
-        })
-    }
-
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Zstd(encoder) => encoder.write_all(bytes),
-            Self::Gzip(encoder) => encoder.write_all(bytes),
-        }
-    }
-
-    fn finish(self) -> io::Result<Hashing> {
-        match self {
-            Self::Zstd(encoder) => encoder.finish(),
-            Self::Gzip(encoder) => encoder.finish(),
-        }
-    }
-}
-
-/// Makes the object of a span, durably, beside its records. It ends early when it is cancelled.
+/// Makes the files of an object, durably, beside its records. It ends early when it is cancelled.
 pub(super) fn make(
     staging: &Staging,
     due: &Due,
+    ledger: LedgerId,
+    understand: &dyn Understand,
     cancelled: &CancellationToken,
-) -> Result<Made, StagingError> {
-    let from = staging.file(due.span, Kind::Records);
-    let to = staging.file(due.span, Kind::Part);
-    staging.step()?;
-    let reading = |source| io_error("read", &from, source);
-    let writing = |source| io_error("write to", &to, source);
-    let records = File::open(&from).map_err(reading)?;
-    let mut records = BufReader::with_capacity(CHUNK, records.take(due.whole.bytes));
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&to);
-    let hashing = Hashing { file: file.map_err(writing)?, hasher: Hasher::default() };
-    let mut encoder = Encoder::new(hashing, due.settings.compression).map_err(writing)?;
+) -> Result<SealedObject, StagingError> {
     let mut tree = Merkle::default();
-    let mut line = Vec::new();
-    let mut since = 0;
-    let mut read = 0;
-    loop {
-        line.clear();
-        let length = records.read_until(b'\n', &mut line).map_err(reading)?;
-        if length == 0 {
-            break;
-        }
-        let Some(record) = line.strip_suffix(b"\n") else {
-            return Err(StagingError::Changed { path: from, what: "a record is cut".to_owned() });
-        };
-        tree.push(record);
-        encoder.write_all(&line).map_err(writing)?;
-        read += length as u64;
-        since += length;
-        if since >= CHUNK {
-            since = 0;
-            if cancelled.is_cancelled() {
-                return Err(StagingError::Cancelled);
+    let mut made = Vec::new();
+    if let Some(compression) = due.formats.compression {
+        made.push(ndjson::make(staging, due, compression, &mut tree, cancelled)?);
+    }
+    if let Some(parquet) = &due.formats.parquet {
+        let (first, alone) = (u32::from(!made.is_empty()), made.is_empty());
+        let written = |record: &[u8]| {
+            if alone {
+                tree.push(record);
             }
-        }
+        };
+        made.extend(twins::make(staging, due, parquet, first, understand, written, cancelled)?);
     }
-    if (read, tree.leaves()) != (due.whole.bytes, due.whole.records) {
-        let what = format!(
-            "{} records of {read} bytes, and {} of {} were expected",
-            tree.leaves(),
-            due.whole.records,
-            due.whole.bytes
-        );
-        return Err(StagingError::Changed { path: from, what });
-    }
-    let Hashing { file, hasher } = encoder.finish().map_err(writing)?;
-    file.sync_all().map_err(|source| io_error("flush", &to, source))?;
-    staging.finish_object(due.span)?;
-    let bytes = hasher.bytes();
-    Ok(Made { sha256: hasher.finish(), bytes, records: tree.leaves(), merkle_root: tree.root() })
+    let Some(first) = made.first() else {
+        let (path, what) = (staging.file(due.span, Kind::Records), "there is nothing in it".to_owned());
+        return Err(StagingError::Changed { path, what });
+    };
+    let (first_seq, last_seq) = due.whole.seqs.unwrap_or((Seq(0), Seq(0)));
+    let name = ObjectName { ledger, first_seq, last_seq, short_hash: first.sha256.short() };
+    let file = |made: &Made| SealedFile {
+        path: path(due, &name, made),
+        format: made.format,
+        sha256: made.sha256,
+        bytes: made.bytes,
+        records: made.records,
+    };
+    let time = |millis: i64| DateTime::from_timestamp_millis(millis);
+    Ok(SealedObject {
+        content_type: due.feed.content_type,
+        first_seq,
+        last_seq,
+        records: due.whole.records,
+        first_creation_time: due.whole.times.and_then(|(first, _)| time(first)),
+        last_creation_time: due.whole.times.and_then(|(_, last)| time(last)),
+        merkle_root: tree.root(),
+        files: made.iter().map(file).collect(),
+    })
 }
 
-/// The hash of a sealed object on this machine; `None` when it is not there.
-pub(super) fn hash_of(staging: &Staging, span: u64) -> Result<Option<Hash>, StagingError> {
-    let path = staging.file(span, Kind::Object);
+fn path(due: &Due, name: &ObjectName, made: &Made) -> ObjectPath {
+    let layout = due.formats.parquet.as_ref().map(|parquet| &parquet.layout);
+    match (layout, made.slice) {
+        (Some(Layout::SecurityLake { source }), Some(slice)) => {
+            source.path(due.feed.tenant, slice, name, due.began)
+        }
+        _ => name.hive_path(due.feed, due.began, made.format),
+    }
+}
+
+/// The hashes of a sealed object's files on this machine; `None` of those that are not there.
+pub(super) fn hashes_of(
+    staging: &Staging,
+    span: u64,
+    files: &[SealedFile],
+) -> Result<Vec<Option<Hash>>, StagingError> {
+    (0..).zip(files).map(|(index, _)| hash_of(staging, span, index)).collect()
+}
+
+fn hash_of(staging: &Staging, span: u64, index: u32) -> Result<Option<Hash>, StagingError> {
+    let path = staging.file(span, Kind::File(index));
     let mut file = match File::open(&path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use schemas::{FeedKey, Seq};
 use serde::{Deserialize, Serialize};
 
-use super::config::Settings;
+use super::config::Formats;
 use crate::delivery_ledger::{DeadRecord, Settlement, WorkId};
 
 /// A work that is whole in the file: a line of the journal.
@@ -163,7 +163,7 @@ pub(super) enum Stage {
 pub(super) struct Span {
     pub(super) feed: FeedKey,
     pub(super) began: DateTime<Utc>,
-    pub(super) settings: Settings,
+    pub(super) formats: Formats,
     pub(super) whole: Whole,
     /// Where the next lines begin.
     pub(super) end: u64,
@@ -174,19 +174,19 @@ pub(super) struct Span {
 }
 
 impl Span {
-    pub(super) fn new(feed: FeedKey, began: DateTime<Utc>, settings: Settings) -> Self {
-        Self::again(feed, began, settings, Whole::default(), Stage::Open { due: false })
+    pub(super) fn new(feed: FeedKey, began: DateTime<Utc>, formats: Formats) -> Self {
+        Self::again(feed, began, formats, Whole::default(), Stage::Open { due: false })
     }
 
     pub(super) fn again(
         feed: FeedKey,
         began: DateTime<Utc>,
-        settings: Settings,
+        formats: Formats,
         whole: Whole,
         stage: Stage,
     ) -> Self {
         let end = whole.bytes;
-        Self { feed, began, settings, whole, end, stage, begun: VecDeque::new(), unwritten: Vec::new() }
+        Self { feed, began, formats, whole, end, stage, begun: VecDeque::new(), unwritten: Vec::new() }
     }
 
     /// The last position of the work that is in the file.
@@ -277,7 +277,7 @@ mod tests {
 
     fn span() -> Span {
         let feed = FeedKey { tenant: TenantId::new(Uuid::from_u128(1)), content_type: ContentType::Exchange };
-        Span::new(feed, DateTime::UNIX_EPOCH, Settings::default())
+        Span::new(feed, DateTime::UNIX_EPOCH, Formats::default())
     }
 
     fn some(work: i64, last: u32, bytes: u64) -> Appended {

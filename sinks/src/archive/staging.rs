@@ -4,17 +4,20 @@
 //! |---|---|
 //! | `N.ndjson` | the records of an object that is open, one a line |
 //! | `N.works` | what its works came to: one [`Entry`] a line, as JSON |
-//! | `N.object` | the object as it is put, once it is sealed; `N.object.part` while it is made |
+//! | `N.object` | the object's first file as it is put, once it is sealed; `N.object.part` while it is made |
+//! | `N.1.object`, … | its other files |
 //!
 //! No file is kept open: the number of tenants costs no descriptors. What the ledger does not know is thrown away when
 //! the sink is opened; the spool still has it.
 
 use std::{
     collections::BTreeSet,
+    fmt,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, ErrorKind, Seek as _, SeekFrom, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use super::{
@@ -69,22 +72,46 @@ impl StagingError {
 pub(super) enum Kind {
     Records,
     Works,
-    Object,
-    Part,
+    /// A file of the sealed object, by its place among them.
+    File(u32),
+    /// The same while it is made.
+    Part(u32),
 }
 
-impl Kind {
-    const ALL: [Self; 4] = [Self::Records, Self::Works, Self::Object, Self::Part];
-
-    fn ending(self) -> &'static str {
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Records => "ndjson",
-            Self::Works => "works",
-            Self::Object => "object",
-            Self::Part => "object.part",
+            Self::Records => f.write_str("ndjson"),
+            Self::Works => f.write_str("works"),
+            Self::File(0) => f.write_str("object"),
+            Self::File(index) => write!(f, "{index}.object"),
+            Self::Part(index) => write!(f, "{}.part", Self::File(*index)),
         }
     }
 }
+
+impl FromStr for Kind {
+    type Err = NotOurs;
+
+    fn from_str(text: &str) -> Result<Self, NotOurs> {
+        let (file, whole) = text.strip_suffix(".part").map_or((text, true), |file| (file, false));
+        let index = match file.strip_suffix("object").ok_or(NotOurs) {
+            Ok("") => Ok(0),
+            Ok(index) => index.strip_suffix('.').and_then(|index| index.parse().ok()).ok_or(NotOurs),
+            Err(other) => Err(other),
+        };
+        match (file, index, whole) {
+            ("ndjson", _, true) => Ok(Self::Records),
+            ("works", _, true) => Ok(Self::Works),
+            (_, Ok(index), true) => Ok(Self::File(index)),
+            (_, Ok(index), false) => Ok(Self::Part(index)),
+            _ => Err(NotOurs),
+        }
+    }
+}
+
+/// The file is somebody else's.
+struct NotOurs;
 
 impl Staging {
     pub(super) fn new(folder: PathBuf) -> Self {
@@ -96,7 +123,7 @@ impl Staging {
     }
 
     pub(super) fn file(&self, span: u64, kind: Kind) -> PathBuf {
-        self.folder.join(format!("{span}.{}", kind.ending()))
+        self.folder.join(format!("{span}.{kind}"))
     }
 
     /// Makes the folder.
@@ -149,11 +176,11 @@ impl Staging {
         synced.map_err(|source| io_error("flush", &self.folder, source))
     }
 
-    /// Gives the object its name.
-    pub(super) fn finish_object(&self, span: u64) -> Result<(), StagingError> {
+    /// Gives a file of an object its name.
+    pub(super) fn finish(&self, span: u64, index: u32) -> Result<(), StagingError> {
         self.step()?;
-        let (part, object) = (self.file(span, Kind::Part), self.file(span, Kind::Object));
-        fs::rename(&part, &object).map_err(|source| io_error("rename", &part, source))
+        let (part, file) = (self.file(span, Kind::Part(index)), self.file(span, Kind::File(index)));
+        fs::rename(&part, &file).map_err(|source| io_error("rename", &part, source))
     }
 
     /// The whole works of a span, as its journal has them.
@@ -181,12 +208,20 @@ impl Staging {
     /// Removes a file, if it is there.
     pub(super) fn remove(&self, span: u64, kind: Kind) -> Result<(), StagingError> {
         self.step()?;
-        remove(&self.file(span, kind))
+        remove(&self.file(span, kind)).map(drop)
     }
 
-    /// Removes every file of an object.
+    /// Removes every file of an object that is put.
     pub(super) fn remove_all(&self, span: u64) -> Result<(), StagingError> {
-        Kind::ALL.into_iter().try_for_each(|kind| self.remove(span, kind))
+        [Kind::Records, Kind::Works].into_iter().try_for_each(|kind| self.remove(span, kind))?;
+        for index in 0.. {
+            self.step()?;
+            // Behind the last one there is none. If one is gone already, the next start removes the others.
+            if !remove(&self.file(span, Kind::File(index)))? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Removes what belongs to none of these; returns how many objects were thrown away that had been open.
@@ -199,8 +234,8 @@ impl Staging {
             let wanted = match kind {
                 Kind::Records => open.contains(&span),
                 Kind::Works => open.contains(&span) || sealed.contains(&span),
-                Kind::Object => sealed.contains(&span),
-                Kind::Part => false,
+                Kind::File(_) => sealed.contains(&span),
+                Kind::Part(_) => false,
             };
             if !wanted {
                 thrown_away += usize::from(kind == Kind::Records && !sealed.contains(&span));
@@ -218,7 +253,7 @@ impl Staging {
         }
         let path = self.folder.join("probe");
         let written = fs::write(&path, b"probe").map_err(|source| io_error("write to", &path, source));
-        written.and(remove(&path))
+        written.and(remove(&path).map(drop))
     }
 
     /// A place where a process may die.
@@ -250,18 +285,19 @@ fn open_at(path: &Path, at: u64) -> Result<File, StagingError> {
     Ok(file)
 }
 
-fn remove(path: &Path) -> Result<(), StagingError> {
+/// Removes a file; whether it was there.
+fn remove(path: &Path) -> Result<bool, StagingError> {
     match fs::remove_file(path) {
-        Err(source) if source.kind() != ErrorKind::NotFound => Err(io_error("remove", path, source)),
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(source) if source.kind() == ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(io_error("remove", path, source)),
     }
 }
 
 /// The span and the kind of a file.
 fn parse(name: &str) -> Option<(u64, Kind)> {
-    let (number, ending) = name.split_once('.')?;
-    let kind = Kind::ALL.into_iter().find(|kind| kind.ending() == ending)?;
-    Some((number.parse().ok()?, kind))
+    let (number, kind) = name.split_once('.')?;
+    Some((number.parse().ok()?, kind.parse().ok()?))
 }
 
 pub(super) fn io_error(doing: &'static str, path: &Path, source: io::Error) -> StagingError {
@@ -269,5 +305,25 @@ pub(super) fn io_error(doing: &'static str, path: &Path, source: io::Error) -> S
     match source.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StagingError::Full { path },
         _ => StagingError::Io { doing, path, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_known_again() {
+        let staging = Staging::new(PathBuf::from("/state"));
+        for kind in
+            [Kind::Records, Kind::Works, Kind::File(0), Kind::File(12), Kind::Part(0), Kind::Part(3)]
+        {
+            let path = staging.file(7, kind);
+            assert_eq!(path.file_name().and_then(|name| parse(name.to_str()?)), Some((7, kind)), "{path:?}");
+        }
+        assert_eq!(staging.file(7, Kind::Part(2)), Path::new("/state/7.2.object.part"));
+        for name in ["7", "x.ndjson", "7.ndjson.part", "7.-1.object", "7.1object", "7..object", "probe"] {
+            assert_eq!(parse(name), None, "{name}");
+        }
     }
 }

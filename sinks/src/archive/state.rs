@@ -12,17 +12,18 @@
 //!
 //! | key | meaning |
 //! |---|---|
+//! | `settings` | which files the object becomes ([`Formats`]): what was configured when it was begun |
 //! | `open` | what was open when the sink was last closed in peace, and how far its files reached: `SPAN.ndjson` and `SPAN.works` in the staging folder. Absent while the sink runs: what is open then is made anew after a crash |
-//! | `sealed` | objects, as a manifest's entry names them ([`SealedObject`]), that have a name and a hash, and whether they are put is not certain: `SPAN.object` and `SPAN.works` in the staging folder. They are put under that name with these bytes and no others |
+//! | `sealed` | objects, as a manifest's entry names them ([`SealedObject`]), that have a name and a hash, and whether they are put is not certain: `SPAN.object`, `SPAN.1.object`, … and `SPAN.works` in the staging folder. They are put under that name with these bytes and no others |
 //!
 //! What else is in it is of the manifests: [`Manifests`].
 
-use archive::SealedObject;
+use archive::{SealedFile, SealedObject};
 use chrono::{DateTime, Utc};
 use schemas::{ContentType, FeedKey, TenantId};
 use serde::{Deserialize, Serialize};
 
-use super::{config::Settings, manifests::Manifests};
+use super::{config::Formats, manifests::Manifests, staging::Kind};
 use crate::versioned::{self, Unreadable};
 
 const VERSION: u32 = 1;
@@ -46,7 +47,8 @@ pub(super) struct OnDisk {
     tenant: TenantId,
     content_type: ContentType,
     pub(super) began: DateTime<Utc>,
-    pub(super) settings: Settings,
+    #[serde(rename = "settings")]
+    pub(super) formats: Formats,
     /// How far its whole works reach.
     pub(super) bytes: u64,
     /// How long their journal is.
@@ -61,16 +63,24 @@ pub(super) struct SealedOnDisk {
     pub(super) object: SealedObject,
 }
 
+impl SealedOnDisk {
+    /// Which file of the staging folder this file of the object is.
+    pub(super) fn kind_of(&self, file: &SealedFile) -> Kind {
+        let at = self.object.files.iter().position(|of| of == file).unwrap_or_default();
+        Kind::File(u32::try_from(at).unwrap_or(u32::MAX))
+    }
+}
+
 impl OnDisk {
     pub(super) fn new(
         span: u64,
         feed: FeedKey,
         began: DateTime<Utc>,
-        settings: Settings,
+        formats: Formats,
         (bytes, journal): (u64, u64),
     ) -> Self {
         let FeedKey { tenant, content_type } = feed;
-        Self { span, tenant, content_type, began, settings, bytes, journal }
+        Self { span, tenant, content_type, began, formats, bytes, journal }
     }
 
     pub(super) fn feed(&self) -> FeedKey {

@@ -53,7 +53,7 @@ impl<'a> Named<'a> {
 }
 
 impl<'a> Shape<'a> {
-    pub(super) fn choose(reading: &Reading<'a>, options: &'a RenderOptions) -> Self {
+    pub(crate) fn choose(reading: &Reading<'a>, options: &'a RenderOptions) -> Self {
         if options.class_policy == ClassPolicy::ApiOnly {
             return Self::Api { activity: reading.meaning.api };
         }
@@ -80,7 +80,7 @@ impl<'a> Shape<'a> {
         shape.unwrap_or(Self::Api { activity: api::UPDATE })
     }
 
-    pub(super) fn class(&self) -> Class {
+    pub(crate) fn class(&self) -> Class {
         match self {
             Self::Api { .. } => Class::Api,
             Self::Email(_) => Class::Email,

@@ -9,14 +9,14 @@ use crate::test_ledger::Fuse;
 
 /// One process, from its start to its end.
 #[derive(Debug, Clone)]
-struct Life {
+pub(super) struct Life {
     /// After so many steps it dies.
-    steps: u32,
-    object_bytes: u64,
+    pub(super) steps: u32,
+    pub(super) object_bytes: u64,
     /// Whether it hears that nothing more is coming.
-    flushes: bool,
+    pub(super) flushes: bool,
     /// Whether it is stopped in peace, after so many milliseconds, if it lives that long.
-    stops_after: Option<u64>,
+    pub(super) stops_after: Option<u64>,
 }
 
 fn life() -> impl Strategy<Value = Life> {
@@ -26,7 +26,7 @@ fn life() -> impl Strategy<Value = Life> {
 }
 
 impl World {
-    async fn live(&mut self, life: &Life) {
+    pub(super) async fn live(&mut self, life: &Life) {
         self.config.object_bytes = life.object_bytes;
         let fuse = Fuse::new(Some(life.steps));
         let running = self.start_with(Some(Arc::clone(&fuse)));

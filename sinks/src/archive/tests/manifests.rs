@@ -18,7 +18,7 @@ use crate::{
 
 impl World {
     /// Makes a key in a file of this name, and signs with it.
-    fn sign_with(&mut self, name: &str) -> PublicKey {
+    pub(super) fn sign_with(&mut self, name: &str) -> PublicKey {
         let path = self.directory.path().join(name);
         let key = SigningKey::generate().unwrap();
         fs::write(&path, key.to_pem().unwrap().expose_secret()).unwrap();
@@ -30,7 +30,7 @@ impl World {
     }
 
     /// Runs until everything is put and named.
-    async fn run_to_the_end(&self) {
+    pub(super) async fn run_to_the_end(&self) {
         let running = self.start();
         running.finish.cancel();
         let finished = async {
@@ -43,7 +43,7 @@ impl World {
         running.stop().await;
     }
 
-    async fn verify(&self, keys: &[PublicKey]) -> Verified {
+    pub(super) async fn verify(&self, keys: &[PublicKey]) -> Verified {
         let store = Store::open(&Target::Directory(self.target())).await.unwrap();
         let verify = Verify { keys: keys.to_vec(), heads: Vec::new(), jobs: 2 };
         let mut found = Vec::new();
