@@ -10,6 +10,7 @@
 //! | `pipeline/changing.rs` | another configuration while everything runs |
 //! | `pipeline/collecting.rs`, `delivering.rs` | the ledger as `ingest` and as `sinks` see it; views |
 //! | `pipeline/pieces.rs`, `probing.rs` | pieces that were read lately; a sink that is only tried |
+//! | `pipeline/understanding.rs` | what the columns of an archive hold |
 
 mod changing;
 mod collecting;
@@ -18,6 +19,7 @@ mod pieces;
 mod probing;
 mod running;
 mod stating;
+mod understanding;
 
 use std::{
     collections::BTreeSet,
@@ -25,6 +27,7 @@ use std::{
     time::Duration,
 };
 
+use archive::parquet::Understand;
 use chrono::{TimeDelta, Utc};
 use ingest::{FeedLedger, HttpSettings, Listing, TenantHealth};
 use ledger::{Ledger, LedgerError, OpenError, Settings, SinkSpec};
@@ -50,6 +53,7 @@ use self::{
     collecting::Collecting,
     delivering::Delivering,
     running::{MadeSink, MadeTenant, SinkEntry, TenantEntry},
+    understanding::Understanding,
 };
 use crate::config::{Config, NetworkConfig, SinkConfig, SinkKind, StartFrom, StateConfig, TenantConfig};
 
@@ -195,6 +199,7 @@ fn make_sink(
     sink: &SinkConfig,
     http: &Client,
     ledger: Arc<dyn SinkStates>,
+    understand: Arc<dyn Understand>,
     rate: Arc<Rate>,
 ) -> Result<Arc<dyn Sink>, StartError> {
     let context = SinkContext { name: sink.name.clone(), ledger, rate };
@@ -223,6 +228,7 @@ fn make_sink(
                 archive.archive.clone(),
                 archive.target(config.network.archive()),
                 &staging,
+                understand,
                 context,
             );
             Ok(Arc::new(sink.map_err(|error| wrong(error.to_string()))?))
@@ -298,7 +304,8 @@ impl Pipeline {
         for sink in &config.sinks {
             let rate = Arc::new(Rate::new(sink.events_per_second, sink.bytes_per_second));
             let states: Arc<dyn SinkStates> = deliveries.clone();
-            let made = make_sink(config, sink, &network.http, states, Arc::clone(&rate))?;
+            let understand = Arc::new(Understanding::new(deliveries.clone(), sink.name.clone()));
+            let made = make_sink(config, sink, &network.http, states, understand, Arc::clone(&rate))?;
             sinks.push(MadeSink { config: sink.clone(), sink: made, rate });
         }
         let http = network.http.clone();

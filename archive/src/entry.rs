@@ -79,9 +79,10 @@ pub struct SealedObject {
     pub first_creation_time: Option<DateTime<Utc>>,
     /// The latest.
     pub last_creation_time: Option<DateTime<Utc>>,
-    /// The Merkle root over the records' raw bytes, in their order.
+    /// The Merkle root over the records' raw bytes: in the order of the lines, or without such a file in the order of
+    /// the rows of the Parquet files, one file after the other.
     pub merkle_root: Hash,
-    /// The files that hold them, each all of them or, in the layout `security_lake`, those of one class.
+    /// The files that hold them: all in lines, and in Parquet all in one, or those of a class and day in each.
     pub files: Vec<SealedFile>,
 }
 

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! The time is the one at which the object was begun, so what comes late reopens no old folder. `<first>` and `<last>` are the
-//! tenant's first and last `Seq` in the object, `<hash>` the first 16 digits of the SHA-256 of the object's NDJSON as it is
-//! stored. An object's files in several formats have the same name but for its end.
+//! tenant's first and last `Seq` in the object, `<hash>` the first 16 digits of the SHA-256 of the object's first file as it
+//! is stored: that of the lines, when there is one. An object's files in several formats have the same name but for its end.
 
 use std::{fmt, str::FromStr};
 
@@ -68,7 +68,7 @@ pub struct ObjectName {
     pub first_seq: Seq,
     /// The tenant's last `Seq` in it.
     pub last_seq: Seq,
-    /// The first 16 digits of the SHA-256 of its NDJSON as it is stored.
+    /// The first 16 digits of the SHA-256 of its first file as it is stored.
     pub short_hash: String,
 }
 

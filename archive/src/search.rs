@@ -74,6 +74,15 @@ pub enum SearchError {
         /// Why.
         why: NotLines,
     },
+    /// An object has no lines, so the record might be in it.
+    #[error(
+        "the record is in no object with lines, and {path} belongs to one that has Parquet files only, in which nothing \
+         is searched: look for it there with a reader of Parquet"
+    )]
+    Columns {
+        /// One of the files.
+        path: ObjectPath,
+    },
     /// The record is there, but not as its entry says.
     #[error(
         "the record is in {path}, whose records are not those that {entry} names: it cannot be proved; \
@@ -115,7 +124,7 @@ impl Search {
         searched: &mut dyn FnMut(u64),
     ) -> Result<Option<Match>, SearchError> {
         let mut running: FuturesUnordered<Running> = FuturesUnordered::new();
-        let mut failed = None;
+        let (mut failed, mut without_lines) = (None, None);
         for (chain, last) in chains(store).await? {
             for number in (1..=last).rev() {
                 let entry = match read_entry(store, &chain, number).await {
@@ -126,7 +135,11 @@ impl Search {
                     }
                 };
                 for object in entry.objects.iter().filter(|object| self.may_be_in(object)) {
-                    let Some(file) = object.ndjson() else { continue };
+                    let Some(file) = object.ndjson() else {
+                        let path = object.files.first().map(|file| file.path.clone());
+                        without_lines = without_lines.or(path);
+                        continue;
+                    };
                     while running.len() >= self.jobs.max(1) {
                         if let Some(found) = self.next(store, &mut running, &mut failed, searched).await? {
                             return Ok(Some(found));
@@ -142,7 +155,8 @@ impl Search {
                 return Ok(Some(found));
             }
         }
-        failed.map_or(Ok(None), Err)
+        let columns = without_lines.map(|path| SearchError::Columns { path });
+        failed.or(columns).map_or(Ok(None), Err)
     }
 
     fn may_be_in(&self, object: &SealedObject) -> bool {

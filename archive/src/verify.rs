@@ -88,7 +88,7 @@ pub struct Verified {
     pub files: u64,
     /// Bytes of those that were read.
     pub bytes: u64,
-    /// Records in their lines.
+    /// Records in them.
     pub records: u64,
     /// Files that are newer than the last entry of their chain.
     pub not_yet_covered: u64,
@@ -196,6 +196,7 @@ impl Run<'_> {
     async fn files(&mut self, chain: &ChainKey, number: u64, entry: Entry, unnamed: &mut Unnamed) {
         let path = Arc::new(chain.entry(number));
         for object in entry.objects {
+            let has_lines = object.ndjson().is_some();
             for file in object.files {
                 if !unnamed.name(file.path.as_str()) {
                     self.found(Finding::ObjectTwice { path: file.path, entry: (*path).clone() });
@@ -205,7 +206,8 @@ impl Run<'_> {
                 while self.running.len() >= self.jobs {
                     self.finish_one().await;
                 }
-                let job = Job { entry: path.clone(), file, root: object.merkle_root };
+                let counts = file.format.is_ndjson() || !has_lines;
+                let job = Job { entry: path.clone(), file, root: object.merkle_root, counts };
                 self.running.push(job.start(self.store.clone()));
             }
         }

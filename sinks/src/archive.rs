@@ -121,8 +121,6 @@ pub struct ArchiveSink {
     figures: Figures,
 }
 
-}
-
 /// A configuration that cannot work.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveSinkError {

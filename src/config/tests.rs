@@ -1,3 +1,4 @@
+mod archive;
 mod documentation;
 mod kafka;
 mod sentinel;

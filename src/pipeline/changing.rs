@@ -15,6 +15,7 @@ use super::{
     Network, Pipeline, STOP, make_sink,
     running::{MadeSink, MadeTenant, RunningTenant},
     sink_spec,
+    understanding::Understanding,
 };
 use crate::config::{Config, StateConfig};
 
@@ -164,7 +165,8 @@ impl Pipeline {
             }
             let rate = Arc::new(Rate::new(sink.events_per_second, sink.bytes_per_second));
             let states: Arc<dyn SinkStates> = self.deliveries.clone();
-            match make_sink(config, sink, &network.http, states, Arc::clone(&rate)) {
+            let understand = Arc::new(Understanding::new(self.deliveries.clone(), sink.name.clone()));
+            match make_sink(config, sink, &network.http, states, understand, Arc::clone(&rate)) {
                 Ok(made) => plan.sinks.push(MadeSink { config: sink.clone(), sink: made, rate }),
                 Err(error) => problems.push(error.to_string()),
             }

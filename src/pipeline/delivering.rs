@@ -11,7 +11,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use ledger::{Inspector, Ledger, LedgerError};
-use schemas::{Rendered, Seq, SinkName, TenantId};
+use schemas::{FeedKey, Rendered, Seq, SinkName, TenantId};
 use sinks::{
     delivery_ledger::{
         Deferral, DeliveryLedger, Lease, LedgerFailure, RenderedPiece, Settlement, SinkIdentity, SinkStates,
@@ -19,7 +19,7 @@ use sinks::{
     },
     sink::BoxFuture,
 };
-use transform::{Filter, Origin, Renderer};
+use transform::{Filter, Origin, Renderer, Understood};
 
 use super::{pieces::Pieces, stating};
 use crate::config::{SinkConfig, TenantConfig};
@@ -113,6 +113,20 @@ impl Delivering {
         }
     }
 
+    /// Tells once what a record says to this sink; nothing when there is no such sink.
+    pub(super) fn understand(
+        &self,
+        sink: &SinkName,
+        feed: FeedKey,
+        record: &[u8],
+        told: &mut dyn FnMut(&Understood<'_>),
+    ) {
+        let Ok(view) = self.view(sink) else { return };
+        let FeedKey { tenant, content_type } = feed;
+        let origin = Origin { tenant, tenant_name: "", content_type, content_id: "" };
+        view.renderer(tenant).understand(record, &origin, told);
+    }
+
     fn view(&self, sink: &SinkName) -> Result<Arc<SinkView>, LedgerFailure> {
         self.shown().views.get(sink).cloned().ok_or_else(|| LedgerFailure {
             message: format!("sink {sink} is not configured"),
@@ -132,6 +146,10 @@ impl SinkView {
         }
     }
 
+    fn renderer(&self, tenant: TenantId) -> &Renderer {
+        self.renderers.get(&tenant).unwrap_or(&self.otherwise)
+    }
+
     fn render(
         &self,
         piece: &ledger::Piece,
@@ -139,7 +157,7 @@ impl SinkView {
         from: u32,
         only: Option<&BTreeSet<u32>>,
     ) -> Rendered {
-        let renderer = self.renderers.get(&work.feed.tenant).unwrap_or(&self.otherwise);
+        let renderer = self.renderer(work.feed.tenant);
         let everything = Filter::default();
         let filter = if only.is_some() { &everything } else { &self.filter };
         let origin = Origin {

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use archive::parquet::{Row, Understand};
 use chrono::{DateTime, Utc};
 use ledger::Inspector;
 use schemas::{ContentId, FeedKey, Rendered, Seq, SinkName, TenantId};
@@ -39,7 +40,8 @@ pub(crate) async fn probe(
 ) -> Result<Found, String> {
     let rate = Arc::new(Rate::new(None, None));
     let http = http_client(&config.network).await.map_err(|error| error.to_string())?;
-    let made = make_sink(config, sink, &http, Arc::new(Probing(ledger)), rate);
+    let probing = Arc::new(Probing(ledger));
+    let made = make_sink(config, sink, &http, probing.clone(), probing, rate);
     let made = made.map_err(|error| error.to_string())?;
     made.probe().await.map_err(|error| error.to_string())?;
     match made.untried() {
@@ -127,6 +129,13 @@ fn failure(why: impl ToString) -> LedgerFailure {
 
 /// A ledger that is looked at, if there is one.
 struct Probing(Option<Inspector>);
+
+impl Understand for Probing {
+    /// It is never asked: a probe seals nothing.
+    fn tell(&self, _: FeedKey, _: &[u8], told: &mut dyn FnMut(&Row<'_>)) {
+        told(&Row::default());
+    }
+}
 
 impl SinkStates for Probing {
     fn identity<'a>(

@@ -106,7 +106,7 @@ def check_chain(folder, tenant, ledger, last, given, named, heads, found):
         if (n == 1 and e["previous"]) or (n > 1 and before and e["previous"] != before["hash"]): found("entry-previous", path)
         if root(leaf(o["root"]) for o in e["objects"])[0] != e["root"]: found("entry-root", path)
         if not all(o["files"] and e["after_seq"] < o["first_seq"] <= e["last_seq"] and o["first_seq"] <= o["last_seq"]
-                   and all(f["records"] == o["records"] for f in o["files"] if f["format"].startswith("ndjson"))
+                   and all(sum(f["records"] for f in o["files"] if f["format"] == k) == o["records"] for k in {f["format"] for f in o["files"]})
                    for o in e["objects"]): found("entry-objects", path)
         if not e["adds up"]: found("entry-accounts", path)
         before, top = e, max(top, e["last_seq"])

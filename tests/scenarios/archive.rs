@@ -16,7 +16,7 @@ use simulator::{Faults, SimulatorConfig, TenantConfig};
 use crate::support::{Arrived, Outcome, World, kill_hard, terminate};
 
 /// Every file below a folder.
-fn below(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn below(folder: &Path) -> Vec<PathBuf> {
     let mut all = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten() {
         let Ok(entry) = entry else { continue };
@@ -27,20 +27,20 @@ fn below(folder: &Path) -> Vec<PathBuf> {
     all
 }
 
-fn ends_with(path: &Path, ending: &str) -> bool {
+pub(crate) fn ends_with(path: &Path, ending: &str) -> bool {
     path.to_str().is_some_and(|path| path.ends_with(ending))
 }
 
-fn target(world: &World) -> PathBuf {
+pub(crate) fn target(world: &World) -> PathBuf {
     world.path().join("archive")
 }
 
-fn staging(world: &World) -> PathBuf {
+pub(crate) fn staging(world: &World) -> PathBuf {
     world.path().join("state/archive/evidence")
 }
 
 /// The objects of records that are in the archive.
-fn objects(world: &World) -> Vec<PathBuf> {
+pub(crate) fn objects(world: &World) -> Vec<PathBuf> {
     below(&target(world)).into_iter().filter(|path| ends_with(path, ".ndjson.zst")).collect()
 }
 
@@ -55,7 +55,7 @@ pub(crate) fn make_key(world: &World) -> PathBuf {
 }
 
 /// An archive with signed manifests.
-fn configure(world: &World, lines: &str) {
+pub(crate) fn configure(world: &World, lines: &str) {
     let (directory, key) = (target(world), make_key(world));
     let sink = format!(
         "[sinks.evidence]\ntype = \"archive\"\ntarget = \"directory\"\ndirectory = {directory:?}\n\
@@ -80,7 +80,7 @@ pub(crate) fn arrived_in(folder: &Path) -> Arrived {
     Arrived::of_lines(lines)
 }
 
-fn is_complete(world: &World) {
+pub(crate) fn is_complete(world: &World) {
     arrived(world).is_exactly(&world.simulator().truth());
     world.mailtrail(&["reconcile"]).ends_with(0);
     let verified = verify(world, &[]).ends_with(0);
@@ -91,7 +91,7 @@ fn is_complete(world: &World) {
     assert!(left.is_empty(), "nothing is left in the staging folder: {left:?}");
 }
 
-fn verify(world: &World, more: &[&str]) -> Outcome {
+pub(crate) fn verify(world: &World, more: &[&str]) -> Outcome {
     let arguments = ["archive", "verify", "--directory", "archive", "--public-key", "archive.pub", "--json"];
     world.mailtrail(&[&arguments[..], more].concat())
 }

@@ -4,6 +4,7 @@
 
 mod archive;
 mod check;
+mod columns;
 mod contract;
 mod deploy;
 mod faults;

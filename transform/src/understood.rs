@@ -29,7 +29,11 @@ pub struct Understood<'a> {
     pub class_uid: Option<u32>,
 }
 
-pub(crate) fn tell(reading: &Reading<'_>, options: &RenderOptions, told: &mut dyn FnMut(&Understood<'_>)) {
+pub(crate) fn tell<'a>(
+    reading: &Reading<'a>,
+    options: &'a RenderOptions,
+    told: &mut dyn FnMut(&Understood<'_>),
+) {
     let text = |field| reading.record.unescaped(field);
     let (facts, tags) = (reading.facts(), tags::of_record(reading, options));
     let [user_key, object, result_status]: [Cow<'_, str>; 3] =

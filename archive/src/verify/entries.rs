@@ -167,9 +167,13 @@ fn contradictions(path: &ObjectPath, entry: &Entry, found: &mut dyn FnMut(Findin
         if object.files.is_empty() {
             return Some("an object has no file".to_owned());
         }
-        let wrong =
-            object.files.iter().find(|file| file.format.is_ndjson() && file.records != object.records)?;
-        Some(format!("{} has {} records, its object {}", wrong.path, wrong.records, object.records))
+        let records = |format| {
+            let files = object.files.iter().filter(move |file| file.format == format);
+            files.map(|file| file.records).try_fold(0, u64::checked_add)
+        };
+        let wrong = object.files.iter().find(|file| records(file.format) != Some(object.records))?;
+        let format = wrong.format;
+        Some(format!("{first}: its object has {} records, and not its files of {format}", object.records))
     });
     if let Some(why) = wrong {
         found(Finding::EntryObjects { path: path.clone(), why });

@@ -22,6 +22,9 @@ pub(super) struct Job {
     pub(super) file: SealedFile,
     /// The root of the object's records.
     pub(super) root: Hash,
+    /// Whether it is by this file that its records count: those of Parquet are the ones of the lines once more, when
+    /// there are lines.
+    pub(super) counts: bool,
 }
 
 /// What came of it.
@@ -68,7 +71,7 @@ impl Job {
     }
 
     fn compare(self, measured: Measured) -> Done {
-        let Self { entry, file, root } = self;
+        let Self { entry, file, root, counts } = self;
         let entry = (*entry).clone();
         let path = file.path;
         let (bytes, sha256) = (measured.bytes, measured.sha256);
@@ -88,8 +91,7 @@ impl Job {
             Ok(content) => (content.records, None),
         };
         let finding = wrong.map(|why| Finding::ObjectRecords { path, entry, why });
-        // The rows of a Parquet file are the records of its object once more.
-        Done { bytes, records: if file.format.is_ndjson() { records } else { 0 }, finding }
+        Done { bytes, records: if counts { records } else { 0 }, finding }
     }
 }
 

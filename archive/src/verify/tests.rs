@@ -447,3 +447,36 @@ async fn a_record_is_found_by_its_id_and_its_proof_needs_no_archive() {
     let error = search(id, None).run(&archive.store, &mut |_| {}).await.unwrap_err();
     assert!(error.to_string().contains("archive verify"), "{error}");
 }
+
+/// An object may have its records in lines and in Parquet files, or in the latter alone; of each format all of them.
+#[tokio::test]
+async fn the_files_of_each_format_have_all_records_together() {
+    let mut archive = Archive::new().await;
+    let mut object = archive.put(1, FileFormat::NdjsonZstd, 5).await;
+    let file = |name: &str, records| {
+        let path: ObjectPath = format!("ext/c_1/{name}.parquet").parse().unwrap();
+        SealedFile { path, format: FileFormat::Parquet, sha256: Hash::of(b""), bytes: 0, records }
+    };
+    let (one, other) = (file("one", 2), file("other", 3));
+    object.files.extend([one.clone(), other]);
+    archive.entry(1, vec![object.clone()], None).await;
+    let kinds = |found: &[(&'static str, String)]| found.iter().map(|(kind, _)| *kind).collect::<Vec<_>>();
+    let (verified, found) = archive.verify().await;
+    assert_eq!((kinds(&found), verified.records), (vec!["object-missing"; 2], 5), "{found:?}");
+
+    object.files.pop();
+    let mut entry = archive.read(1).await;
+    entry.objects = vec![object.clone()];
+    archive.replace(1, &entry, &archive.key);
+    assert_eq!(kinds(&archive.verify().await.1), ["entry-objects", "object-missing"]);
+
+    // Without lines nothing can be searched, and that is said.
+    object.files = vec![SealedFile { records: 5, ..one }];
+    entry.objects = vec![object];
+    archive.replace(1, &entry, &archive.key);
+    let (_, found) = archive.verify().await;
+    assert_eq!(kinds(&found), ["object-missing", "surplus"], "{found:?}");
+    let search = Search { id: "nobody".to_owned(), since: None, until: None, jobs: 1 };
+    let error = search.run(&archive.store, &mut |_| ()).await.unwrap_err();
+    assert!(error.to_string().contains("ext/c_1/one.parquet"), "{error}");
+}

@@ -111,7 +111,7 @@ impl FromStr for Kind {
 }
 
 /// The file is somebody else's.
-struct NotOurs;
+pub(super) struct NotOurs;
 
 impl Staging {
     pub(super) fn new(folder: PathBuf) -> Self {

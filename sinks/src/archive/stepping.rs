@@ -4,7 +4,6 @@ use std::sync::PoisonError;
 
 use archive::{Put, SealedObject, Source};
 use futures_util::{StreamExt as _, stream};
-use tokio::sync::Semaphore;
 use tracing::warn;
 
 use super::{
@@ -22,8 +21,6 @@ use crate::{
 
 /// So many objects are put at a time.
 const PUT_AT_ONCE: usize = 4;
-/// Columns take memory, so one object of this process becomes some at a time, however many sinks there are.
-static COLUMNS: Semaphore = Semaphore::const_new(1);
 
 impl ArchiveSink {
     /// Clears away what a step that is durable now has left.
@@ -51,13 +48,8 @@ impl ArchiveSink {
     /// Seals what is due.
     pub(super) async fn seal(&self, due: Vec<Due>) -> Result<Advance, DeliverError> {
         let ledger = self.ledger().await?;
-        let columns = match due.iter().any(|due| due.formats.parquet.is_some()) {
-            true => Some(COLUMNS.acquire().await.expect("it is never closed")),
-            false => None,
-        };
         let sealed = self
             .blocking(move |desk, cancelled| {
-                let _columns = columns;
                 let _turn = desk.sealing.lock().unwrap_or_else(PoisonError::into_inner);
                 desk.seal(due, ledger, cancelled)
             })

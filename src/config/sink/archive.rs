@@ -1,18 +1,16 @@
 //! The keys of `type = "archive"`.
 
+mod formats;
 mod place;
 
 use std::time::Duration;
 
 use archive::{Target, store::target::Network};
-use sinks::archive::{ArchiveConfig, Compression, Signing};
+use sinks::archive::{ArchiveConfig, Signing};
 use transform::options::View;
 
 use self::place::Place;
-use super::super::{
-    reader::Section,
-    value::{Bytes, Keyword},
-};
+use super::super::{reader::Section, value::Bytes};
 
 /// An archive sink as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,16 +32,13 @@ impl ArchiveSinkConfig {
     }
 }
 
-impl Keyword for Compression {
-    const WORDS: &'static [(&'static str, Self)] = &[("zstd", Self::Zstd), ("gzip", Self::Gzip)];
-}
-
 /// Reads the keys that only this kind of sink has. The view is the section's own, or the default of this kind.
 pub(super) fn read(section: &mut Section<'_>, view: View) -> Option<ArchiveSinkConfig> {
     if view != View::Raw {
         section.wrong("view", "has no meaning for type = \"archive\", which keeps the records as they came");
     }
     let place = place::read(section);
+    let formats = formats::read(section, place.as_ref());
     let usual = ArchiveConfig::default();
     let Bytes(object_bytes) = section.get_or("object_bytes", Bytes(usual.object_bytes));
     let Bytes(staging_bytes) =
@@ -53,7 +48,7 @@ pub(super) fn read(section: &mut Section<'_>, view: View) -> Option<ArchiveSinkC
         signing,
         object_bytes,
         object_age: section.get_or("object_age", usual.object_age),
-        compression: section.keyword("compression").unwrap_or_default(),
+        formats: formats?,
         staging_bytes,
     };
     Some(ArchiveSinkConfig { archive, place: place? })

@@ -66,6 +66,22 @@ impl Place {
         !matches!(self, Self::Directory(_))
     }
 
+    /// Why Amazon Security Lake would not find what lies here, and the key that says so.
+    pub(super) fn unfit_for_a_lake(&self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::S3(s3) if s3.prefix.is_some() => Some((
+                "s3",
+                "must have no prefix with layout = \"security_lake\": the lake looks for `ext/` at the top of its bucket",
+            )),
+            // A directory can be copied into the bucket.
+            Self::S3(_) | Self::Directory(_) => None,
+            Self::Azure(_) | Self::Gcs(_) => Some((
+                "target",
+                "must be \"s3\" (or \"directory\", for a copy) with layout = \"security_lake\": the lake is a bucket of AWS",
+            )),
+        }
+    }
+
     /// Where the archive lies, reached in this way.
     pub(super) fn target(&self, network: Network) -> Target {
         match self {
