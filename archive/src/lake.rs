@@ -97,9 +97,11 @@ impl LakeSource {
         // Those without a time stand beside those of that day, and want a name of their own.
         let undated = if slice.day.is_none() { "undated." } else { "" };
         let end = FileFormat::Parquet;
-        format!("ext/{source}/region={region}/accountId=external_{tenant}/eventDay={day}/{object}.{undated}{end}")
-            .parse()
-            .expect("checked names, numbers and days are made of the letters of a path")
+        format!(
+            "ext/{source}/region={region}/accountId=external_{tenant}/eventDay={day}/{object}.{undated}{end}"
+        )
+        .parse()
+        .expect("checked names, numbers and days are made of the letters of a path")
     }
 }
 
@@ -139,10 +141,7 @@ mod tests {
             assert_eq!(LakeSource::new(name, "eu-west-1"), Err(NotALakeSource::Name(name.to_owned())));
         }
         for region in ["", "europe", "eu/west"] {
-            assert_eq!(
-                LakeSource::new("mailtrail", region),
-                Err(NotALakeSource::Region(region.to_owned()))
-            );
+            assert_eq!(LakeSource::new("mailtrail", region), Err(NotALakeSource::Region(region.to_owned())));
         }
     }
 

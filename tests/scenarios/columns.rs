@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
@@ -73,11 +73,13 @@ fn lines_and_columns_hold_the_same_records() {
     columns_are_complete(&world);
     let (lines, twins) = (objects(&world), twins(&world));
     assert_eq!((lines.len(), twins.len()), (1, 1));
-    let name = |path: &Path, end: &str| path.to_str().and_then(|path| path.strip_suffix(end)).map(str::to_owned);
+    let name =
+        |path: &Path, end: &str| path.to_str().and_then(|path| path.strip_suffix(end)).map(str::to_owned);
     assert_eq!(name(&lines[0], ".ndjson.zst"), name(&twins[0], ".parquet"));
     let users: Vec<_> = rows(&twins[0]).iter().map(|row| row.get_string(5).ok().cloned()).collect();
     assert!(users.is_sorted_by_key(|user| (user.is_none(), user.clone())), "sorted by user");
-    let tagged = rows(&twins[0]).iter().filter(|row| !row.get_list(13).expect("a list").elements().is_empty()).count();
+    let tagged =
+        rows(&twins[0]).iter().filter(|row| !row.get_list(13).expect("a list").elements().is_empty()).count();
     assert!(tagged > 0, "some records are tagged");
     assert!(rows(&twins[0]).iter().any(|row| row.get_string(8).is_ok()), "some are done to a mailbox");
 
@@ -130,7 +132,8 @@ fn a_security_lake_has_one_class_and_day_a_file() {
     let line = ["archive", "prove", "--directory", "archive", "--id", "00000000-0000-4000-8000-000000000000"];
     let told = world.mailtrail(&line).ends_with(1).stderr;
     assert!(told.contains("Parquet files only"), "{told}");
-    let listed = world.mailtrail(&["archive", "list", "--directory", "archive", "--objects"]).ends_with(0).stdout;
+    let listed =
+        world.mailtrail(&["archive", "list", "--directory", "archive", "--objects"]).ends_with(0).stdout;
     assert!(listed.contains("audit_6003"), "{listed}");
 }
 
@@ -192,7 +195,8 @@ fn kills_while_columns_are_made_and_put_lose_and_double_nothing() {
             kill_hard(&running);
             running.wait();
             let staged = below(&staging(&world));
-            midway += usize::from(staged.iter().any(|path| ends_with(path, ".part") || ends_with(path, ".object")));
+            midway +=
+                usize::from(staged.iter().any(|path| ends_with(path, ".part") || ends_with(path, ".object")));
         }
         assert!(midway > 0, "no kill came while something was sealed or put");
         world.collect();
@@ -211,7 +215,10 @@ fn check_says_which_formats_make_no_sense() {
     let world = World::new(SimulatorConfig { blobs: 3, ..SimulatorConfig::default() });
     for (lines, told) in [
         ("formats = [\"parquet\"]\nraw = false", "add \"ndjson\" to formats, or leave raw out"),
-        ("layout = \"security_lake\"\nsecurity_lake = { region = \"eu-west-1\" }", "add \"parquet\" to formats"),
+        (
+            "layout = \"security_lake\"\nsecurity_lake = { region = \"eu-west-1\" }",
+            "add \"parquet\" to formats",
+        ),
         ("formats = [\"csv\"]", "there are \"ndjson\" and \"parquet\""),
     ] {
         configure(&world, lines);

@@ -58,7 +58,11 @@ impl Renderer {
         let Ok(text) = simdutf8::compat::from_utf8(bytes) else { return told(&Understood::default()) };
         let mut tell = |record: &Record<'_>| {
             let rewritten = Rewritten::new(record);
-            understood::tell(&Reading::new(record, &rewritten, origin, 0, &self.options), &self.options, told);
+            understood::tell(
+                &Reading::new(record, &rewritten, origin, 0, &self.options),
+                &self.options,
+                told,
+            );
         };
         let mut record = Record::empty(&self.order);
         match record.fill(text, has_controls(bytes)) {

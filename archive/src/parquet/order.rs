@@ -89,11 +89,7 @@ pub(super) fn in_order(
 }
 
 /// Calls with each line and its place, without its line break. Whether it came to the end.
-fn each_line(
-    mut file: &File,
-    lines: &Lines<'_>,
-    mut line: impl FnMut(Place, &[u8]),
-) -> io::Result<bool> {
+fn each_line(mut file: &File, lines: &Lines<'_>, mut line: impl FnMut(Place, &[u8])) -> io::Result<bool> {
     file.seek(SeekFrom::Start(0))?;
     let mut reader = BufReader::with_capacity(256 * 1024, file.take(lines.bytes));
     let (mut bytes, mut offset, mut since) = (Vec::new(), 0, 0);

@@ -315,8 +315,7 @@ mod tests {
     #[test]
     fn every_name_is_known_again() {
         let staging = Staging::new(PathBuf::from("/state"));
-        for kind in
-            [Kind::Records, Kind::Works, Kind::File(0), Kind::File(12), Kind::Part(0), Kind::Part(3)]
+        for kind in [Kind::Records, Kind::Works, Kind::File(0), Kind::File(12), Kind::Part(0), Kind::Part(3)]
         {
             let path = staging.file(7, kind);
             assert_eq!(path.file_name().and_then(|name| parse(name.to_str()?)), Some((7, kind)), "{path:?}");

@@ -35,7 +35,8 @@ pub(super) fn make(
     };
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let path = staging.file(due.span, Kind::Records);
-    let lines = Lines { path: &path, bytes: due.whole.bytes, understand, cancelled: &|| cancelled.is_cancelled() };
+    let lines =
+        Lines { path: &path, bytes: due.whole.bytes, understand, cancelled: &|| cancelled.is_cancelled() };
     staging.step()?;
     let twins = Twins::read(lines, ParquetOptions { feed: due.feed, sort_by, raw: parquet.raw, sliced });
     let twins = twins.map_err(unmade)?;

@@ -24,12 +24,15 @@ fn lines_are_usual_and_columns_are_added_or_alone() {
     assert_eq!(formats(""), Formats { compression: zstd, parquet: None });
     assert_eq!(formats("layout = \"hive\"\n"), Formats { compression: zstd, parquet: None });
     assert_eq!(
-        formats("formats = [\"parquet\", \"ndjson\"]\nsort = \"user\"\nraw = false\ncompression = \"gzip\"\n"),
+        formats(
+            "formats = [\"parquet\", \"ndjson\"]\nsort = \"user\"\nraw = false\ncompression = \"gzip\"\n"
+        ),
         Formats { compression: Some(Compression::Gzip), parquet: hive(SortBy::User, false) }
     );
     let alone = formats("formats = [\"parquet\"]\n");
     assert_eq!(alone, Formats { compression: None, parquet: hive(SortBy::Time, true) });
-    let lake = "formats = [\"parquet\"]\nlayout = \"security_lake\"\nsecurity_lake = { region = \"eu-west-1\" }\n";
+    let lake =
+        "formats = [\"parquet\"]\nlayout = \"security_lake\"\nsecurity_lake = { region = \"eu-west-1\" }\n";
     let source = LakeSource::new("mailtrail", "eu-west-1").unwrap();
     let parquet = Some(Parquet { raw: true, layout: Layout::SecurityLake { source } });
     assert_eq!(formats(lake), Formats { compression: None, parquet });

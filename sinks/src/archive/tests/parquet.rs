@@ -83,9 +83,9 @@ async fn in_a_security_lake_each_class_and_day_is_a_file() {
         for (day, undated) in [("20260202", false), ("20260203", false), ("", true)] {
             let tenant = "external_00000000-0000-0000-0000-000000000001";
             let folder = format!("/ext/{class}/region=eu-central-1/accountId={tenant}/eventDay={day}");
-            let found = twins.iter().filter(|path| {
-                path.contains(&folder) && path.ends_with(".undated.parquet") == undated
-            });
+            let found = twins
+                .iter()
+                .filter(|path| path.contains(&folder) && path.ends_with(".undated.parquet") == undated);
             assert_eq!(found.count(), 1, "{folder} in {twins:?}");
         }
     }
@@ -161,7 +161,9 @@ fn an_object_that_is_half_put_and_damaged_is_never_doubled() {
             world.live(&life).await;
             survived += u32::from(world.ledger.pending() == 0);
             let twin = files(&world.staging()).into_iter().find(|path| path.ends_with(".1.object"));
-            let Some(twin) = twin.filter(|_| world.objects() == 1 && world.twins().is_empty()) else { return };
+            let Some(twin) = twin.filter(|_| world.objects() == 1 && world.twins().is_empty()) else {
+                return;
+            };
             let good = fs::read(&twin).unwrap();
             fs::write(&twin, "garbage").unwrap();
             let running = world.start();

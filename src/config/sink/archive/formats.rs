@@ -3,7 +3,10 @@
 use archive::{LakeSource, NotALakeSource, parquet::SortBy};
 use sinks::archive::{Compression, Formats, Layout, Parquet};
 
-use super::{super::super::{reader::Section, value::Keyword}, place::Place};
+use super::{
+    super::super::{reader::Section, value::Keyword},
+    place::Place,
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LayoutKind {
@@ -61,7 +64,8 @@ pub(super) fn read(section: &mut Section<'_>, place: Option<&Place>) -> Option<F
         LayoutKind::Hive => Layout::Hive { sort },
         LayoutKind::SecurityLake => {
             if sort == SortBy::User {
-                section.wrong("sort", "must be \"time\" with layout = \"security_lake\": the lake wants it so");
+                section
+                    .wrong("sort", "must be \"time\" with layout = \"security_lake\": the lake wants it so");
             }
             if let Some((key, what)) = place.and_then(Place::unfit_for_a_lake) {
                 section.wrong(key, what);
