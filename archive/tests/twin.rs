@@ -206,7 +206,8 @@ fn one_class_and_day_alone_and_no_raw_column() {
         }
     }
     let mut expected: Vec<_> = records.iter().map(|record| record.as_bytes().to_vec()).collect();
-    (expected.sort(), all.sort());
+    expected.sort();
+    all.sort();
     assert!(all == expected, "each record is handed over once");
 }
 
