@@ -357,6 +357,7 @@ impl Sink for ArchiveSink {
             max_bytes: BATCH_BYTES,
             linger: LINGER,
             in_flight: 1,
+            ordered: true,
             timeout: TIMEOUT,
             beside: 0,
             exactly_once: true,

@@ -275,6 +275,7 @@ mod tests {
             beside: 0,
             linger: Duration::ZERO,
             in_flight: 1,
+            ordered: true,
             timeout: Duration::from_secs(60),
             exactly_once: false,
             whole_works,

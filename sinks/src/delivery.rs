@@ -13,9 +13,11 @@
 //! * A work is settled only when every record of it is delivered by a receipt, filtered or dead (L3, L10).
 //! * A failure never acknowledges and never drops: the work is tried again, at last by the ledger's clock. So do
 //!   shutdown, timeout, panic and drop (L7).
-//! * With one batch under way at most, nothing overtakes, also over a restart: after a batch that failed for longer
-//!   than retries in memory last, all leases are given back as due at once, the loop waits, and opens the sink anew.
-//!   Otherwise what failed waits in the ledger, and the rest goes on.
+//! * For a sink that is ordered nothing overtakes, also over a restart. Where several batches are under way, they are in
+//!   line, and the first failure breaks the line: nothing more is given to the sink, all leases are given back as due at
+//!   once, and what they hold is sent anew, one batch at a time until one of them has arrived. A batch that goes alone
+//!   is tried again in memory; when it failed for longer than that lasts, all leases are given back as due at once, the
+//!   loop waits, and opens the sink anew. For a sink that is not, what failed waits in the ledger, and the rest goes on.
 //! * Tenants take turns, and no more is leased ahead than one and a half batches: behind one tenant's backlog another's
 //!   new blob waits for two batches at most, and for the blob that is being read, if that is larger.
 //! * What receipts cover is not sent again because other records of its work failed (`partial.rs`).
@@ -85,7 +87,7 @@ impl DeliveryLoop {
         let name = sink.name().clone();
         let limits = rate.cap(sink.limits());
         debug_assert!(
-            !limits.exactly_once || limits.in_flight == 1,
+            !limits.exactly_once || (limits.in_flight == 1 && limits.ordered),
             "a sink's state describes one batch under way"
         );
         let shared = Shared {
@@ -149,8 +151,14 @@ impl DeliveryLoop {
 async fn deliver_until_stopped(shared: &Arc<Shared>) -> Result<(), LedgerFailure> {
     let mut reopening = Backoff::new(Duration::from_secs(1), LONGEST_WAIT);
     let mut suspects = HashSet::new();
+    let mut is_open = false;
     loop {
-        let Some(unfinished) = open(shared).await else { return Ok(()) };
+        let unfinished = if is_open {
+            Vec::new()
+        } else {
+            let Some(unfinished) = open(shared).await else { return Ok(()) };
+            unfinished
+        };
         let before = shared.health.report().counters.batches;
         let serve = tokio::select! {
             serve = Serve::begin(shared, &mut suspects, unfinished) => serve?,
@@ -160,8 +168,10 @@ async fn deliver_until_stopped(shared: &Arc<Shared>) -> Result<(), LedgerFailure
         if shared.health.report().counters.batches > before {
             reopening.reset();
         }
+        is_open = matches!(exit, Exit::Again);
         match exit {
             Exit::Stopped => return Ok(()),
+            Exit::Again => {}
             Exit::Halted(error) => {
                 if !wait_while_halted(shared, &error).await {
                     return Ok(());

@@ -216,6 +216,7 @@ impl Sink for FileSink {
             beside: 0,
             linger: LINGER,
             in_flight: 1,
+            ordered: true,
             timeout: TIMEOUT,
             exactly_once: true,
             whole_works: true,

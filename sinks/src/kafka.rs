@@ -6,7 +6,8 @@
 //! | `kafka/config.rs` | [`KafkaConfig`]: the keys of the configuration |
 //! | `kafka/message.rs` | topic, key, time and headers of a message; what is too large. Pure |
 //! | `kafka/client.rs` | librdkafka's settings, and what it tells |
-//! | `kafka/producer.rs` | a connected producer: sends a batch, with or without a transaction |
+//! | `kafka/connection.rs` | the connected producer, and the batches that use it |
+//! | `kafka/producer.rs` | a connected producer: sends batches, with or without a transaction |
 //! | `kafka/tally.rs` | the reports of a batch |
 //! | `kafka/progress.rs` | how far each tenant is, in the progress topic |
 //! | `kafka/state.rs` | what the ledger keeps for it, and what is there already. Pure |
@@ -26,10 +27,12 @@
 //!   is not sent again by this process.
 //! * Another ledger's progress, and another producer with the same transactional id, halt the sink. Only an operator
 //!   overrules that.
-//! * One batch is under way at a time, so that records with the same key stay in order.
+//! * Records with the same key stay in order. With transactions one batch is under way at a time. Without, several are, and
+//!   after a failure none of them goes on (`kafka/connection.rs`).
 
 mod client;
 mod config;
+mod connection;
 mod figures;
 mod inspect;
 mod message;
@@ -61,6 +64,7 @@ use tracing::{info, warn};
 
 use self::{
     client::Context,
+    connection::{Connection, discard},
     figures::Figures,
     message::Shape,
     producer::{Attempt, Producer, Shaping},
@@ -85,6 +89,8 @@ use crate::{
 /// A batch, as large as what may be read ahead makes sensible.
 const BATCH_BYTES: usize = 2 << 20;
 const BATCH_RECORDS: usize = 20_000;
+/// So many are under way without transactions: one that the broker writes, one that waits there, one on its way.
+const BATCHES: usize = 3;
 const LINGER: Duration = Duration::from_millis(100);
 
 /// Writes records to topics of Apache Kafka.
@@ -97,8 +103,7 @@ pub struct KafkaSink {
     shaping: Arc<Shaping>,
     client: Context,
     figures: Arc<Figures>,
-    /// Taken while a batch is under way. Whoever is dropped meanwhile leaves none, and the next one connects anew.
-    producer: Mutex<Option<Producer>>,
+    connection: Connection,
     plan: Mutex<Arc<Plan>>,
     /// Another producer took over. It stays so: to come back would lock that one out.
     fenced: AtomicBool,
@@ -154,18 +159,10 @@ impl KafkaSink {
             topics,
             shaping: Arc::new(shaping),
             figures,
-            producer: Mutex::new(None),
+            connection: Connection::new(),
             plan: Mutex::default(),
             fenced: AtomicBool::new(false),
         })
-    }
-
-    fn take_producer(&self) -> Option<Producer> {
-        self.producer.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    fn put_producer(&self, producer: Producer) {
-        *self.producer.lock().unwrap_or_else(PoisonError::into_inner) = Some(producer);
     }
 
     fn plan(&self) -> MutexGuard<'_, Arc<Plan>> {
@@ -288,7 +285,7 @@ impl KafkaSink {
         if !state.is_some_and(|state| state.adopt) {
             let judged = self.judge(&state::standing(&progress, identity, state), Some(identity));
             if let Err(error) = judged {
-                discard(producer);
+                discard(Arc::new(producer));
                 return Err(error);
             }
         }
@@ -315,7 +312,7 @@ impl KafkaSink {
             .await
         };
         if let Err(error) = adopted {
-            discard(producer);
+            discard(Arc::new(producer));
             return Err(error);
         }
         let state = State { number: Some(number), adopt: false, ..state };
@@ -363,8 +360,9 @@ impl Sink for KafkaSink {
             max_bytes: BATCH_BYTES,
             beside: 0,
             linger: LINGER,
-            // Order is kept by never having more than one batch under way.
-            in_flight: 1,
+            // A transaction is for one batch, and the next one says what it committed.
+            in_flight: if transactions { 1 } else { BATCHES },
+            ordered: true,
             // Longer than anything may take that ends by itself: connecting, sending, committing, aborting.
             timeout: timeout * 3 + Duration::from_secs(300),
             exactly_once: transactions,
@@ -375,7 +373,7 @@ impl Sink for KafkaSink {
     fn open(&self) -> BoxFuture<'_, Result<Vec<Unfinished>, DeliverError>> {
         Box::pin(async move {
             self.refuse_when_fenced()?;
-            if let Some(producer) = self.take_producer() {
+            if let Some(producer) = self.connection.replace(None) {
                 discard(producer);
             }
             let identity = self.known_identity().await?;
@@ -398,7 +396,7 @@ impl Sink for KafkaSink {
                 }
                 *self.plan() = Arc::new(plan);
             }
-            self.put_producer(producer);
+            self.connection.replace(Some(Arc::new(producer)));
             Ok(unfinished)
         })
     }
@@ -410,32 +408,31 @@ impl Sink for KafkaSink {
     }
 
     fn deliver(&self, batch: Batch) -> BoxFuture<'_, Result<Receipt, DeliverError>> {
+        // Its place is taken now, and not when this is first polled: batches come in order.
+        let using = self.connection.enter();
         Box::pin(async move {
             self.refuse_when_fenced()?;
-            let producer = match self.take_producer() {
+            let mut using = using?;
+            let producer = match using.producer() {
                 Some(producer) => producer,
                 None => {
                     let identity = self.known_identity().await?;
                     let state = self.context.stored(State::decode).await?;
                     let (producer, progress) = self.connect(state.as_ref(), &identity).await?;
                     self.change_plan(|plan| plan.learn(&progress, &identity));
-                    producer
+                    using.connected(producer)
                 }
             };
+            let place = using.turn().await?;
             let (plan, shaping, tally) = (Arc::clone(&self.plan()), Arc::clone(&self.shaping), Tally::new());
+            let coverage = batch.coverage();
+            let records: Vec<(WorkId, u32)> =
+                batch.records().map(|(work, record)| (work.id, record.position)).collect();
             let cancel = CancelOnDrop(Arc::clone(&tally));
-            let (producer, batch, attempt) = on_thread(move || {
-                let attempt = producer.deliver(&batch, &plan, &shaping, &tally);
-                (producer, batch, attempt)
-            })
-            .await;
+            let attempt = on_thread(move || producer.deliver(batch, &plan, &shaping, &tally, place)).await;
             drop(cancel);
             let Attempt { result, arrived, usable, fenced, committed } = attempt;
-            if usable {
-                self.put_producer(producer);
-            } else {
-                discard(producer);
-            }
+            using.ended(result.is_ok(), usable);
             if fenced {
                 self.fenced.store(true, Ordering::Relaxed);
             }
@@ -443,16 +440,14 @@ impl Sink for KafkaSink {
                 for of in &committed {
                     plan.committed(of);
                 }
-                let mut arrived = arrived.into_iter().peekable();
-                for (index, (work, record)) in batch.records().enumerate() {
-                    if result.is_ok() {
-                        plan.received(work.id, record.position);
-                    } else if arrived.next_if(|at| *at as usize == index).is_some() {
-                        plan.arrived(work.id, record.position);
-                    }
+                if result.is_ok() {
+                    records.iter().for_each(|&(work, position)| plan.received(work, position));
+                }
+                for (work, position) in arrived.into_iter().filter_map(|index| records.get(index as usize)) {
+                    plan.arrived(*work, *position);
                 }
             });
-            result.map(|()| Receipt::confirmed(batch.coverage(), Durability::Replicated))
+            result.map(|()| Receipt::confirmed(coverage, Durability::Replicated))
         })
     }
 
@@ -485,7 +480,7 @@ impl Sink for KafkaSink {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            if let Some(producer) = self.take_producer() {
+            if let Some(producer) = self.connection.replace(None) {
                 on_thread(move || drop(producer)).await;
             }
         })
@@ -509,10 +504,4 @@ async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
             Ok(()) => unreachable!("a thread that ends well has sent"),
         },
     }
-}
-
-/// Lets go of a producer, which blocks, without waiting for it.
-fn discard(producer: Producer) {
-    // When no thread can be started, this one has to wait.
-    let _ = std::thread::Builder::new().name("kafka close".to_owned()).spawn(move || drop(producer));
 }

@@ -30,7 +30,7 @@
 //! configuration, and one page of documentation. Decide four things:
 //!
 //! 1. What proves delivery: make the [`Receipt`](sink::Receipt) there and nowhere else.
-//! 2. Which [`Limits`](sink::Limits) the destination has. `in_flight: 1` keeps order; thousands are fine for one that
+//! 2. Which [`Limits`](sink::Limits) the destination has. `in_flight: 1` and `ordered` keep order; thousands are fine for one that
 //!    acknowledges late: drop the batch once it is sent, the loop keeps ranges of the spool, not bytes.
 //! 3. Which errors are `Retry`, and of these which are ambiguous; which are `Split`, `Reject` and `Halt`. When in
 //!    doubt between `Reject` and anything else, it is anything else: a refused record is never sent again.
@@ -49,6 +49,7 @@ pub mod file;
 pub mod health;
 pub mod holding;
 pub mod kafka;
+mod line;
 pub mod measure;
 pub mod memory;
 mod partial;

@@ -274,14 +274,19 @@ impl Drop for Reservation {
 pub struct Piece {
     rendered: Arc<Rendered>,
     /// Held for as long as the piece is.
-    _room: Arc<Reservation>,
+    room: Arc<Reservation>,
 }
 
 impl Piece {
     /// Joins records with the room that was reserved for them, alone or with others.
     #[must_use]
     pub fn new(rendered: Arc<Rendered>, room: Arc<Reservation>) -> Self {
-        Self { rendered, _room: room }
+        Self { rendered, room }
+    }
+
+    /// The room alone.
+    pub(crate) fn room(&self) -> Arc<Reservation> {
+        Arc::clone(&self.room)
     }
 }
 

@@ -117,13 +117,15 @@ impl Sink for SentinelSink {
 
     fn limits(&self) -> Limits {
         let config = &self.inner.config;
+        let in_flight = config.connections * config.rules.len();
         Limits {
             max_records: BATCH_ROWS,
             // The array's brackets are one more byte than its commas.
             max_bytes: config.batch_bytes.saturating_sub(1),
             beside: rows::beside(config.form),
             linger: config.linger,
-            in_flight: config.connections * config.rules.len(),
+            in_flight,
+            ordered: in_flight == 1,
             // Its turn, and the request, which a refused token makes two.
             timeout: config.timeout * 3 + SLACK,
             exactly_once: false,

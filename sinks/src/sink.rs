@@ -10,7 +10,7 @@ use crate::{
     delivery_ledger::{SinkStates, Work, WorkId},
     holding::Holding,
     measure::Measure,
-    memory::Piece,
+    memory::{Piece, Reservation},
     positions::Positions,
     rate::Rate,
 };
@@ -54,6 +54,11 @@ pub trait Sink: Send + Sync + 'static {
     ///
     /// The batch is given away, so that a sink that waits long for an acknowledgement need not hold its bytes: after
     /// an error the delivery loop reads the records again.
+    ///
+    /// A sink that is [ordered](Limits::ordered) and has several batches under way gets them in the order in which this
+    /// is called. When one of them fails, no record of those that came after it may arrive before one
+    /// of its own that it must not overtake; and until all that are under way have resolved or were dropped, it takes
+    /// no other. The delivery loop then sends what is left one batch at a time.
     fn deliver(&self, batch: Batch) -> BoxFuture<'_, Result<Receipt, DeliverError>>;
 
     /// Tries the destination without sending a record; for `check` and for a halted sink.
@@ -93,13 +98,16 @@ pub struct Limits {
     pub beside: usize,
     /// How long a batch waits for more records once it has one.
     pub linger: Duration,
-    /// How many batches may be under way at once. One means strict order: after a failure nothing overtakes.
+    /// How many batches may be under way at once.
     pub in_flight: usize,
+    /// Whether records keep their order whatever fails: after a failure nothing overtakes. With more than one batch under
+    /// way the sink has its part in that, see [`Sink::deliver`].
+    pub ordered: bool,
     /// The longest that a delivery may take. Then it is dropped, and the outcome is ambiguous.
     pub timeout: Duration,
     /// Whether a delivery after a crash is recognised by the sink itself; otherwise `begun` is committed before a
     /// blob's first batch leaves, so that what may have arrived twice is counted as `resent`. Such a sink has the
-    /// durable state for itself and one batch under way.
+    /// durable state for itself, is ordered, and has one batch under way.
     pub exactly_once: bool,
     /// Whether batches begin and end with whole blobs wherever these fit.
     pub whole_works: bool,
@@ -192,11 +200,23 @@ impl Batch {
         self.parts.iter().flat_map(|part| part.records().map(move |record| (part.work.as_ref(), record)))
     }
 
+    /// Gives up the bytes, and keeps the room that is reserved for them: for a sink that has copied them.
+    #[must_use]
+    pub fn into_room(self) -> Room {
+        Room { _pieces: self.parts.iter().map(|part| part.piece.room()).collect() }
+    }
+
     /// What a receipt for this batch will cover, to be kept when the bytes are given up.
     #[must_use]
     pub fn coverage(&self) -> Coverage {
         Coverage { records: self.len() }
     }
+}
+
+/// The room in memory that is reserved for a batch, as long as this is kept.
+#[derive(Debug)]
+pub struct Room {
+    _pieces: Vec<Arc<Reservation>>,
 }
 
 /// How much a batch held.

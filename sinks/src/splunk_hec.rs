@@ -134,6 +134,7 @@ impl Sink for SplunkHecSink {
             beside: 0,
             linger: config.linger,
             in_flight,
+            ordered: in_flight == 1,
             // Its turn, the opening of the channel, the request itself, and then the acknowledgement.
             timeout: config.timeout * 3 + acknowledging + SLACK,
             exactly_once: false,

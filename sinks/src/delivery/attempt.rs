@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    panic::AssertUnwindSafe,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
 };
@@ -17,6 +17,7 @@ use crate::{
     age::Ages,
     batching::{Outgoing, Slice, cut, halve, records},
     delivery_ledger::{DeadRecord, LedgerFailure, WorkId},
+    line::Place,
     memory::Piece,
     sink::{Batch, DeliverError, Disposition},
 };
@@ -35,6 +36,8 @@ pub(super) struct Outcome {
     pub(super) left: Vec<Slice>,
     /// Whether some of what is left may have arrived.
     pub(super) ambiguous: bool,
+    /// Whether it was in line with others.
+    pub(super) in_line: bool,
     /// How it ended.
     pub(super) end: End,
 }
@@ -85,12 +88,19 @@ enum Sent {
 }
 
 /// Carries a batch to the destination. `works` are those that it has records of; empty for a sink that is exactly once.
-pub(super) async fn carry(shared: Arc<Shared>, outgoing: Outgoing, works: Vec<Beginning>) -> Outcome {
+/// With a place in line it is tried once.
+pub(super) async fn carry(
+    shared: Arc<Shared>,
+    outgoing: Outgoing,
+    works: Vec<Beginning>,
+    place: Option<Place>,
+) -> Outcome {
     let mut outcome = Outcome {
         delivered: Vec::new(),
         dead: Vec::new(),
         left: Vec::new(),
         ambiguous: false,
+        in_line: place.is_some(),
         end: End::Done,
     };
     let Outgoing { slices, batch } = outgoing;
@@ -105,7 +115,18 @@ pub(super) async fn carry(shared: Arc<Shared>, outgoing: Outgoing, works: Vec<Be
             return outcome;
         }
     }
-    outcome.end = carry_jobs(&shared, &mut jobs, Some(batch), &works, &mut outcome).await;
+    outcome.end = match place {
+        None => carry_jobs(&shared, &mut jobs, Some(batch), &works, &mut outcome).await,
+        Some(mut place) => {
+            let end = carry_in_line(&shared, &mut jobs, batch, &mut place, &mut outcome).await;
+            if matches!(end, End::Done) {
+                place.taken();
+            }
+            // Acknowledged in order too.
+            place.those_before().await;
+            end
+        }
+    };
     outcome.ambiguous = jobs.iter().any(|job| job.ambiguous);
     outcome.left = jobs.into_iter().flat_map(|job| job.slices).collect();
     outcome
@@ -209,6 +230,65 @@ async fn carry_jobs(
     End::Done
 }
 
+/// Gives the batch to the sink in its turn, and breaks the line in the very step in which it fails: nobody else is given
+/// to the sink between a failure and that.
+async fn carry_in_line(
+    shared: &Arc<Shared>,
+    jobs: &mut VecDeque<Job>,
+    batch: Batch,
+    place: &mut Place,
+    outcome: &mut Outcome,
+) -> End {
+    let behind = || End::GaveUp { error: "a batch before it failed".to_owned(), after: None };
+    if !place.turn().await {
+        return behind();
+    }
+    tokio::select! {
+        biased;
+        () = shared.rate.turn(batch.len(), batch.bytes()) => {}
+        () = shared.stop.cancelled() => {
+            place.fail();
+            return End::GaveUp { error: "stopped before its turn".to_owned(), after: None };
+        }
+    }
+    if place.is_broken() {
+        return behind();
+    }
+    let sending = send(shared, batch);
+    place.given();
+    let error = match sending.await {
+        Sent::Taken => {
+            outcome.delivered.extend(jobs.pop_front().map(|job| job.slices).unwrap_or_default());
+            return End::Done;
+        }
+        Sent::Failed(error) => {
+            place.fail();
+            error
+        }
+        Sent::Panicked(message) => {
+            place.fail();
+            let works = jobs.iter_mut().flat_map(|job| {
+                job.ambiguous = true;
+                job.slices.iter().map(|slice| slice.work.id)
+            });
+            let works: BTreeSet<WorkId> = works.collect();
+            return End::Panicked { works: works.into_iter().collect(), message };
+        }
+    };
+    let DeliverError { disposition, context } = error;
+    let (after, ambiguous) = match disposition {
+        Disposition::Halt => return End::Halted(DeliverError::halt(context)),
+        Disposition::Retry { after, ambiguous } => (after, ambiguous),
+        Disposition::Isolate { .. } => (None, true),
+        // Which of its records it is gets found out when it goes alone.
+        Disposition::Split | Disposition::Reject { .. } => (None, false),
+    };
+    for job in jobs {
+        job.ambiguous |= ambiguous;
+    }
+    End::GaveUp { error: context, after }
+}
+
 /// Cuts a job of several records such that the suspect is alone. Destinations count from 0 or from 1 and are not always
 /// right, so nothing is refused by their word: what is left whole and is refused again is cut again.
 fn isolate(job: Job, suspect: Option<usize>) -> Vec<Job> {
@@ -252,28 +332,36 @@ fn refuse(shared: &Shared, jobs: &mut VecDeque<Job>, refused: &[(usize, String)]
     }
 }
 
-async fn send(shared: &Shared, batch: Batch) -> Sent {
+/// Gives the batch to the sink at once; the future resolves to what became of it.
+fn send(shared: &Shared, batch: Batch) -> impl Future<Output = Sent> {
     let (records, bytes, ages) = (batch.len(), batch.bytes(), Ages::of(&batch));
     let restored = batch.restored();
     let start = Instant::now();
-    let delivery = AssertUnwindSafe(async { shared.sink.deliver(batch).await }).catch_unwind();
-    match tokio::time::timeout(shared.limits.timeout, delivery).await {
-        Ok(Ok(Ok(receipt))) if receipt.records() == records => {
-            // What a sink holds has arrived nowhere yet.
-            if shared.sink.holding().is_none() {
-                shared.rate.eased();
-                shared.health.delivered((records, restored), bytes, &ages, start.elapsed());
+    let delivery = catch_unwind(AssertUnwindSafe(|| shared.sink.deliver(batch)));
+    async move {
+        let delivery = match delivery {
+            Ok(delivery) => AssertUnwindSafe(delivery).catch_unwind(),
+            Err(panic) => return Sent::Panicked(panic_text(panic.as_ref())),
+        };
+        match tokio::time::timeout(shared.limits.timeout, delivery).await {
+            Ok(Ok(Ok(receipt))) if receipt.records() == records => {
+                // What a sink holds has arrived nowhere yet.
+                if shared.sink.holding().is_none() {
+                    shared.rate.eased();
+                    shared.health.delivered((records, restored), bytes, &ages, start.elapsed());
+                }
+                Sent::Taken
             }
-            Sent::Taken
-        }
-        Ok(Ok(Ok(receipt))) => Sent::Panicked(format!(
-            "its receipt covers {} records of a batch of {records}",
-            receipt.records()
-        )),
-        Ok(Ok(Err(error))) => Sent::Failed(error),
-        Ok(Err(panic)) => Sent::Panicked(panic_text(panic.as_ref())),
-        Err(_) => {
-            Sent::Failed(DeliverError::ambiguous(format!("no answer within {:.0?}", shared.limits.timeout)))
+            Ok(Ok(Ok(receipt))) => Sent::Panicked(format!(
+                "its receipt covers {} records of a batch of {records}",
+                receipt.records()
+            )),
+            Ok(Ok(Err(error))) => Sent::Failed(error),
+            Ok(Err(panic)) => Sent::Panicked(panic_text(panic.as_ref())),
+            Err(_) => Sent::Failed(DeliverError::ambiguous(format!(
+                "no answer within {:.0?}",
+                shared.limits.timeout
+            ))),
         }
     }
 }

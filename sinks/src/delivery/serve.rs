@@ -43,6 +43,7 @@ use crate::{
     batching::{Outgoing, Queue},
     delivery_ledger::{Lease, LedgerFailure, Settlement, WorkId},
     holding::{Advance, Holding},
+    line::Line,
     partial::Partials,
     positions::Positions,
     sink::{BoxFuture, DeliverError, Disposition, Unfinished},
@@ -60,6 +61,8 @@ type Claim = Box<dyn Send + Sync>;
 pub(super) enum Exit {
     Stopped,
     Halted(DeliverError),
+    /// The line of batches was broken: what is left is to be sent one batch at a time, by the sink as it is.
+    Again,
     /// The order was broken off: what comes first is to be asked anew.
     Reopen {
         /// What the destination asked for.
@@ -103,8 +106,10 @@ pub(super) struct Serve<'a> {
     drained: bool,
     /// Whether it was said that nothing more is coming.
     finishing: bool,
-    /// Whether the last batch was given up: then only one is under way at a time.
+    /// Whether the last batch was given up, or with a sink that is ordered none has arrived yet: then only one is under
+    /// way at a time.
     failing: bool,
+    line: Line,
     upkeep_at: Option<Instant>,
     ending: Option<Exit>,
     released: bool,
@@ -153,7 +158,8 @@ impl<'a> Serve<'a> {
             upkeeping: None,
             drained: false,
             finishing: false,
-            failing: false,
+            failing: shared.limits.ordered,
+            line: Line::new(),
             upkeep_at: Some(Instant::now()),
             ending: None,
             released: false,

@@ -1,12 +1,16 @@
 //! The contract of the delivery loop, with sinks that answer by a script.
 
 mod chaos;
+mod in_line;
 mod scripted;
 
 use std::{
     collections::BTreeSet,
     num::NonZeroU32,
-    sync::{Mutex, atomic::Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tokio::task::JoinHandle;

@@ -2,7 +2,10 @@
 
 use std::{
     error::Error,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -28,6 +31,8 @@ use crate::sink::DeliverError;
 const STATISTICS: Duration = Duration::from_secs(5);
 /// How long a message waits for others. A batch is enqueued at once, so it is only for the rest of it.
 const LINGER: Duration = Duration::from_millis(5);
+/// Milliseconds after which a message is given up that is given up by the sink long before.
+const NEVER: i32 = i32::MAX;
 /// How long getting an access token may take.
 const TOKEN: Duration = Duration::from_secs(40);
 
@@ -88,7 +93,6 @@ pub(super) fn producer_settings(config: &KafkaConfig, base: &ClientConfig) -> Cl
         .set("enable.idempotence", "true")
         .set("acks", "all")
         .set("compression.type", config.compression.as_str())
-        .set("message.timeout.ms", &timeout)
         // A bound in bytes is the one that counts.
         .set("queue.buffering.max.messages", "1000000")
         .set("queue.buffering.max.kbytes", (config.queue_bytes >> 10).max(1).to_string());
@@ -102,7 +106,12 @@ pub(super) fn producer_settings(config: &KafkaConfig, base: &ClientConfig) -> Cl
     if let Some(transactions) = &config.transactions {
         settings
             .set("transactional.id", &transactions.transactional_id)
-            .set("transaction.timeout.ms", &timeout);
+            .set("transaction.timeout.ms", &timeout)
+            .set("message.timeout.ms", &timeout);
+    } else {
+        // What follows a message that failed must not arrive before that was sent anew. librdkafka holds to this for
+        // whatever the broker says, but not for messages whose time is over: that is for the sink to see.
+        settings.set("enable.gapless.guarantee", "true").set("message.timeout.ms", &NEVER.to_string());
     }
     settings
 }
@@ -139,6 +148,8 @@ struct Inner {
     tokens: Option<Tokens>,
     runtime: Handle,
     trouble: Mutex<Trouble>,
+    /// Whether there may be trouble. Every message that is delivered looks here.
+    troubled: AtomicBool,
 }
 
 /// What is wrong as far as it is known. What was said last is kept until a message is delivered.
@@ -156,11 +167,19 @@ impl Context {
     /// Has to be made within a runtime, which is where tokens are got.
     pub(super) fn new(sink: SinkName, figures: Arc<Figures>, tokens: Option<Tokens>) -> Self {
         let runtime = Handle::current();
-        Self(Arc::new(Inner { sink, figures, tokens, runtime, trouble: Mutex::default() }))
+        let (trouble, troubled) = (Mutex::default(), AtomicBool::new(false));
+        Self(Arc::new(Inner { sink, figures, tokens, runtime, trouble, troubled }))
     }
 
     pub(super) fn trouble(&self) -> Trouble {
         self.lock().clone()
+    }
+
+    /// To be changed.
+    fn in_trouble(&self) -> MutexGuard<'_, Trouble> {
+        let trouble = self.lock();
+        self.0.troubled.store(true, Ordering::Relaxed);
+        trouble
     }
 
     /// An error that a call came back with, and what was said beside it.
@@ -223,7 +242,7 @@ impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         let code = code_of(&error);
         debug!(sink = %self.0.sink, ?code, "librdkafka: {reason}");
-        let mut trouble = self.lock();
+        let mut trouble = self.in_trouble();
         match verdict(code) {
             Verdict::Halt(advice) => trouble.refused = Some(format!("{reason}; {advice}")),
             _ if code == RDKafkaErrorCode::AllBrokersDown => {
@@ -244,7 +263,7 @@ impl ClientContext for Context {
         match token {
             Ok(Ok(token)) => Ok(token),
             Ok(Err(error)) => {
-                let mut trouble = self.lock();
+                let mut trouble = self.in_trouble();
                 let text = format!("no access token: {error}");
                 if error.needs_a_person() {
                     trouble.refused = Some(text.clone());
@@ -264,11 +283,10 @@ impl ProducerContext for Context {
 
     fn delivery(&self, result: &DeliveryResult<'_>, report: Box<Report>) {
         let failure = result.as_ref().err().map(|(error, _)| code_of(error));
-        if failure.is_none() {
+        if failure.is_none() && self.0.troubled.load(Ordering::Relaxed) {
             let mut trouble = self.lock();
-            if trouble.last.is_some() || trouble.unreachable || trouble.refused.is_some() {
-                *trouble = Trouble::default();
-            }
+            self.0.troubled.store(false, Ordering::Relaxed);
+            *trouble = Trouble::default();
         }
         report.tally.report(report.index, failure);
     }

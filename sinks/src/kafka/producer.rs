@@ -1,8 +1,13 @@
-//! A connected producer: one batch at a time, with or without a transaction. Everything here blocks.
+//! A connected producer: sends batches, with or without a transaction. Everything here blocks.
+//!
+//! Without transactions the next batch may be sent before this one is acknowledged. When one fails, the producer is closed
+//! ([`Producer::close`]): nothing leaves any more, and what has left is waited for. Of each partition the broker has taken
+//! messages up to one and none behind it then, because it refuses what comes after a gap in an idempotent producer's
+//! numbers, and librdkafka does not fill the gap (`enable.gapless.guarantee`).
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -28,6 +33,7 @@ use super::{
 };
 use crate::{
     delivery_ledger::{SinkIdentity, WorkId},
+    line::Place,
     positions::Positions,
     sink::{Batch, DeliverError, Disposition},
     template::Template,
@@ -38,6 +44,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const PATIENCE_REFUSED: Duration = Duration::from_secs(3);
 /// How often troubles are looked for while nothing else happens.
 const LOOK: Duration = Duration::from_millis(250);
+/// How often room is looked for in a queue that is full.
+const ROOM: Duration = Duration::from_millis(10);
 /// How long aborting a transaction may take.
 const ABORT: Duration = Duration::from_secs(30);
 /// How long the reports of what was taken back may take: they are made in this process.
@@ -50,6 +58,8 @@ pub(super) struct Producer {
     figures: Arc<Figures>,
     timeout: Duration,
     transactions: Option<(Transactions, SinkIdentity)>,
+    /// Whether a batch failed. Held while a message is enqueued, so that none is once this is set.
+    closed: Mutex<bool>,
 }
 
 /// What the shape of messages depends on.
@@ -64,7 +74,7 @@ pub(super) struct Attempt {
     pub(super) result: Result<(), DeliverError>,
     /// The indexes of records that arrived, although the batch as a whole did not. None with transactions.
     pub(super) arrived: Vec<u32>,
-    /// Whether the producer can be used again.
+    /// Whether the producer can be used again. Without transactions not after a batch failed that was sent.
     pub(super) usable: bool,
     /// Whether another producer took over the transactional id.
     pub(super) fenced: bool,
@@ -104,7 +114,7 @@ impl Producer {
         let inner = made.map_err(|error| DeliverError::halt(format!("the settings do not work: {error}")))?;
         let transactions = config.transactions.clone().zip(identity.cloned());
         let timeout = config.delivery_timeout;
-        let producer = Self { inner, context, figures, timeout, transactions };
+        let producer = Self { inner, context, figures, timeout, transactions, closed: Mutex::new(false) };
         if let Some((transactions, _)) = &producer.transactions {
             let id = &transactions.transactional_id;
             let started = producer.inner.init_transactions(timeout);
@@ -116,15 +126,17 @@ impl Producer {
         Ok(producer)
     }
 
-    /// Sends what of the batch is not there already, and waits until all of it is acknowledged, or committed.
+    /// Sends what of the batch is not there already, and waits until all of it is acknowledged, or committed. Its place in
+    /// line is that for sending.
     pub(super) fn deliver(
         &self,
-        batch: &Batch,
+        batch: Batch,
         plan: &Plan,
         shaping: &Shaping,
         tally: &Arc<Tally>,
+        mut place: Place,
     ) -> Attempt {
-        let mut messages = match Messages::shape(batch, plan, shaping) {
+        let mut messages = match Messages::shape(&batch, plan, shaping) {
             Ok(messages) => messages,
             Err(refused) => {
                 return Attempt::failed(DeliverError {
@@ -134,11 +146,24 @@ impl Producer {
             }
         };
         self.figures.truncated(messages.cut);
-        if messages.bodies.is_empty() {
-            return Attempt::succeeded();
-        }
-        match &self.transactions {
-            None => self.send_plain(&mut messages, shaping, tally),
+        let attempt = match &self.transactions {
+            _ if messages.bodies.is_empty() => {
+                place.given();
+                Attempt::succeeded()
+            }
+            None => {
+                let sent: Vec<u32> = messages.sent().collect();
+                let enqueued = self.enqueue_all(&mut messages, shaping, tally);
+                drop(messages);
+                // librdkafka has a copy of them.
+                let _room = batch.into_room();
+                if enqueued.is_ok() {
+                    place.given();
+                } else {
+                    self.close();
+                }
+                self.finish_plain(enqueued, &sent, tally)
+            }
             Some((transactions, identity)) => {
                 let attempt =
                     self.send_in_transaction(&mut messages, shaping, tally, plan, transactions, identity);
@@ -150,7 +175,11 @@ impl Producer {
                 self.figures.transaction(ending);
                 attempt
             }
+        };
+        if attempt.result.is_ok() {
+            place.taken();
         }
+        attempt
     }
 
     /// Makes the progress of these tenants this ledger's.
@@ -183,21 +212,26 @@ impl Producer {
         self.enqueue(message, tally)
     }
 
-    fn send_plain(&self, messages: &mut Messages<'_>, shaping: &Shaping, tally: &Arc<Tally>) -> Attempt {
-        let trouble =
-            self.enqueue_all(messages, shaping, tally).and_then(|()| self.await_reports(tally, false)).err();
-        if trouble.is_some() {
+    /// Waits for the reports of what was enqueued.
+    fn finish_plain(&self, enqueued: Result<(), DeliverError>, sent: &[u32], tally: &Tally) -> Attempt {
+        let mut trouble = enqueued.and_then(|()| self.await_reports(tally, true)).err();
+        if trouble.is_none() && tally.standing().failed == 0 {
+            return Attempt::succeeded();
+        }
+        // Another batch may have failed first. Then its reports are not to be disturbed: they say what arrived.
+        let others = self.close();
+        if trouble.is_none() || others {
+            let rest = self.await_reports(tally, false).err();
+            trouble = trouble.or(rest);
+        }
+        if tally.standing().waited_for > 0 {
             self.take_back(tally);
         }
         let standing = tally.standing();
         let failed: BTreeMap<u32, RDKafkaErrorCode> = tally.failed().into_iter().collect();
-        if standing.waited_for == 0 && failed.is_empty() && trouble.is_none() {
-            return Attempt::succeeded();
-        }
-        let is_fatal = self.inner.client().fatal_error();
         // Records whose report is missing are not among the failed ones, and must not count as arrived.
         let arrived = if standing.waited_for == 0 {
-            messages.sent().filter(|index| !failed.contains_key(index)).collect()
+            sent.iter().copied().filter(|index| !failed.contains_key(index)).collect()
         } else {
             Vec::new()
         };
@@ -205,12 +239,18 @@ impl Producer {
             && failed.values().all(|code| !matches!(verdict(*code), Verdict::Unknown | Verdict::Fenced));
         let error = match (trouble, worst(failed.values().copied())) {
             (Some(trouble), _) => trouble,
+            // The broker refuses a record, and what came behind it was taken back.
+            (None, Some((_, Verdict::Unknown)))
+                if failed.values().any(|code| verdict(*code) == Verdict::Data) =>
+            {
+                DeliverError {
+                    disposition: Disposition::Isolate { suspect: None },
+                    context: "the broker refuses a record".to_owned(),
+                }
+            }
             (None, Some((code, verdict))) => self.error_of(code, &verdict),
             (None, None) => DeliverError::ambiguous("not every message was acknowledged"),
         };
-        // What needs a person is found again by whoever connects anew.
-        let usable =
-            is_fatal.is_none() && standing.waited_for == 0 && !matches!(error.disposition, Disposition::Halt);
         let error = match error.disposition {
             // What may have arrived has to be counted as sent again.
             Disposition::Halt | Disposition::Retry { .. } if !never_sent => {
@@ -218,10 +258,10 @@ impl Producer {
             }
             _ => error,
         };
-        if let Some((code, said)) = is_fatal {
+        if let Some((code, said)) = self.inner.client().fatal_error() {
             info!("the producer is made anew after {code:?}: {said}");
         }
-        Attempt { result: Err(error), arrived, usable, fenced: false, committed: Vec::new() }
+        Attempt { result: Err(error), arrived, usable: false, fenced: false, committed: Vec::new() }
     }
 
     fn send_in_transaction(
@@ -378,15 +418,21 @@ impl Producer {
     ) -> Result<(), DeliverError> {
         loop {
             tally.expect();
+            let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+            if *closed {
+                tally.unexpect();
+                return Err(DeliverError::ambiguous("a batch before it failed"));
+            }
             let Err((error, back)) = self.inner.send(message) else { return Ok(()) };
+            drop(closed);
             tally.unexpect();
             let code = code_of(&error);
             if code != RDKafkaErrorCode::QueueFull {
                 return Err(self.error_of(code, &verdict(code)));
             }
             message = back;
-            let standing = tally.wait(LOOK);
-            self.look_for_trouble(&standing)?;
+            std::thread::sleep(ROOM);
+            self.look_for_trouble(&tally.standing())?;
         }
     }
 
@@ -405,6 +451,9 @@ impl Producer {
         if standing.cancelled {
             return Err(DeliverError::ambiguous("stopped before it was acknowledged"));
         }
+        if self.transactions.is_none() && standing.silent > self.timeout {
+            return Err(DeliverError::ambiguous(format!("no acknowledgement within {:.0?}", self.timeout)));
+        }
         let trouble = self.context.trouble();
         if let Some(refused) = trouble.refused.filter(|_| standing.silent > PATIENCE_REFUSED) {
             return Err(DeliverError::halt(refused));
@@ -414,6 +463,13 @@ impl Producer {
             return Err(DeliverError::retry(format!("no broker can be reached{said}")));
         }
         Ok(())
+    }
+
+    /// Lets nothing leave any more, and takes back what has not left. Whether that was done before.
+    fn close(&self) -> bool {
+        let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        self.inner.purge(PurgeConfig::default().queue());
+        std::mem::replace(&mut *closed, true)
     }
 
     /// Takes back what is not acknowledged; afterwards it is known of each message whether it may have left.

@@ -18,7 +18,10 @@ pub(super) struct Tally {
 struct Counts {
     waited_for: usize,
     failed: Vec<(u32, RDKafkaErrorCode)>,
-    /// When the last report came, or else when the first message was sent.
+    /// Whether a report has come since somebody looked.
+    heard: bool,
+    /// When somebody looked and a report had come, or else when the first message was sent. The time of each report would
+    /// cost more than the rest of it.
     last: Instant,
     cancelled: bool,
 }
@@ -51,7 +54,13 @@ pub(super) struct Standing {
 
 impl Tally {
     pub(super) fn new() -> Arc<Self> {
-        let counts = Counts { waited_for: 0, failed: Vec::new(), last: Instant::now(), cancelled: false };
+        let counts = Counts {
+            waited_for: 0,
+            failed: Vec::new(),
+            heard: false,
+            last: Instant::now(),
+            cancelled: false,
+        };
         Arc::new(Self { counts: Mutex::new(counts), changed: Condvar::new() })
     }
 
@@ -65,14 +74,17 @@ impl Tally {
         self.counts().waited_for -= 1;
     }
 
-    /// A report has come.
+    /// A report has come. Whoever waits is told of the last one, and of each failure.
     pub(super) fn report(&self, index: u32, failure: Option<RDKafkaErrorCode>) {
         let mut counts = self.counts();
         counts.waited_for -= 1;
-        counts.last = Instant::now();
+        counts.heard = true;
+        let tells = counts.waited_for == 0 || failure.is_some();
         counts.failed.extend(failure.map(|code| (index, code)));
         drop(counts);
-        self.changed.notify_all();
+        if tells {
+            self.changed.notify_all();
+        }
     }
 
     /// Nobody waits for the batch any more.
@@ -81,11 +93,13 @@ impl Tally {
         self.changed.notify_all();
     }
 
-    /// How the batch stands, after something has changed or at the latest after `at_most`.
+    /// How the batch stands after the last report has come, or a failure, or `at_most`.
     pub(super) fn wait(&self, at_most: Duration) -> Standing {
-        let counts = self.counts();
-        let waited = self.changed.wait_timeout(counts, at_most);
-        let (counts, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts();
+        if counts.waited_for > 0 {
+            let waited = self.changed.wait_timeout(counts, at_most);
+            (counts, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        }
         counts.standing()
     }
 
@@ -105,7 +119,10 @@ impl Tally {
 }
 
 impl Counts {
-    fn standing(&self) -> Standing {
+    fn standing(&mut self) -> Standing {
+        if std::mem::take(&mut self.heard) {
+            self.last = Instant::now();
+        }
         Standing {
             waited_for: self.waited_for,
             failed: self.failed.len(),

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use chrono::{DateTime, Utc};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::{
     super::{
@@ -47,13 +47,24 @@ impl Serve<'_> {
                 leased.begin_committed |= leased.begin_asked;
             }
         }
-        let strict = self.shared.limits.in_flight == 1;
+        let strict = self.shared.limits.ordered;
         match outcome.end {
             End::Done => self.failing = false,
             End::GaveUp { .. } if self.shared.stop.is_cancelled() => {
                 for &id in &left {
                     self.give_up(id, None, "stopped".to_owned());
                 }
+            }
+            End::GaveUp { error, after: None } if outcome.in_line => {
+                for &id in &left {
+                    self.give_up(id, Some(Utc::now()), error.clone());
+                }
+                // Those behind it fail because it did.
+                if self.ending.is_none() {
+                    info!(sink = %self.shared.name, "goes on with one batch at a time: {error}");
+                    self.shared.health.retrying(&error, false);
+                }
+                self.end(Exit::Again);
             }
             End::GaveUp { error, after } => {
                 self.failing = true;
@@ -94,7 +105,7 @@ impl Serve<'_> {
     /// Handling these works panicked. One work is counted by the ledger; several are tried one by one.
     pub(super) fn panicked(&mut self, works: Vec<WorkId>, message: String) {
         self.shared.panicked(&message);
-        let strict = self.shared.limits.in_flight == 1;
+        let strict = self.shared.limits.ordered;
         let single = works.len() == 1;
         for id in works {
             if single {
@@ -115,7 +126,7 @@ impl Serve<'_> {
 
     /// When a work is due again. With strict order nothing may overtake it: then it is the loop that waits.
     pub(super) fn not_before(&self, attempts: u32, after: Option<Duration>) -> DateTime<Utc> {
-        if self.shared.limits.in_flight == 1 { Utc::now() } else { not_before(attempts, after) }
+        if self.shared.limits.ordered { Utc::now() } else { not_before(attempts, after) }
     }
 
     pub(super) fn give_up(&mut self, id: WorkId, not_before: Option<DateTime<Utc>>, error: String) {

@@ -180,6 +180,8 @@ impl Serve<'_> {
                 }
             }
         }
-        self.under_way.push(Box::pin(carry(Arc::clone(&self.shared), outgoing, works)));
+        let in_line = self.shared.limits.ordered && self.shared.limits.in_flight > 1 && !self.failing;
+        let place = in_line.then(|| self.line.join());
+        self.under_way.push(Box::pin(carry(Arc::clone(&self.shared), outgoing, works, place)));
     }
 }

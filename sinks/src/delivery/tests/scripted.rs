@@ -61,6 +61,7 @@ pub(super) fn limits(max_records: usize, in_flight: usize) -> Limits {
         beside: 0,
         linger: Duration::from_millis(50),
         in_flight,
+        ordered: in_flight == 1,
         timeout: Duration::from_secs(20),
         exactly_once: false,
         whole_works: false,
