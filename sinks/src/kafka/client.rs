@@ -29,8 +29,12 @@ use crate::sink::DeliverError;
 
 /// How often librdkafka tells its statistics.
 const STATISTICS: Duration = Duration::from_secs(5);
-/// How long a message waits for others. A batch is enqueued at once, so it is only for the rest of it.
-const LINGER: Duration = Duration::from_millis(5);
+/// How long a message waits for others. A transaction waits for the rest of its only batch.
+const LINGER_OF_TRANSACTION: Duration = Duration::from_millis(5);
+/// Otherwise the next batch follows. An idempotent producer has one request under way for each partition, and librdkafka's
+/// thread turns without a pause when a message has waited long enough while there is one; so this is longer than most
+/// brokers take to answer.
+const LINGER: Duration = Duration::from_millis(50);
 /// Milliseconds after which a message is given up that is given up by the sink long before.
 const NEVER: i32 = i32::MAX;
 /// How long getting an access token may take.
@@ -96,8 +100,9 @@ pub(super) fn producer_settings(config: &KafkaConfig, base: &ClientConfig) -> Cl
         // A bound in bytes is the one that counts.
         .set("queue.buffering.max.messages", "1000000")
         .set("queue.buffering.max.kbytes", (config.queue_bytes >> 10).max(1).to_string());
+    let linger = if config.transactions.is_some() { LINGER_OF_TRANSACTION } else { LINGER };
     for (key, usual) in
-        [("linger.ms", LINGER.as_millis().to_string()), ("partitioner", "murmur2_random".into())]
+        [("linger.ms", linger.as_millis().to_string()), ("partitioner", "murmur2_random".into())]
     {
         if !config.librdkafka.contains_key(key) {
             settings.set(key, usual);
