@@ -3,7 +3,8 @@
 //! `cargo bench --bench kafka` has mailtrail collect a simulated tenant (1,000 blobs of 100 records of about 2 KB, as they
 //! came) while there is no broker, and deliver them when there is one, without transactions and with them. Then
 //! `rdkafka_performance` sends as many messages of the same size to the same broker, idempotent like mailtrail, all of
-//! them the same bytes in its memory. The broker runs beside them and is not counted.
+//! them the same bytes in its memory: once bare, and once with headers like mailtrail's. The broker runs beside them and is
+//! not counted. With `-- --rounds 5` all of that is done five times in turns, and medians are printed too.
 //!
 //! `tests/servers/kafka` installs the broker, `benches/rdkafka-performance` builds the example from the very sources that
 //! mailtrail is built with.
@@ -30,6 +31,15 @@ use broker::Broker;
 use delivering::{PATIENCE, Tally, cpu_so_far, free_port, installed, show, stop};
 use support::{Measured, Outcome, Simulated, Taken, Workload};
 
+/// Headers as mailtrail's messages have them.
+const HEADERS: [&str; 6] = [
+    "o365-tenant=5150a11e-c0de-4000-8000-000000000001",
+    "o365-content-type=Audit.Exchange",
+    "o365-content-id=20260101000000000000000$20260101000000000000000$audit_exchange$Audit_Exchange",
+    "schema=o365-management-activity/1",
+    "o365-record-id=5150a11e-c0de-4000-8000-000000000001",
+    "o365-record-type=50",
+];
 const TOPIC: &str = "audit";
 const PARTITIONS: u32 = 3;
 
@@ -65,8 +75,15 @@ impl Receipts {
     }
 }
 
-/// Collected while the broker is away, and delivered when it is back. Gives the length of a record on average.
-fn mailtrail(what: &str, simulated: &Simulated, all: u64, broker: &mut Broker, more: &str) -> Outcome<u64> {
+/// Collected while the broker is away, and delivered when it is back. Gives records a second, and the length of a record
+/// on average.
+fn mailtrail(
+    what: &str,
+    simulated: &Simulated,
+    all: u64,
+    broker: &mut Broker,
+    more: &str,
+) -> Outcome<(f64, u64)> {
     let directory = tempfile::tempdir()?;
     let (out, port) = (directory.path().join("out"), free_port()?);
     let sinks = format!(
@@ -92,11 +109,11 @@ fn mailtrail(what: &str, simulated: &Simulated, all: u64, broker: &mut Broker, m
     let wall = receipts.reach(all, &mut running.process)? - began;
     let taken = stop(running)?;
     show(what, all - before, &Taken { wall, cpu: taken.cpu - cpu, ..taken });
-    average_bytes(&out, all)
+    Ok(((all - before) as f64 / wall.as_secs_f64(), average_bytes(&out, all)?))
 }
 
-/// librdkafka's example, from its start to the last acknowledgement.
-fn performance(what: &str, broker: &Broker, all: u64, bytes: u64) -> Outcome<()> {
+/// librdkafka's example, from its start to the last acknowledgement. Gives messages a second.
+fn performance(what: &str, broker: &Broker, all: u64, bytes: u64, headers: &[&str]) -> Outcome<f64> {
     let program = installed("rdkafka-performance/rdkafka_performance")?;
     if !program.exists() {
         return Err(
@@ -108,10 +125,12 @@ fn performance(what: &str, broker: &Broker, all: u64, bytes: u64) -> Outcome<()>
         .args(["-P", "-q", "-t", TOPIC, "-b", &broker.address()])
         .args(["-c", &all.to_string(), "-s", &bytes.to_string(), "-a", "-1"])
         .args(["-X", "enable.idempotence=true", "-X", "compression.codec=none"])
+        .args(headers.iter().flat_map(|header| ["-H", header]))
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    show(what, all, &Measured::start(&mut command)?.until_end()?);
-    Ok(())
+    let taken = Measured::start(&mut command)?.until_end()?;
+    show(what, all, &taken);
+    Ok(all as f64 / taken.wall.as_secs_f64())
 }
 
 /// How long the records are on average, from the file that the collected ones are in.
@@ -126,9 +145,12 @@ fn average_bytes(directory: &Path, all: u64) -> Outcome<u64> {
 #[expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 fn main() -> Outcome<()> {
     let mut workload = Workload::new();
+    let mut rounds = 1;
     let mut arguments = env::args().skip(1);
     while let Some(argument) = arguments.next() {
-        if !workload.takes(&argument, &mut arguments)? {
+        if argument == "--rounds" {
+            rounds = arguments.next().ok_or("--rounds needs a value")?.parse()?;
+        } else if !workload.takes(&argument, &mut arguments)? {
             return Err(format!("unknown option {argument}").into());
         }
     }
@@ -138,8 +160,26 @@ fn main() -> Outcome<()> {
     let mut broker = Broker::start();
     broker.create(TOPIC, PARTITIONS, &[]);
     broker.create("mailtrail.progress", 1, &["cleanup.policy=compact"]);
-    let bytes = mailtrail("mailtrail, delivers what it kept", &simulated, all, &mut broker, "")?;
-    mailtrail("mailtrail, the same, exactly once", &simulated, all, &mut broker, "transactions = true\n")?;
-    drop(simulated);
-    performance("rdkafka_performance", &broker, all, bytes)
+    const RUNS: [&str; 4] = [
+        "mailtrail, delivers what it kept",
+        "mailtrail, the same, exactly once",
+        "rdkafka_performance",
+        "rdkafka_performance, with headers",
+    ];
+    let mut rates: [Vec<f64>; 4] = Default::default();
+    for _ in 0..rounds {
+        let (rate, bytes) = mailtrail(RUNS[0], &simulated, all, &mut broker, "")?;
+        rates[0].push(rate);
+        rates[1].push(mailtrail(RUNS[1], &simulated, all, &mut broker, "transactions = true\n")?.0);
+        rates[2].push(performance(RUNS[2], &broker, all, bytes, &[])?);
+        rates[3].push(performance(RUNS[3], &broker, all, bytes, &HEADERS)?);
+    }
+    let medians = rates.map(|mut rates| {
+        rates.sort_by(f64::total_cmp);
+        rates[rates.len() / 2]
+    });
+    for (run, median) in RUNS.iter().zip(medians) {
+        println!("median: {run:36} {median:8.0} /s, {:3.0} % of the example", 100.0 * median / medians[2]);
+    }
+    Ok(())
 }

@@ -35,8 +35,8 @@ fn configure(world: &World, broker: &Broker, lines: &str) {
 }
 
 /// What is committed, as an independent reader sees it.
-fn arrived(broker: &Broker) -> Arrived {
-    Arrived::of_lines(broker.read("audit"))
+fn arrived(broker: &Broker, world: &World) -> Arrived {
+    Arrived::of_lines(broker.read("audit", world.simulator().truth().count() as usize))
 }
 
 /// Waits for a line of the log, which `status` shows too.
@@ -62,11 +62,11 @@ fn real_kafka_has_every_record_exactly_once() {
     configure(&world, &broker, EXACTLY_ONCE);
     world.mailtrail(&["check"]).ends_with(0);
     world.collect();
-    arrived(&broker).is_exactly(&world.simulator().truth());
+    arrived(&broker, &world).is_exactly(&world.simulator().truth());
     world.mailtrail(&["reconcile"]).ends_with(0);
     // A second run has nothing to send.
     world.collect();
-    arrived(&broker).is_exactly(&world.simulator().truth());
+    arrived(&broker, &world).is_exactly(&world.simulator().truth());
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn real_kafka_twenty_kills_lose_and_double_nothing() {
     assert!(hit >= 10, "only {hit} of 20 kills came while records were sent");
     configure(&world, &broker, EXACTLY_ONCE);
     world.collect();
-    arrived(&broker).is_exactly(&world.simulator().truth());
+    arrived(&broker, &world).is_exactly(&world.simulator().truth());
     world.mailtrail(&["reconcile"]).ends_with(0);
 }
 
@@ -121,7 +121,7 @@ fn real_kafka_a_broker_that_is_killed_and_comes_back() {
         terminate(&running);
         running.wait().ends_with(0);
         world.collect();
-        let arrived = arrived(&broker);
+        let arrived = arrived(&broker, &world);
         if lines.is_empty() {
             let (missing, surplus) = missing_and_surplus(&arrived, &world);
             assert_eq!(missing, 0);
@@ -159,13 +159,13 @@ fn real_kafka_of_two_with_one_id_the_older_is_fenced() {
     // another.
     let refused = status.contains("taken over the transactional id mailtrail-stream");
     assert!(refused || status.contains("is ahead of the ledger"), "{status}");
-    arrived(&broker).is_exactly(&world.simulator().truth());
+    arrived(&broker, &world).is_exactly(&world.simulator().truth());
     kill_hard(&older);
     older.wait();
     // Started again, it finds that the other one is ahead, and leaves it alone.
     let outcome = world.mailtrail(&["run", "--until-idle"]).ends_with(1);
     assert!(outcome.text().contains("is ahead of the ledger"), "{}", outcome.text());
-    arrived(&broker).is_exactly(&world.simulator().truth());
+    arrived(&broker, &world).is_exactly(&world.simulator().truth());
 }
 
 #[test]
@@ -181,19 +181,19 @@ fn real_kafka_a_state_directory_made_anew_halts_until_it_is_adopted() {
     assert!(outcome.text().contains("mailtrail sinks adopt stream"), "{}", outcome.text());
     let check = world.mailtrail(&["check"]).ends_with(1);
     assert!(check.stdout.contains("says that ledger"), "{}", check.stdout);
-    arrived(&broker).is_exactly(&world.simulator().truth());
+    arrived(&broker, &world).is_exactly(&world.simulator().truth());
 
     world.mailtrail(&["sinks", "adopt", "nosuch"]).ends_with(1);
     world.mailtrail(&["sinks", "adopt", "stream"]).ends_with(0);
     world.collect();
     world.mailtrail(&["reconcile"]).ends_with(0);
     // What the lost ledger had delivered came again, once.
-    let (missing, surplus) = missing_and_surplus(&arrived(&broker), &world);
+    let (missing, surplus) = missing_and_surplus(&arrived(&broker, &world), &world);
     assert_eq!((missing, surplus as u64), (0, world.simulator().truth().count()));
     // From then on it is exactly once again.
     world.collect();
     world.mailtrail(&["check"]).ends_with(0);
-    assert_eq!(missing_and_surplus(&arrived(&broker), &world).1, surplus);
+    assert_eq!(missing_and_surplus(&arrived(&broker, &world), &world).1, surplus);
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn real_kafka_without_transactions_kills_double_no_more_than_is_counted() {
         running.wait();
     }
     world.collect();
-    let (missing, surplus) = missing_and_surplus(&arrived(&broker), &world);
+    let (missing, surplus) = missing_and_surplus(&arrived(&broker, &world), &world);
     let counted = resent(&world);
     assert_eq!(missing, 0);
     assert!(surplus as u64 <= counted, "{surplus} doubled, {counted} counted");
@@ -291,7 +291,7 @@ fn real_kafka_check_finds_what_is_wrong_and_says_what_to_do() {
         broker.allow(&["--operation", operation, "--transactional-id", "mailtrail-stream"]);
     }
     world.collect();
-    arrived(&broker).is_exactly(&world.simulator().truth());
+    arrived(&broker, &world).is_exactly(&world.simulator().truth());
     let open = sink(&broker.address(), "");
     broker.kill();
     check_finds(&world, &open, "no broker can be reached");

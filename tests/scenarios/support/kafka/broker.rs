@@ -17,6 +17,8 @@ use tempfile::TempDir;
 const VERSION: &str = "4.1.0";
 /// How long a broker may take to start. After a kill it looks through its logs first.
 const START: Duration = Duration::from_secs(240);
+/// For how long nothing more comes from a reader who has as many messages as are to be there.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// Users of a broker with a login, with their passwords.
 pub(crate) const WRITER: (&str, &str) = ("writer", "writers-password");
@@ -159,8 +161,10 @@ impl Broker {
 
     /// Makes the topics that the sinks of the scenarios use.
     pub(crate) fn create_usual(&self) {
-        self.create("audit", 3, &[]);
-        self.create("mailtrail.progress", 1, &["cleanup.policy=compact"]);
+        thread::scope(|scope| {
+            scope.spawn(|| self.create("audit", 3, &[]));
+            scope.spawn(|| self.create("mailtrail.progress", 1, &["cleanup.policy=compact"]));
+        });
     }
 
     /// Allows the writer this, such as `["--operation", "Write", "--topic", "audit"]`.
@@ -189,8 +193,9 @@ impl Broker {
         size
     }
 
-    /// Every message of a topic that is committed, as an independent reader sees it.
-    pub(crate) fn read(&self, topic: &str) -> Vec<Vec<u8>> {
+    /// Every message of a topic that is committed, as an independent reader sees it. It reads until nothing has come for a
+    /// while, which may be shorter when there are as many as are to be there.
+    pub(crate) fn read(&self, topic: &str, expected: usize) -> Vec<Vec<u8>> {
         let output = self.directory.path().join("read");
         let mut command = java("-Xmx512m");
         command
@@ -200,10 +205,29 @@ impl Broker {
             .args(["--timeout-ms", "15000", "--consumer-property", "isolation.level=read_committed"])
             .stdout(File::create(&output).expect("a file"))
             .stderr(Stdio::null());
-        let status = command.status().expect("java starts");
-        assert!(status.success(), "the consumer ended with {status}");
-        let bytes = fs::read(&output).expect("what was read");
-        bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect()
+        let mut reader = command.spawn().expect("java starts");
+        let has_read = || fs::read(&output).expect("what was read");
+        let lines = || has_read().iter().filter(|byte| **byte == b'\n').count();
+        let (mut size, mut last) = (0, Instant::now());
+        loop {
+            let ended = reader.try_wait().expect("it can be waited for");
+            let now = fs::metadata(&output).expect("what was read").len();
+            if now > size {
+                (size, last) = (now, Instant::now());
+            }
+            if let Some(status) = ended {
+                assert!(status.success(), "the consumer ended with {status}");
+                break;
+            }
+            // It writes each message at once.
+            if last.elapsed() > QUIET && lines() >= expected {
+                reader.kill().expect("it can be killed");
+                reader.wait().expect("it can be waited for");
+                break;
+            }
+            thread::sleep(Duration::from_millis(200));
+        }
+        has_read().split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect()
     }
 }
 
