@@ -116,7 +116,7 @@ pub(super) fn producer_settings(config: &KafkaConfig, base: &ClientConfig) -> Cl
     } else {
         // What follows a message that failed must not arrive before that was sent anew. librdkafka holds to this for
         // whatever the broker says, but not for messages whose time is over: that is for the sink to see.
-        settings.set("enable.gapless.guarantee", "true").set("message.timeout.ms", &NEVER.to_string());
+        settings.set("enable.gapless.guarantee", "true").set("message.timeout.ms", NEVER.to_string());
     }
     settings
 }

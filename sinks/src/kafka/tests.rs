@@ -1,7 +1,15 @@
 //! The sink against librdkafka's own mock of a cluster, through the delivery loop. What the mock does not do (isolation of
 //! aborted records, fencing, permissions) is tested against a real broker, in the scenarios of the binary.
 
-use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
@@ -63,8 +71,12 @@ struct Running {
 }
 
 fn start(config: KafkaConfig, ledger: &Arc<MemoryLedger>) -> Running {
+    start_sink(Arc::new(sink(config, ledger)), ledger)
+}
+
+fn start_sink(sink: Arc<dyn Sink>, ledger: &Arc<MemoryLedger>) -> Running {
     let delivery = DeliveryLoop::new(
-        Arc::new(sink(config, ledger)),
+        sink,
         Arc::clone(ledger) as Arc<dyn DeliveryLedger>,
         Arc::new(Rate::new(None, None)),
         &MemoryBudget::new(64 << 20),
@@ -300,6 +312,98 @@ async fn a_long_outage_is_told() {
     assert!(running.health.report().counters.resent >= 50, "{:?}", running.health.report());
     running.stop().await;
     is_exactly_once(&cluster, 1, &[50, 50]);
+}
+
+/// A sink with small batches, so that several are under way, which counts how many.
+struct Small {
+    sink: KafkaSink,
+    under_way: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Sink for Small {
+    fn name(&self) -> &SinkName {
+        self.sink.name()
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { max_records: 10, ..self.sink.limits() }
+    }
+
+    fn open(&self) -> BoxFuture<'_, Result<Vec<Unfinished>, DeliverError>> {
+        self.sink.open()
+    }
+
+    fn deliver(&self, batch: Batch) -> BoxFuture<'_, Result<Receipt, DeliverError>> {
+        let delivery = self.sink.deliver(batch);
+        let now = self.under_way.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most.fetch_max(now, Ordering::Relaxed);
+        Box::pin(async move {
+            let result = delivery.await;
+            self.under_way.fetch_sub(1, Ordering::Relaxed);
+            result
+        })
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), DeliverError>> {
+        self.sink.probe()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.sink.close()
+    }
+}
+
+/// Whatever the broker refuses, loses or is too busy for while several batches are under way: nothing overtakes a record
+/// of its key, nothing is lost, and no more is doubled than is counted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_several_batches_under_way_nothing_overtakes() {
+    use RDKafkaRespErr::{
+        RD_KAFKA_RESP_ERR_INVALID_RECORD as REFUSED, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE as LARGE,
+        RD_KAFKA_RESP_ERR_NO_ERROR as FINE, RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS as TOO_FEW,
+        RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT as SLOW, RD_KAFKA_RESP_ERR_UNKNOWN as WHO_KNOWS,
+    };
+    for failures in [
+        vec![FINE; 20],
+        vec![FINE, FINE, LARGE, FINE, FINE, FINE, LARGE],
+        vec![FINE, FINE, FINE, TOO_FEW, SLOW, FINE, WHO_KNOWS, FINE, REFUSED],
+        vec![WHO_KNOWS, LARGE, FINE, FINE, WHO_KNOWS, FINE, LARGE, SLOW, LARGE],
+    ] {
+        let cluster = cluster(1);
+        cluster.broker_round_trip_time(1, Duration::from_millis(40)).unwrap();
+        cluster.request_errors(RDKafkaApiKey::Produce, &failures);
+        let works = [40; 12];
+        let ledger = Arc::new(MemoryLedger::plain(works));
+        let small = Small { sink: sink(config_for(&cluster), &ledger), under_way: 0.into(), most: 0.into() };
+        let small = Arc::new(small);
+        let running = start_sink(Arc::clone(&small) as _, &ledger);
+        running.all_settled(&ledger).await;
+        running.stop().await;
+        assert_eq!(small.most.load(Ordering::Relaxed), BATCHES, "several are under way");
+        let dead: BTreeSet<(i64, u32)> = ledger
+            .settlements()
+            .iter()
+            .flat_map(|settlement| settlement.dead.iter().map(|dead| (settlement.work.0, dead.position)))
+            .collect();
+        let due: Vec<String> = (0..12)
+            .flat_map(|work| (0..40).map(move |position| (work, position)))
+            .filter(|record| !dead.contains(record))
+            .map(|(work, position)| crate::test_ledger::record_id(work, position))
+            .collect();
+        let mut seen = BTreeSet::new();
+        let messages = read(&cluster, TOPIC, 1);
+        let first: Vec<String> = messages
+            .iter()
+            .map(|read| {
+                let value: serde_json::Value = serde_json::from_str(&read.value).unwrap();
+                value["Id"].as_str().unwrap().to_owned()
+            })
+            .filter(|id| seen.insert(id.clone()))
+            .collect();
+        assert_eq!(first, due, "{failures:?}");
+        let resent: u32 = ledger.settlements().iter().map(|settlement| settlement.resent).sum();
+        assert!(messages.len() - due.len() <= resent as usize, "{failures:?}: {resent} counted");
+    }
 }
 
 /// A small queue within the producer is waited for.

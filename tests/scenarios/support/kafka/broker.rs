@@ -201,8 +201,8 @@ impl Broker {
         command
             .arg("org.apache.kafka.tools.consumer.ConsoleConsumer")
             .args(["--bootstrap-server", &self.address(), "--topic", topic, "--from-beginning"])
-            // It ends when nothing has come for so long.
-            .args(["--timeout-ms", "15000", "--consumer-property", "isolation.level=read_committed"])
+            // It ends when nothing has come for so long, which a machine that is busy with much else may take.
+            .args(["--timeout-ms", "60000", "--consumer-property", "isolation.level=read_committed"])
             .stdout(File::create(&output).expect("a file"))
             .stderr(Stdio::null());
         let mut reader = command.spawn().expect("java starts");
