@@ -137,8 +137,9 @@ impl Ledger {
         })
     }
 
-    /// Settles deliveries (none is fine), together with the sink's own state if there is one, in one commit (L3, L6). The leases may
-    /// be dropped when it resolves.
+    /// Settles deliveries (none is fine), together with the sink's own state if there is one, in one commit (L3, L6). One that
+    /// became dead while it was leased, because its work was quarantined, stays dead. The leases may be dropped when it
+    /// resolves.
     pub fn settle(
         &self,
         sink: &SinkName,
@@ -373,6 +374,11 @@ impl Writer {
         let delivery =
             self.first(sql, (work.0, number), |row| Ok(Delivery { state: row.get(0)?, due: row.get(1)? }))?;
         let delivery = delivery.ok_or_else(|| LedgerError::UnknownDelivery { work, sink: sink.clone() })?;
+        if delivery.state == "dead" && self.leases.is_claimed(Leased::Delivery(number, work)) {
+            // Another sink could not handle it, or its body was lost: dead is final (L6), and no mistake of this sink.
+            tracing::warn!(%work, %sink, "a delivery became dead while it was under way; it stays dead");
+            return Ok(());
+        }
         if delivery.state != "pending" {
             return Err(LedgerError::AlreadySettled { work, sink: sink.clone(), state: delivery.state });
         }

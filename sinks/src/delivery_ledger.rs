@@ -112,6 +112,16 @@ pub struct LedgerFailure {
     pub passing: bool,
 }
 
+/// The body of a leased work is not in the spool any more: it was damaged and is being fetched again, or the work is dead.
+/// Waiting for it would hold up everything behind it. The lease can only be given back; the ledger leases the work again
+/// when its body is there again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct BodyGone {
+    /// What happened, for people.
+    pub why: String,
+}
+
 /// How much work is wanted at once: one at least, whatever its size, and then more until one of these is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Want {
@@ -161,7 +171,7 @@ pub trait DeliveryLedger: SinkStates {
         work: &'a Arc<Work>,
         from: u32,
         only: Option<&'a BTreeSet<u32>>,
-    ) -> BoxFuture<'a, Result<RenderedPiece, LedgerFailure>>;
+    ) -> BoxFuture<'a, Result<Result<RenderedPiece, BodyGone>, LedgerFailure>>;
 
     /// Commits how often the records of these deliveries may be there, before they leave. It never becomes less by this.
     fn begin<'a>(
@@ -171,7 +181,8 @@ pub trait DeliveryLedger: SinkStates {
     ) -> BoxFuture<'a, Result<(), LedgerFailure>>;
 
     /// Settles deliveries (none is fine), together with the sink's own state if there is one, in one commit (L3, L6).
-    /// The leases may be dropped when it resolves.
+    /// A work that became dead while it was leased, because another sink could not handle it, stays dead. The leases may
+    /// be dropped when it resolves.
     fn settle<'a>(
         &'a self,
         sink: &'a SinkName,

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     delivery_ledger::{
-        Deferral, DeliveryLedger, Lease, LedgerFailure, RenderedPiece, Settlement, SinkIdentity, SinkStates,
+        BodyGone, Deferral, DeliveryLedger, Lease, LedgerFailure, RenderedPiece, Settlement, SinkIdentity, SinkStates,
         Statement, Want, Work, WorkId,
     },
     memory::{Piece, Reservation},
@@ -93,6 +93,8 @@ struct Entry {
     panics: u32,
     settled: Option<Settlement>,
     quarantined: bool,
+    /// Its body was damaged and is being fetched again.
+    held: bool,
 }
 
 #[derive(Default)]
@@ -213,6 +215,7 @@ impl MemoryLedger {
             panics: 0,
             settled: None,
             quarantined: false,
+            held: false,
         };
         self.lock().works.insert(WorkId(id), entry);
         self.changed.notify_waiters();
@@ -245,6 +248,12 @@ impl MemoryLedger {
     /// Takes that back.
     pub(crate) fn remember(&self, work: i64) {
         self.lock().works.get_mut(&WorkId(work)).unwrap().quarantined = false;
+        self.changed.notify_waiters();
+    }
+
+    /// The body of a work is lost, until it was fetched again.
+    pub(crate) fn lose(&self, work: i64, lost: bool) {
+        self.lock().works.get_mut(&WorkId(work)).unwrap().held = lost;
         self.changed.notify_waiters();
     }
 
@@ -406,7 +415,7 @@ impl DeliveryLedger for MemoryLedger {
             let mut inner = self.lock();
             let mut free: BTreeMap<TenantId, VecDeque<WorkId>> = BTreeMap::new();
             for (id, entry) in &inner.works {
-                if entry.is_pending() && !entry.leased && entry.not_before.is_none_or(|at| at <= now) {
+                if entry.is_pending() && !entry.held && !entry.leased && entry.not_before.is_none_or(|at| at <= now) {
                     free.entry(entry.work.feed.tenant).or_default().push_back(*id);
                 }
             }
@@ -465,11 +474,15 @@ impl DeliveryLedger for MemoryLedger {
         work: &'a Arc<Work>,
         from: u32,
         only: Option<&'a BTreeSet<u32>>,
-    ) -> BoxFuture<'a, Result<RenderedPiece, LedgerFailure>> {
+    ) -> BoxFuture<'a, Result<Result<RenderedPiece, BodyGone>, LedgerFailure>> {
         async move {
             tokio::task::yield_now().await;
             if let Some(failure) = self.fails("read") {
                 return Err(failure);
+            }
+            let is_gone = |entry: &Entry| entry.held || entry.quarantined;
+            if is_gone(&self.lock().works[&work.id]) {
+                return Ok(Err(BodyGone { why: format!("the body of {:?} is not in the spool", work.id) }));
             }
             let kinds = self.lock().works[&work.id].kinds.clone();
             let Rendering { view, keep } = self.rendering.lock().unwrap().clone();
@@ -500,7 +513,7 @@ impl DeliveryLedger for MemoryLedger {
                 }
             }
             let next = (end < kinds.len()).then_some(end as u32);
-            Ok(RenderedPiece { rendered: Arc::new(rendered), next })
+            Ok(Ok(RenderedPiece { rendered: Arc::new(rendered), next }))
         }
         .boxed()
     }
@@ -530,6 +543,9 @@ impl DeliveryLedger for MemoryLedger {
             inner.log.push(format!("settle {}", settlements.len()));
             for settlement in settlements {
                 let entry = inner.works.get_mut(&settlement.work).unwrap();
+                if entry.quarantined && entry.leased {
+                    continue;
+                }
                 assert!(entry.is_pending(), "L6: {:?} was final", settlement.work);
                 assert!(entry.leased, "{:?} is settled without a lease", settlement.work);
                 let accounted = settlement.delivered + settlement.filtered + settlement.dead.len() as u32;

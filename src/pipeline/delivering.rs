@@ -14,7 +14,7 @@ use ledger::{Inspector, Ledger, LedgerError};
 use schemas::{FeedKey, Rendered, Seq, SinkName, TenantId};
 use sinks::{
     delivery_ledger::{
-        Deferral, DeliveryLedger, Lease, LedgerFailure, RenderedPiece, Settlement, SinkIdentity, SinkStates,
+        BodyGone, Deferral, DeliveryLedger, Lease, LedgerFailure, RenderedPiece, Settlement, SinkIdentity, SinkStates,
         Statement, Want, Work, WorkId,
     },
     sink::BoxFuture,
@@ -222,23 +222,27 @@ impl DeliveryLedger for Delivering {
         work: &'a Arc<Work>,
         from: u32,
         only: Option<&'a BTreeSet<u32>>,
-    ) -> BoxFuture<'a, Result<RenderedPiece, LedgerFailure>> {
+    ) -> BoxFuture<'a, Result<Result<RenderedPiece, BodyGone>, LedgerFailure>> {
         Box::pin(async move {
             let view = self.view(sink)?;
             let (ledger, pieces, work, only) =
                 (self.ledger.clone(), Arc::clone(&self.pieces), Arc::clone(work), only.cloned());
             let read = move || {
-                let id = ledger::WorkId(work.id.0);
-                let piece = match pieces.get(id, from) {
+                // A body that is fetched again has another number, and may be another one.
+                let place = (ledger::WorkId(work.id.0), work.seq, from);
+                let piece = match pieces.get(place) {
                     Some(piece) => piece,
                     None => {
-                        let piece = Arc::new(ledger.read_piece(id, from).map_err(failure)?);
-                        pieces.put(id, from, &piece);
+                        let piece = match ledger.read_piece(place.0, from) {
+                            Err(LedgerError::Body(gone)) => return Ok(Err(BodyGone { why: gone.to_string() })),
+                            read => Arc::new(read.map_err(failure)?),
+                        };
+                        pieces.put(place, &piece);
                         piece
                     }
                 };
                 let rendered = Arc::new(view.render(&piece, &work, from, only.as_ref()));
-                Ok(RenderedPiece { rendered, next: piece.next })
+                Ok(Ok(RenderedPiece { rendered, next: piece.next }))
             };
             match tokio::task::spawn_blocking(read).await {
                 Ok(read) => read,

@@ -386,7 +386,8 @@ async fn read_again(shared: &Arc<Shared>, slices: &[Slice]) -> Result<Batch, End
                     shared.ledger.read(&shared.name, &slice.work, slice.from, slice.only.as_deref())
                 });
                 let rendered = match AssertUnwindSafe(read).catch_unwind().await {
-                    Ok(Ok(piece)) => piece.rendered,
+                    Ok(Ok(Ok(piece))) => piece.rendered,
+                    Ok(Ok(Err(gone))) => return Err(End::GaveUp { error: gone.to_string(), after: None }),
                     Ok(Err(failure)) => return Err(End::Ledger(failure)),
                     Err(panic) => {
                         let message = panic_text(panic.as_ref());

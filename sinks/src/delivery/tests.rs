@@ -415,6 +415,56 @@ async fn a_work_whose_reading_panics_stops_no_other() {
     assert_eq!(ledger.settlements().len(), 2);
 }
 
+/// L11: a body that is damaged in the spool is fetched again, for as long as that takes; the works behind it do not wait.
+#[tokio::test(start_paused = true)]
+async fn l11_a_work_whose_body_is_lost_is_given_back_and_stops_no_other() {
+    for in_flight in [1, 3] {
+        let ledger = Arc::new(MemoryLedger::plain([3, 20, 5]));
+        let (lose, mut sent) = (Arc::clone(&ledger), false);
+        let sink = Arc::new(Scripted::new(limits(4, in_flight), move |records| {
+            // When a part of it was sent.
+            if records.iter().any(|(work, _)| *work == 1) && !std::mem::replace(&mut sent, true) {
+                lose.lose(1, true);
+            }
+            Reply::Take
+        }));
+        let running = start(&sink, &ledger);
+        tokio::time::timeout(Duration::from_secs(3600), async {
+            while ledger.settlements().len() < 2 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        })
+        .await
+        .expect("the others are delivered meanwhile");
+        assert_eq!((ledger.pending(), ledger.leased()), (1, 0), "{in_flight}");
+        ledger.lose(1, false);
+        tokio::time::timeout(Duration::from_secs(3600), ledger.all_settled()).await.expect("it is there again");
+        running.stop().await.unwrap();
+        let mut arrived = sink.arrived();
+        arrived.sort_unstable();
+        assert_eq!(arrived, all(&[3, 20, 5]), "{in_flight}: what receipts cover is not sent again");
+    }
+}
+
+/// A work that another sink quarantines while this one delivers it is dead for this one, too; nothing else happens.
+#[tokio::test(start_paused = true)]
+async fn l11_a_work_that_becomes_dead_under_way_stops_neither_the_sink_nor_another_work() {
+    for in_flight in [1, 3] {
+        let ledger = Arc::new(MemoryLedger::plain([3, 20, 5, 4]));
+        let dead = Arc::clone(&ledger);
+        let sink = Arc::new(Scripted::new(limits(8, in_flight), move |records| {
+            // One is still being read, the other is complete by this batch.
+            for work in [1, 3].iter().filter(|dead| records.iter().any(|(work, _)| work == *dead)) {
+                dead.forget(*work);
+            }
+            Reply::Take
+        }));
+        deliver_all(&sink, &ledger).await;
+        assert_eq!(ledger.quarantined(), [1, 3], "{in_flight}");
+        assert_eq!(ledger.settlements().len(), 2, "{in_flight}");
+    }
+}
+
 /// L7: what is under way may end; what does not end in time is dropped and stays pending, marked as begun.
 #[tokio::test(start_paused = true)]
 async fn a_stop_drains_within_ten_seconds_and_acknowledges_nothing_else() {

@@ -206,7 +206,8 @@ impl World {
                 // Quarantined, or forgotten, meanwhile: final.
                 assert!(matches!(
                     settled,
-                    Err(LedgerError::AlreadySettled { .. }
+                    Ok(())
+                        | Err(LedgerError::AlreadySettled { .. }
                         | LedgerError::UnknownDelivery { .. }
                         | LedgerError::NotLeased { .. }
                         | LedgerError::Closed)

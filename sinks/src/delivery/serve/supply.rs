@@ -4,6 +4,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use tokio::time::Instant;
+use tracing::warn;
 
 use super::{
     super::{
@@ -11,11 +12,11 @@ use super::{
         leased::{GROWTH, Leased},
         shared::{insist, panic_text},
     },
-    Serve,
+    Exit, Serve,
 };
 use crate::{
     batching::Outgoing,
-    delivery_ledger::{LedgerFailure, RenderedPiece, Want, WorkId},
+    delivery_ledger::{BodyGone, LedgerFailure, RenderedPiece, Want, WorkId},
     memory::Reservation,
     sink::BoxFuture,
 };
@@ -40,6 +41,7 @@ pub(super) struct Reading {
 /// What reading a piece came to.
 pub(super) enum Read {
     Piece(RenderedPiece, Reservation),
+    Gone(BodyGone),
     Failed(LedgerFailure),
     Panicked(String),
 }
@@ -113,7 +115,8 @@ impl Serve<'_> {
                 };
                 let read = insist(&shared, || shared.ledger.read(&shared.name, &work, from, only.as_deref()));
                 match AssertUnwindSafe(read).catch_unwind().await {
-                    Ok(Ok(piece)) => Read::Piece(piece, room),
+                    Ok(Ok(Ok(piece))) => Read::Piece(piece, room),
+                    Ok(Ok(Err(gone))) => Read::Gone(gone),
                     Ok(Err(failure)) => Read::Failed(failure),
                     Err(panic) => Read::Panicked(panic_text(panic.as_ref())),
                 }
@@ -125,6 +128,10 @@ impl Serve<'_> {
     pub(super) fn read(&mut self, id: WorkId, read: Read) -> Result<(), LedgerFailure> {
         let (piece, room) = match read {
             Read::Piece(piece, room) => (piece, room),
+            Read::Gone(gone) => {
+                self.gone(id, &gone);
+                return Ok(());
+            }
             Read::Failed(failure) => return Err(failure),
             Read::Panicked(message) => {
                 self.panicked(vec![id], message);
@@ -149,6 +156,17 @@ impl Serve<'_> {
         }
         self.look_at(id);
         Ok(())
+    }
+
+    /// The ledger gives the work out again when its body is there, or never, when it is dead.
+    fn gone(&mut self, id: WorkId, gone: &BodyGone) {
+        warn!(sink = %self.shared.name, "{id:?} is given back: {gone}");
+        self.give_up(id, None, gone.to_string());
+        self.look_at(id);
+        if self.shared.limits.in_flight == 1 {
+            // A part of it may have been sent: what comes next is to be asked anew.
+            self.end(Exit::Reopen { after: None, at_once: false });
+        }
     }
 
     pub(super) fn batch_is_due(&self) -> bool {
