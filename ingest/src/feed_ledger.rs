@@ -44,7 +44,7 @@ pub struct ListedPage {
 /// A window whose last page was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompletedWindow {
-    /// The span that was listed whole; holes that lie within it are recovered (L9).
+    /// The span that was listed whole; holes that lie within it are recovered (L9), but for those of a disabled subscription.
     pub window: TimeRange,
     /// The feed's new watermark. It never moves back: an earlier one is ignored.
     pub watermark: Option<DateTime<Utc>>,

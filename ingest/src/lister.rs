@@ -19,7 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{
-        Action, ActivityApi, AfCode, ApiError, Call, Refusal, listing::Page, subscriptions::Subscription,
+        Action, ActivityApi, AfCode, ApiError, Call, Refusal,
+        listing::Page,
+        subscriptions::{Started, Subscription},
         urls::PageUri,
     },
     backoff::Backoff,
@@ -271,6 +273,7 @@ impl Lister {
 
     async fn start_subscription(&mut self, found: Subscription) -> Result<(), Stop> {
         let mut state = self.ledger.feed_state(self.feed).await?;
+        let lost_before = self.subscription.lost;
         self.subscription.lost |= state.watermark.is_some();
         if let Some(last) = self.subscription.last_start {
             let wait = self.pacing.between_starts.saturating_sub(last.elapsed());
@@ -282,7 +285,12 @@ impl Lister {
         self.health.starts.add(1);
         tracing::info!(feed = %self.feed, ?found, "starting the subscription");
         match self.api.start_subscription(self.feed.content_type).await {
-            Ok(()) => {
+            Ok(Started::Before) => {
+                tracing::info!(feed = %self.feed, "the subscription was enabled all the time");
+                self.subscription.lost = lost_before;
+                Ok(())
+            }
+            Ok(Started::Now) => {
                 self.subscription.waiting_since = Some(Instant::now());
                 Ok(())
             }

@@ -34,7 +34,7 @@ pub struct ListedPage {
 /// A window whose last page was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompletedWindow {
-    /// The span that was listed whole; holes that lie within it are recovered (L9).
+    /// The span that was listed whole; holes that lie within it are recovered (L9), but for those of a disabled subscription.
     pub window: TimeRange,
     /// The feed's new watermark. It never moves back: an earlier one is ignored.
     pub watermark: Option<DateTime<Utc>>,
@@ -139,15 +139,17 @@ impl Writer {
     }
 
     /// Takes a span that was listed whole off the feed's holes, at either end of what is left of them. A sweep lists
-    /// windows in rising order, so that it fills a hole of any length.
+    /// windows in rising order, so that it fills a hole of any length. What a disabled subscription did not keep no
+    /// listing brings back: such a hole stays.
     fn fill_holes(&mut self, feed: i64, window: TimeRange) -> Result<()> {
         let (start, end) = (micros(window.start), micros(window.end));
+        let lost = HoleReason::SubscriptionDisabled.as_str();
         let sql = "UPDATE hole SET left_from = ?3 \
-                   WHERE feed = ?1 AND recovered_at IS NULL AND left_from >= ?2 AND left_from < ?3";
-        self.exec(sql, (feed, start, end))?;
+                   WHERE feed = ?1 AND recovered_at IS NULL AND left_from >= ?2 AND left_from < ?3 AND reason <> ?4";
+        self.exec(sql, (feed, start, end, lost))?;
         let sql = "UPDATE hole SET left_to = ?2 \
-                   WHERE feed = ?1 AND recovered_at IS NULL AND left_to <= ?3 AND left_to > ?2";
-        self.exec(sql, (feed, start, end))?;
+                   WHERE feed = ?1 AND recovered_at IS NULL AND left_to <= ?3 AND left_to > ?2 AND reason <> ?4";
+        self.exec(sql, (feed, start, end, lost))?;
         let sql = "UPDATE hole SET recovered_at = ?2 \
                    WHERE feed = ?1 AND recovered_at IS NULL AND left_from >= left_to";
         self.exec(sql, (feed, self.now_micros()))?;

@@ -161,6 +161,28 @@ fn blobs_that_are_gone_are_gaps_and_reconcile_says_so() {
     world.mailtrail(&["reconcile", "acknowledge", "gap-99999", "--reason", "typo"]).ends_with(1);
 }
 
+/// Microsoft keeps nothing for a disabled subscription: that all of the time can be listed afterwards proves nothing.
+#[test]
+fn a_subscription_that_was_disabled_leaves_a_hole_that_stays() {
+    let mut simulated = config(&[]);
+    simulated.subscribed = true;
+    let world = World::new(simulated);
+    world.configure().collect();
+    world.mailtrail(&["reconcile"]).ends_with(0);
+    world
+        .simulator()
+        .change_faults(|faults| faults.set("subscription_disabled=Audit.Exchange"))
+        .expect("it can be set at any time");
+    // The hole counts in whole seconds.
+    std::thread::sleep(Duration::from_secs(2));
+    world.collect();
+    let report = world.mailtrail(&["reconcile"]).ends_with(1);
+    assert!(report.stdout.contains("hole-1") && report.stdout.contains("subscription_disabled"), "{}", report.stdout);
+    world.mailtrail(&["reconcile", "acknowledge", "hole-1", "--reason", "known"]).ends_with(0);
+    world.mailtrail(&["reconcile"]).ends_with(0);
+    world.is_complete();
+}
+
 #[test]
 fn blobs_that_are_listed_late_are_found() {
     let mut simulated = config(&["late=1/3@6s"]);

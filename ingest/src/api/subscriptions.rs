@@ -17,6 +17,15 @@ pub enum Subscription {
     Absent,
 }
 
+/// What a start changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Started {
+    /// The subscription is enabled from now on.
+    Now,
+    /// It was enabled already, whatever the list of subscriptions said.
+    Before,
+}
+
 /// A tenant's subscriptions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Subscriptions(Vec<(String, bool)>);
@@ -68,11 +77,11 @@ impl ActivityApi {
     /// # Errors
     ///
     /// Any [`ApiError`] of a call.
-    pub async fn start_subscription(&self, content_type: ContentType) -> Result<(), ApiError> {
+    pub async fn start_subscription(&self, content_type: ContentType) -> Result<Started, ApiError> {
         let url = self.address.start(content_type);
         match self.send(Call::Start, Method::POST, || super::plain(url.as_ref())).await {
-            Ok(answer) => self.small_body(answer.response).await.map(|_| ()),
-            Err(ApiError::Refused(Refusal { action: Action::AlreadyEnabled, .. })) => Ok(()),
+            Ok(answer) => self.small_body(answer.response).await.map(|_| Started::Now),
+            Err(ApiError::Refused(Refusal { action: Action::AlreadyEnabled, .. })) => Ok(Started::Before),
             Err(error) => Err(error),
         }
     }

@@ -1,6 +1,12 @@
 //! Listing: pages, late blobs, subscriptions, holes, what a restart leaves behind.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use ingest::{HttpSettings, feed_ledger::FeedState, health::Condition};
@@ -8,8 +14,11 @@ use schemas::{ContentType, FeedKey, HoleReason};
 use simulator::{Blob, RequestKind};
 
 use crate::{
-    harness::{collect, collect_into, collect_with, hours, once, simulation, start, tenant, until},
+    harness::{
+        collect, collect_into, collect_scripted, collect_with, hours, once, simulation, start, tenant, until,
+    },
     memory_ledger::MemoryLedger,
+    scripted::{Scripted, error, json, ordinary},
 };
 
 fn exchange() -> FeedKey {
@@ -165,6 +174,41 @@ async fn a_subscription_that_is_disabled_while_it_runs_is_started_again() {
     let stats = collecting.simulator.stats();
     assert_eq!(stats.requests_of(RequestKind::StartSubscription), 1);
     assert_eq!(stats.violations, Default::default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_that_was_enabled_all_the_time_leaves_no_hole() {
+    let phase = Arc::new(AtomicU8::new(0));
+    let now = Arc::clone(&phase);
+    let server = Scripted::start(move |seen| {
+        let is_start = seen.target.contains("/subscriptions/start");
+        match now.load(Ordering::SeqCst) {
+            0 => ordinary(seen, "[]").unwrap_or_else(|| error(500, "AF50000")),
+            // Nothing is listed for some whole seconds.
+            1 => error(500, "AF50000"),
+            2 if is_start => {
+                now.store(3, Ordering::SeqCst);
+                error(400, "AF20024")
+            }
+            2 if seen.target.contains("/subscriptions/list") => json(200, "[]"),
+            2 => error(400, "AF20022"),
+            _ => json(200, "[]"),
+        }
+    })
+    .await;
+    let collecting = collect_scripted(&server.url(), "secret");
+    let passes = || collecting.handle.health().feeds[0].passes.get();
+    until("a pass", || passes() > 0).await;
+    phase.store(1, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    phase.store(2, Ordering::SeqCst);
+    until("the start", || phase.load(Ordering::SeqCst) == 3).await;
+    let before = passes();
+    until("another pass", || passes() > before).await;
+    assert_eq!(server.seen_at("/subscriptions/start"), 1);
+    assert!(collecting.ledger.lock().holes.is_empty());
+    collecting.cancel.cancel();
+    collecting.handle.join().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

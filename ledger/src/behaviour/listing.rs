@@ -74,6 +74,9 @@ fn l9_a_hole_moves_the_watermark_and_is_recovered_only_when_all_of_it_was_listed
     bench.ledger.record_hole(feed(1), hole, HoleReason::TooOld).wait().unwrap();
     assert_eq!(list(feed(1), minutes(-9, 100)), 1);
     assert_eq!(list(feed(1), minutes(100, 1540)), 0);
+    // What was not kept is not there, whoever lists that time.
+    bench.ledger.record_hole(feed(1), hole, HoleReason::SubscriptionDisabled).wait().unwrap();
+    assert_eq!(list(feed(1), hole), 1);
 }
 
 #[test]
