@@ -28,7 +28,7 @@ use std::{
 };
 
 use archive::parquet::Understand;
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use ingest::{FeedLedger, HttpSettings, Listing, TenantHealth};
 use ledger::{Ledger, LedgerError, OpenError, Settings, SinkSpec};
 use reqwest::Client;
@@ -45,7 +45,7 @@ use sinks::{
     splunk_hec::SplunkHecSink,
     template::Template,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use transform::{Filter, Origin, filter::Match};
 
@@ -69,6 +69,15 @@ pub(crate) const MEMORY: usize = 24 << 20;
 
 /// How often the ledger is tidied.
 const MAINTENANCE: Duration = Duration::from_secs(60);
+
+/// How long nothing is given up by the local clock while no API has said what time it is.
+const UNHEARD: Duration = Duration::from_secs(3600);
+
+/// A time by which nothing has expired: only what has to do with room is tidied.
+const LONG_AGO: DateTime<Utc> = DateTime::UNIX_EPOCH;
+
+/// How soon it is tidied again when nobody had said what time it is.
+const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 
 /// How long everything together may take to stop.
 const STOP: Duration = Duration::from_secs(10);
@@ -121,6 +130,7 @@ pub(crate) struct Pipeline {
     collecting: CancellationToken,
     delivering: CancellationToken,
     fatal: watch::Sender<Option<Fatal>>,
+    started: Instant,
 }
 
 /// What runs at present, in the order of the configuration.
@@ -326,6 +336,7 @@ impl Pipeline {
             collecting: CancellationToken::new(),
             delivering: CancellationToken::new(),
             fatal: watch::Sender::new(None),
+            started: Instant::now(),
         });
         let sinks = pipeline.run_sinks(sinks);
         let run = |tenant| pipeline.run_tenant(MadeTenant::new(tenant, &http, listing), &http);
@@ -334,7 +345,7 @@ impl Pipeline {
             let mut running = pipeline.lock();
             (running.sinks, running.tenants) = (sinks, tenants);
         }
-        pipeline.tasks.spawn(maintain(pipeline.ledger.clone(), pipeline.delivering.clone()));
+        pipeline.tasks.spawn(maintain(Arc::clone(&pipeline)));
         Ok(pipeline)
     }
 
@@ -385,6 +396,14 @@ impl Pipeline {
         }
     }
 
+    /// The time by which blobs expire and rows are folded: never later than an API says, because a local clock that is
+    /// ahead would give up what can still be had. `None` while nobody has said what time it is.
+    fn time(&self) -> Option<DateTime<Utc>> {
+        let tenants = self.collected();
+        let heard = tenants.iter().filter_map(|tenant| tenant.server_time()).min();
+        time_by(heard, Utc::now(), tenants.is_empty() || self.started.elapsed() >= UNHEARD)
+    }
+
     /// Resolves when something ended that should not have.
     pub(crate) async fn broken(&self) -> Fatal {
         let mut fatal = self.fatal.subscribe();
@@ -400,7 +419,7 @@ impl Pipeline {
         self.tasks.close();
         if tokio::time::timeout(STOP, self.tasks.wait()).await.is_err() {
             tracing::warn!("not everything stopped in time; what was under way stays pending");
-        } else if let Err(error) = self.ledger.maintain(Utc::now()).await {
+        } else if let Err(error) = self.ledger.maintain(self.time().unwrap_or(LONG_AGO)).await {
             // A run until idle is often the only one of the day: what it leaves behind is tidied now.
             tracing::warn!(%error, "the ledger could not be tidied");
         }
@@ -411,11 +430,21 @@ impl Pipeline {
     }
 }
 
+/// The earlier of both clocks. While the APIs' was not `heard`, the local one counts only when that has to do.
+fn time_by(heard: Option<DateTime<Utc>>, local: DateTime<Utc>, has_to_do: bool) -> Option<DateTime<Utc>> {
+    match heard {
+        Some(heard) => Some(heard.min(local)),
+        None => has_to_do.then_some(local),
+    }
+}
+
 /// Tidies the ledger now and then.
-async fn maintain(ledger: Ledger, stop: CancellationToken) {
+async fn maintain(pipeline: Arc<Pipeline>) {
     loop {
-        let pause = match ledger.maintain(Utc::now()).await {
+        let time = pipeline.time();
+        let pause = match pipeline.ledger.maintain(time.unwrap_or(LONG_AGO)).await {
             Ok(done) if done.more => Duration::from_millis(100),
+            Ok(_) if time.is_none() => LISTEN_AGAIN,
             Ok(_) => MAINTENANCE,
             Err(error) => {
                 tracing::warn!(%error, "the ledger could not be tidied; it is tried again in a minute");
@@ -423,8 +452,24 @@ async fn maintain(ledger: Ledger, stop: CancellationToken) {
             }
         };
         tokio::select! {
-            () = stop.cancelled() => return,
+            () = pipeline.delivering.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_local_clock_that_is_ahead_gives_nothing_up() {
+        let now: DateTime<Utc> = "2026-03-02T10:00:00Z".parse().unwrap();
+        let month = TimeDelta::days(30);
+        assert_eq!(time_by(Some(now), now + month, true), Some(now));
+        assert_eq!(time_by(Some(now), now - month, true), Some(now - month));
+        // At the start, before the first answer.
+        assert_eq!(time_by(None, now + month, false), None);
+        assert_eq!(time_by(None, now, true), Some(now));
     }
 }

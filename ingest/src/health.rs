@@ -338,6 +338,12 @@ impl TenantHealth {
         self.feeds.iter().find(|feed| feed.feed.content_type == content_type)
     }
 
+    /// The API's time, when it was ever heard of.
+    #[must_use]
+    pub fn server_time(&self) -> Option<DateTime<Utc>> {
+        self.clock.known_now()
+    }
+
     /// How far the API's clock is ahead of the local one (negative: behind).
     #[must_use]
     pub fn skew(&self) -> Option<TimeDelta> {

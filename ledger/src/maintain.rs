@@ -43,7 +43,8 @@ pub struct Maintained {
 }
 
 impl Ledger {
-    /// Does what has to be done now and then. To be called about once a minute.
+    /// Does what has to be done now and then. To be called about once a minute. `now` is the time by which blobs expire;
+    /// one that is too early gives nothing up.
     pub fn maintain(&self, now: DateTime<Utc>) -> Answer<Maintained> {
         self.change(move |writer| writer.maintain(now))
     }
@@ -143,23 +144,22 @@ impl Writer {
     fn fold(&mut self, now: DateTime<Utc>) -> Result<u64> {
         let cut = micros(now - ROWS_KEPT);
         let works = self.all(
-            "SELECT work FROM blob WHERE ended_at IS NOT NULL AND expires < ?1 AND ended_at < ?1 \
+            "SELECT work, expires FROM blob WHERE ended_at IS NOT NULL AND expires < ?1 AND ended_at < ?1 \
              AND state IN ('settled', 'gap', 'quarantined') \
              AND (state = 'settled' OR (kind = 'retry' AND restore IS NULL) OR (restore IS NULL AND EXISTS (SELECT 1 FROM acknowledgement WHERE finding = \
                   CASE state WHEN 'gap' THEN 'gap-' ELSE 'quarantine-' END || work))) \
              ORDER BY expires LIMIT ?2",
             (cut, AT_ONCE),
-            |row| row.get::<_, i64>(0),
+            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)),
         )?;
-        if works.is_empty() {
-            return Ok(0);
-        }
-        for work in &works {
+        let Some((_, last)) = works.last() else { return Ok(0) };
+        for (work, _) in &works {
             self.fold_row(*work)?;
         }
-        // From here on a listing that names such a blob is not believed to bring a new one.
+        // From here on a listing that names such a blob is not believed to bring a new one. By what was folded and not by
+        // the time: a clock that was far ahead once must not make new blobs look forgotten.
         let before = self.meta("folded_through")?;
-        self.set_meta("folded_through", before.max(cut))?;
+        self.set_meta("folded_through", before.max(last + 1))?;
         Ok(works.len() as u64)
     }
 

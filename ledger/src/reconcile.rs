@@ -191,7 +191,7 @@ impl Reconciliation {
     }
 }
 
-/// Most findings of a kind in a report.
+/// Most findings of a kind in a report: those that nobody has acknowledged come first.
 const FINDINGS: i64 = 10_000;
 
 /// The hour of a blob, in SQL, rounded down before 1970 as well.
@@ -384,18 +384,21 @@ fn findings(db: &Connection, feeds: &Feeds) -> Result<Vec<Finding>> {
         (
             FindingKind::Gap,
             "SELECT work, feed, 'blob ' || content_id, reason, ended_at, records - duplicates, work FROM blob \
-             WHERE state IN ('gap', 'quarantined') AND state = 'gap' AND kind = 'blob' ORDER BY work LIMIT ?1",
+             WHERE state IN ('gap', 'quarantined') AND state = 'gap' AND kind = 'blob' ORDER BY \
+             EXISTS (SELECT 1 FROM acknowledgement WHERE finding = 'gap-' || work), work LIMIT ?1",
         ),
         (
             FindingKind::Hole,
             "SELECT id, feed, strftime('%Y-%m-%dT%H:%M:%SZ', starts / 1000000, 'unixepoch') || '..' || \
              strftime('%Y-%m-%dT%H:%M:%SZ', ends / 1000000, 'unixepoch'), reason, recorded_at, 0, NULL FROM hole \
-             WHERE recovered_at IS NULL ORDER BY id LIMIT ?1",
+             WHERE recovered_at IS NULL ORDER BY \
+             EXISTS (SELECT 1 FROM acknowledgement WHERE finding = 'hole-' || id), id LIMIT ?1",
         ),
         (
             FindingKind::Quarantine,
             "SELECT work, feed, 'blob ' || content_id, reason, ended_at, records - duplicates, work FROM blob \
-             WHERE state IN ('gap', 'quarantined') AND state = 'quarantined' ORDER BY work LIMIT ?1",
+             WHERE state IN ('gap', 'quarantined') AND state = 'quarantined' ORDER BY \
+             EXISTS (SELECT 1 FROM acknowledgement WHERE finding = 'quarantine-' || work), work LIMIT ?1",
         ),
         (
             // The letters of a quarantined blob are found with it.
@@ -403,7 +406,8 @@ fn findings(db: &Connection, feeds: &Feeds) -> Result<Vec<Finding>> {
             "SELECT dead_letter.id, feed, 'sink ' || coalesce(sink.name, '?') || ', blob ' || content_id || \
              coalesce(', record ' || position, ''), reason, at, records, work \
              FROM dead_letter JOIN sink ON sink.id = dead_letter.sink \
-             WHERE retry IS NULL ORDER BY dead_letter.id LIMIT ?1",
+             WHERE retry IS NULL ORDER BY \
+             EXISTS (SELECT 1 FROM acknowledgement WHERE finding = 'dead-' || dead_letter.id), dead_letter.id LIMIT ?1",
         ),
     ];
     let mut findings = Vec::new();
@@ -425,5 +429,6 @@ fn findings(db: &Connection, feeds: &Feeds) -> Result<Vec<Finding>> {
             findings.push(Finding { id, feed, what, reason, at, records, work, acknowledged });
         }
     }
+    findings.sort_unstable_by_key(|finding| finding.id);
     Ok(findings)
 }

@@ -107,6 +107,47 @@ fn old_rows_fold_into_sums_and_nobody_brings_them_back() {
 }
 
 #[test]
+fn a_clock_that_was_far_ahead_once_makes_no_new_blob_look_forgotten() {
+    let bench = Bench::new();
+    bench.spool(feed(1), "x", &body([1]));
+    (bench.deliver("a"), bench.deliver("b"));
+    let ahead = bench.now() + TimeDelta::days(30);
+    assert_eq!(bench.ledger.maintain(ahead).wait().unwrap().folded, 1);
+    assert_eq!(bench.list(feed(1), &["x"]), 0, "it was folded");
+    bench.clock.advance(TimeDelta::minutes(1));
+    assert_eq!(bench.list(feed(1), &["new"]), 1);
+}
+
+#[test]
+fn a_loss_that_nobody_has_seen_is_shown_however_many_were_acknowledged() {
+    let mut bench = Bench::new();
+    bench.spool(feed(1), "x", &body([1, 2]));
+    let lease = bench.lease("a", 1).pop().unwrap();
+    let dead = vec![crate::DeadRecord { position: 0, reason: "too large".into() }];
+    let settlement = Settlement { delivered: 1, dead, ..delivered(&lease) };
+    bench.ledger.settle(&sink("a"), vec![settlement], None).wait().unwrap();
+    drop(lease);
+    bench.ledger.close();
+    let db = rusqlite::Connection::open(bench.path().join("ledger.sqlite")).unwrap();
+    let columns = "work, feed, content_id, created, expires, sink, position, records, reason, at, size";
+    // The letter that is there becomes the last of many.
+    db.execute_batch(&format!(
+        "WITH RECURSIVE many (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM many WHERE n < 10000) \
+         INSERT INTO dead_letter ({columns}) SELECT {columns} FROM dead_letter, many; \
+         INSERT INTO acknowledgement (finding, reason, name, at) \
+         SELECT 'dead-' || id, 'known', 'kim', 0 FROM dead_letter WHERE id <= 10000;"
+    ))
+    .unwrap();
+    drop(db);
+    bench.open().unwrap();
+    let report = bench.reconcile();
+    let open: Vec<_> = report.open_findings().map(|found| found.id.to_string()).collect();
+    assert_eq!(open, ["dead-10001"]);
+    assert!(!report.is_clean());
+    assert!(report.findings.is_sorted_by_key(|found| found.id));
+}
+
+#[test]
 fn a_retry_folds_apart_from_the_blobs() {
     let bench = Bench::new();
     bench.spool(feed(1), "x", &body([1, 2]));

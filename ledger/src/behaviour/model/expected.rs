@@ -366,18 +366,14 @@ impl Model {
             self.gap(index, now);
         }
         let cut = now - 2 * DAY;
-        let mut folded = false;
         for place in &mut self.rows {
             let Some(row) = place else { continue };
             let over = row.ended.is_some_and(|ended| ended < cut) && row.expires < cut;
             // Nobody acknowledges anything here.
             if over && (row.state == "settled" || (row.retry && !row.restored)) {
+                self.folded_through = self.folded_through.max(row.expires + 1);
                 *place = None;
-                folded = true;
             }
-        }
-        if folded {
-            self.folded_through = self.folded_through.max(cut);
         }
     }
 
