@@ -293,8 +293,9 @@ impl Writer {
         self.make_deliveries(work, &row, seq, records - duplicates)?;
         if place.is_none() || records == duplicates {
             self.settle_empty(work)?;
-        } else if row.kind == "retry" {
-            // Its sinks may have been forgotten while it was fetched.
+        } else if row.kind == "retry" || row.seq.is_some() && self.has_deliveries(work)? {
+            // Its sinks may have been forgotten while it was fetched. One that was fetched again may be settled: whoever
+            // had read it before it was damaged needed it no more.
             self.settle_when_done(work)?;
         }
         if dedupe {
@@ -334,6 +335,10 @@ impl Writer {
         };
         self.exec(sql, (work.0, row.tenant, seq, due))?;
         Ok(())
+    }
+
+    fn has_deliveries(&self, work: WorkId) -> Result<bool> {
+        Ok(self.number("SELECT EXISTS (SELECT 1 FROM delivery WHERE work = ?1)", [work.0])? != 0)
     }
 
     /// Settles a body of which nothing is due: there is nothing that a receipt could cover.

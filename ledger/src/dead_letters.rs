@@ -56,6 +56,9 @@ pub enum RetryRefused {
     /// Its bytes were not kept, and it came from an archive.
     #[error("its bytes were not kept; `mailtrail archive restore` brings it again")]
     Restored,
+    /// Its bytes were given up for others when it was acknowledged. The whole blob would bring its other records again.
+    #[error("its bytes were given up for others after it was acknowledged")]
+    BytesGivenUp,
 }
 
 /// What a retry needs to know of a dead letter.
@@ -195,7 +198,8 @@ impl Writer {
         let mut seen = std::collections::BTreeSet::new();
         for id in ids.iter().copied().filter(|id| seen.insert(*id)) {
             let sql = "SELECT work, feed, content_id, created, expires, sink, records, \
-                       bytes IS NOT NULL AND position IS NOT NULL, expires <= created, retry FROM dead_letter WHERE id = ?1";
+                       bytes IS NOT NULL AND position IS NOT NULL, expires <= created, retry, \
+                       bytes IS NULL AND position IS NOT NULL FROM dead_letter WHERE id = ?1";
             let letter = self.first(sql, [id], |row| {
                 let letter = Letter {
                     id,
@@ -209,18 +213,19 @@ impl Writer {
                     has_record: row.get(7)?,
                     restored: row.get(8)?,
                 };
-                Ok((letter, row.get::<_, Option<i64>>(9)?))
+                Ok((letter, row.get::<_, Option<i64>>(9)?, row.get::<_, bool>(10)?))
             })?;
             match letter {
                 None => retried.refused.push((id, RetryRefused::Unknown)),
-                Some((_, Some(_))) => retried.refused.push((id, RetryRefused::AlreadyRetried)),
-                Some((letter, None)) if !letter.has_record && letter.restored => {
+                Some((_, Some(_), _)) => retried.refused.push((id, RetryRefused::AlreadyRetried)),
+                Some((letter, None, _)) if !letter.has_record && letter.restored => {
                     retried.refused.push((id, RetryRefused::Restored));
                 }
-                Some((letter, None)) if !letter.has_record && letter.expires <= self.now_micros() => {
+                Some((_, None, true)) => retried.refused.push((id, RetryRefused::BytesGivenUp)),
+                Some((letter, None, _)) if !letter.has_record && letter.expires <= self.now_micros() => {
                     retried.refused.push((id, RetryRefused::Expired));
                 }
-                Some((letter, None)) => {
+                Some((letter, None, _)) => {
                     groups.entry((letter.work, letter.sink, letter.has_record)).or_default().push(letter);
                 }
             }
