@@ -7,6 +7,7 @@
 use std::{
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
+    time::Duration,
 };
 
 use rusqlite::{Connection, OpenFlags, config::DbConfig, params};
@@ -15,6 +16,9 @@ use crate::error::OpenError;
 
 /// The format that this version writes.
 pub const FORMAT_VERSION: i64 = 4;
+
+/// How long a statement of the writer waits for whoever has the database locked.
+pub(crate) const BUSY: Duration = Duration::from_secs(10);
 
 /// "mtra", as SQLite's `application_id`.
 const APPLICATION_ID: i64 = 0x6d74_7261;
@@ -49,7 +53,7 @@ fn open_with(path: &Path, steps: &[&str]) -> Result<Connection, OpenError> {
         .map_err(|source| OpenError::Io { what: "opening", path: path.to_owned(), source })?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut db = Connection::open_with_flags(path, flags).map_err(failed)?;
-    db.busy_timeout(std::time::Duration::from_secs(10)).map_err(failed)?;
+    db.busy_timeout(BUSY).map_err(failed)?;
     let found = version(&db, path)?;
     let known = steps.len() as i64;
     if found > known {
@@ -84,7 +88,7 @@ pub(crate) fn open_read_only(path: &Path) -> Result<Connection, OpenError> {
     let failed = |source| database_error(path, source);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let beside = Connection::open_with_flags(path, flags).and_then(|db| {
-        db.busy_timeout(std::time::Duration::from_secs(5))?;
+        db.busy_timeout(Duration::from_secs(5))?;
         // The first read is what needs the files beside the database.
         db.query_row("SELECT count(*) FROM sqlite_schema", params![], |_| Ok(()))?;
         Ok(db)

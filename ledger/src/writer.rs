@@ -24,6 +24,7 @@ use crate::{
     ids::{Checkpoint, DuplicateIndex},
     leases::{Leased, Leases},
     lock::Lock,
+    schema,
     spool::{Place, Spool},
 };
 
@@ -151,9 +152,7 @@ impl Writer {
         if let Err(error) = self.set_meta("open", 0) {
             tracing::warn!(%error, "the end was not noted; the next start takes this one for a crash");
         }
-        if let Err(error) = self.db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
-            tracing::debug!(%error, "the write-ahead log was not emptied; the next start reads it");
-        }
+        self.empty_log();
     }
 
     fn turn(&mut self, first: Message, messages: &Receiver<Message>) -> ControlFlow<()> {
@@ -386,9 +385,17 @@ impl Writer {
                 self.shared.wake_sink(sink);
             }
         }
-        if after.checkpoint
-            && let Err(error) = self.db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
-        {
+        if after.checkpoint {
+            self.empty_log();
+        }
+    }
+
+    /// Empties the write-ahead log. Whoever reads an earlier state keeps a part of it, and is not waited for: a report on
+    /// a large ledger takes its time, and everybody waits for this thread.
+    fn empty_log(&self) {
+        let emptied = self.db.busy_timeout(Duration::ZERO);
+        let emptied = emptied.and_then(|()| self.db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)"));
+        if let Err(error) = emptied.and(self.db.busy_timeout(schema::BUSY)) {
             tracing::debug!(%error, "the write-ahead log was not emptied");
         }
     }

@@ -141,6 +141,24 @@ fn an_inspector_sees_what_is_committed_beside_the_writer_and_alone() {
 }
 
 #[test]
+fn a_report_that_takes_its_time_holds_the_writer_up_for_nothing() {
+    let bench = Bench::new();
+    bench.spool(feed(1), "x", &body([1]));
+    let reader = rusqlite::Connection::open(bench.path().join("ledger.sqlite")).unwrap();
+    reader.execute_batch("BEGIN").unwrap();
+    let blobs = || reader.query_row("SELECT count(*) FROM blob", [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(blobs(), 1);
+    let begun = std::time::Instant::now();
+    for id in ["y", "z"] {
+        bench.list(feed(1), &[id]);
+        bench.maintain();
+        bench.ledger.answers().wait().unwrap();
+    }
+    assert!(begun.elapsed() < crate::schema::BUSY, "it waited for the reader");
+    assert_eq!(blobs(), 1, "the reader sees what it saw");
+}
+
+#[test]
 fn l2_what_a_crash_interrupts_is_either_there_or_not() {
     for (point, fault, there) in [
         (Point::MakeSegment, Fault::Crash, false),
