@@ -14,6 +14,7 @@ use crate::{
     api::{
         ApiError, Refusal,
         body::{Packing, Unpacker},
+        error::BLOB,
     },
     feed_ledger::{BodyError, BodyWriter, Finishing},
 };
@@ -125,7 +126,7 @@ pub(crate) fn take_body(
     limit: u64,
 ) -> Result<Finishing, FetchError> {
     let mut intake = Intake { writer, kind: Kind::Unknown, mark: 0, broken: false };
-    let mut unpacker = Unpacker::new(packing, "blob", limit);
+    let mut unpacker = Unpacker::new(packing, BLOB, limit);
     loop {
         let Some(Parcel { parts, last }) = parcels.blocking_recv() else { return Err(FetchError::Abandoned) };
         for part in parts {

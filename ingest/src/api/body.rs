@@ -96,20 +96,48 @@ impl Body {
 
     /// Reads the beginning of an answer that is an error: whatever comes of it is good enough.
     pub(crate) async fn beginning(mut self, limit: usize) -> Vec<u8> {
-        let mut unpacker = Unpacker::new(self.packing, "error", limit as u64);
-        let mut kept = Vec::new();
-        let mut keep = |bytes: &[u8]| {
-            kept.extend_from_slice(bytes);
-            Ok::<(), ApiError>(())
-        };
-        loop {
-            match self.chunk().await {
-                Ok(Some(chunk)) if unpacker.push(&chunk, &mut keep).is_ok() => {}
-                _ => break,
-            }
-        }
-        let _ = unpacker.finish(&mut keep);
+        let mut beginning = Beginning::new(self.packing, limit);
+        while !beginning.is_full()
+            && let Ok(Some(chunk)) = self.chunk().await
+            && beginning.push(&chunk)
+        {}
+        beginning.end()
+    }
+}
+
+/// The first bytes of a body, unpacked, whatever follows them.
+struct Beginning {
+    unpacker: Unpacker,
+    kept: Vec<u8>,
+    limit: usize,
+}
+
+impl Beginning {
+    fn new(packing: Packing, limit: usize) -> Self {
+        Self { unpacker: Unpacker::new(packing, "error", u64::MAX), kept: Vec::new(), limit }
+    }
+
+    fn is_full(&self) -> bool {
+        self.kept.len() >= self.limit
+    }
+
+    /// Whether more can be unpacked.
+    fn push(&mut self, chunk: &[u8]) -> bool {
+        self.unpacker.push(chunk, &mut keep(&mut self.kept, self.limit)).is_ok()
+    }
+
+    fn end(self) -> Vec<u8> {
+        let Self { unpacker, mut kept, limit } = self;
+        let _ = unpacker.finish(&mut keep(&mut kept, limit));
         kept
+    }
+}
+
+fn keep(kept: &mut Vec<u8>, limit: usize) -> impl FnMut(&[u8]) -> Result<(), ApiError> {
+    move |bytes| {
+        let room = limit.saturating_sub(kept.len()).min(bytes.len());
+        kept.extend_from_slice(&bytes[..room]);
+        Ok(())
     }
 }
 
@@ -254,6 +282,22 @@ mod tests {
         assert!(matches!(error, ApiError::TooLarge { what: "blob", limit: 1_048_576 }), "{error:?}");
         assert!(seen <= 1 << 20);
         assert!(matches!(unpack(Packing::Plain, b"12345", 2, 4), Err(ApiError::TooLarge { limit: 4, .. })));
+    }
+
+    #[test]
+    fn of_an_error_page_of_any_length_the_beginning_is_kept() {
+        let page = [b"<html>blocked by policy ".as_slice(), &vec![b'x'; 100_000]].concat();
+        for (packing, packed) in [(Packing::Plain, page.clone()), (Packing::Gzip, gzip(&page))] {
+            for chunk in [7, 5000, packed.len()] {
+                let mut beginning = Beginning::new(packing, 300);
+                for chunk in packed.chunks(chunk) {
+                    if beginning.is_full() || !beginning.push(chunk) {
+                        break;
+                    }
+                }
+                assert!(beginning.end() == page[..300], "{packing:?} in chunks of {chunk}");
+            }
+        }
     }
 
     #[test]

@@ -7,6 +7,12 @@ use reqwest::StatusCode;
 
 use super::{codes::Action, refusal::Refusal};
 
+/// What a body is of, in [`ApiError::TooLarge`]: a page of a listing.
+pub(crate) const LISTING: &str = "listing";
+
+/// A blob.
+pub(crate) const BLOB: &str = "blob";
+
 /// What was waited for in vain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
@@ -120,6 +126,8 @@ impl ApiError {
             Self::ForeignPage { .. } | Self::UnreadablePage | Self::PageLoop { .. } | Self::WindowTooOld => {
                 Action::RestartWindow
             }
+            // A shorter window has smaller pages.
+            Self::TooLarge { what: LISTING, .. } => Action::RestartWindow,
             Self::Token(_)
             | Self::Unreachable { .. }
             | Self::TimedOut { .. }
@@ -142,7 +150,7 @@ impl ApiError {
                 "check the network, the proxy, the firewall and that extra certificate authorities are configured"
                     .to_owned()
             }
-            Self::TooLarge { limit, .. } => format!(
+            Self::TooLarge { what: BLOB, limit } => format!(
                 "raise max_blob_bytes of this tenant above {limit}; until then the blob is tried once a day, and it \
                  is lost when it expires"
             ),

@@ -8,7 +8,11 @@ use reqwest::Method;
 use schemas::{ContentId, ContentType, ListedBlob, TimeRange, time::parse_utc};
 use serde_json::{Value, value::RawValue};
 
-use super::{ActivityApi, Call, error::ApiError, urls::PageUri};
+use super::{
+    ActivityApi, Call,
+    error::{ApiError, LISTING},
+    urls::PageUri,
+};
 use crate::plan;
 
 /// The largest page that is read: some 30,000 blobs.
@@ -57,7 +61,7 @@ impl ActivityApi {
         let next = self.address.next_page(answer.response.headers())?;
         let (window, server_time) = (answer.made, answer.server_time);
         let body =
-            super::body::Body::new(answer.response, &self.timeouts)?.whole("listing", PAGE_BYTES).await?;
+            super::body::Body::new(answer.response, &self.timeouts)?.whole(LISTING, PAGE_BYTES).await?;
         let (blobs, unusable) =
             read_page(super::without_bom(&body), window).ok_or_else(|| self.no_list(&body))?;
         if unusable > 0 {

@@ -254,6 +254,9 @@ mod tests {
         assert!(cloud.advice().contains("manage-gcc.office.com"), "{}", cloud.advice());
         let large = ApiError::TooLarge { what: "blob", limit: 5 };
         assert!(large.advice().contains("max_blob_bytes"), "{}", large.advice());
+        // A page that is too large has nothing to do with that: a shorter window is asked for.
+        let page = ApiError::TooLarge { what: "listing", limit: 5 };
+        assert_eq!((page.action(), page.advice().as_str()), (Action::RestartWindow, ""));
     }
 
     #[test]
