@@ -1,11 +1,12 @@
 //! `mailtrail check`: the configuration, then each credential, permission, subscription and sink, each tried by itself.
 
-use std::{fmt::Write, process::ExitCode};
+use std::{fmt::Write, path::Path, process::ExitCode};
 
 use chrono::{TimeDelta, Utc};
 use entra::TokenSource;
 use ingest::{Listing, api::subscriptions::Subscription};
 use ledger::{Inspector, OpenError};
+use nix::unistd::{AccessFlags, access};
 use reqwest::Client;
 use schemas::ContentType;
 
@@ -15,6 +16,9 @@ use crate::{
     config::{Config, Credentials, TenantConfig},
     pipeline::{self, Found},
 };
+
+/// What making files in a directory takes.
+const WRITE: AccessFlags = AccessFlags::W_OK.union(AccessFlags::X_OK);
 
 /// What was found, a line each.
 #[derive(Default)]
@@ -94,12 +98,26 @@ pub(super) fn run(args: CheckArgs) -> Result<ExitCode, Failure> {
 fn check_state(config: &Config, findings: &mut Findings) {
     let directory = config.state.directory.display().to_string();
     match Inspector::open(&config.state.directory) {
+        Ok(_) if access(&config.state.directory, WRITE).is_err() => {
+            findings.problem("state", &format!("{directory} cannot be written to by this user; `mailtrail run` needs that"));
+        }
         Ok(_) => findings.good("state", &directory),
+        Err(OpenError::Missing { .. }) if !can_be_made(&config.state.directory) => findings.problem(
+            "state",
+            &format!("{directory} holds no ledger yet, and this user cannot make one there; `mailtrail run` needs that"),
+        ),
         Err(OpenError::Missing { .. }) => {
             findings.note("state", &format!("{directory} holds no ledger yet; `mailtrail run` makes it"));
         }
         Err(error) => findings.problem("state", &error.to_string()),
     }
+}
+
+/// Whether files can be made in a directory, or in the closest one above it that exists.
+fn can_be_made(directory: &Path) -> bool {
+    let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+    let there = directory.ancestors().find(|above| above.exists());
+    there.is_some_and(|there| there.is_dir() && access(there, WRITE).is_ok())
 }
 
 /// Whether the secret can be read, without using it.

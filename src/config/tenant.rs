@@ -162,6 +162,11 @@ impl TenantConfig {
                 section.wrong(key, format!("can be at most 24h, not {}", units::format_duration(value)));
             }
         }
+        for (key, value) in [("poll_interval", poll_interval), ("sweep_interval", sweep_interval)] {
+            if value < Duration::from_secs(1) {
+                section.wrong(key, "must be at least 1s: every listing takes requests that fetching needs");
+            }
+        }
         if overlap < Duration::from_secs(300) {
             section.wrong("overlap", "must be at least 5m: blobs appear late and clocks differ");
         }

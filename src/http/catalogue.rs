@@ -88,7 +88,7 @@ metrics! {
     Counter FETCHED_BYTES "mailtrail_tenant_fetched_bytes_total" "Bytes of bodies, unpacked.";
     Counter WIRE_BYTES "mailtrail_tenant_wire_bytes_total" "Bytes of bodies as they came over the network.";
     Counter FETCH_FAILED "mailtrail_tenant_fetch_failures_total" "Fetches that failed and are tried again.";
-    Counter GAPS "mailtrail_tenant_gaps_total" "Blobs that became gaps.";
+    Counter GAPS "mailtrail_tenant_gaps_total" "Blobs that became gaps when they were fetched; mailtrail_feed_gaps has those too that expired while they waited.";
     Counter QUARANTINES "mailtrail_tenant_quarantined_total" "Bodies that were quarantined when they were fetched.";
     Counter FETCH_PANICS "mailtrail_tenant_panics_total" "Panics of the fetcher that were caught.";
     Gauge FETCHING "mailtrail_tenant_fetches_in_flight" "Blobs that are being fetched.";

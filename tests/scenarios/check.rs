@@ -71,6 +71,14 @@ fn a_sink_that_cannot_be_delivered_to_is_named() {
 }
 
 #[test]
+fn a_state_directory_that_cannot_be_used_is_named() {
+    let world = world(|_| {});
+    fs::write(world.path().join("state"), "a file where the directory should be").expect("a file");
+    let outcome = world.mailtrail(&["check", "--offline"]).ends_with(1);
+    assert!(outcome.stdout.contains("FAIL  state"), "{}", outcome.stdout);
+}
+
+#[test]
 fn a_wrong_configuration_names_line_key_and_the_nearest_key() {
     let world = world(|_| {});
     let path = world.path().join("mailtrail.toml");
