@@ -16,8 +16,8 @@ use uuid::Uuid;
 
 use crate::{
     delivery_ledger::{
-        BodyGone, Deferral, DeliveryLedger, Lease, LedgerFailure, RenderedPiece, Settlement, SinkIdentity, SinkStates,
-        Statement, Want, Work, WorkId,
+        BodyGone, Deferral, DeliveryLedger, Lease, LedgerFailure, RenderedPiece, Settlement, SinkIdentity,
+        SinkStates, Statement, Want, Work, WorkId,
     },
     memory::{Piece, Reservation},
     sink::{Batch, BatchPart, BoxFuture},
@@ -415,7 +415,11 @@ impl DeliveryLedger for MemoryLedger {
             let mut inner = self.lock();
             let mut free: BTreeMap<TenantId, VecDeque<WorkId>> = BTreeMap::new();
             for (id, entry) in &inner.works {
-                if entry.is_pending() && !entry.held && !entry.leased && entry.not_before.is_none_or(|at| at <= now) {
+                if entry.is_pending()
+                    && !entry.held
+                    && !entry.leased
+                    && entry.not_before.is_none_or(|at| at <= now)
+                {
                     free.entry(entry.work.feed.tenant).or_default().push_back(*id);
                 }
             }

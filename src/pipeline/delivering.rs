@@ -14,8 +14,8 @@ use ledger::{Inspector, Ledger, LedgerError};
 use schemas::{FeedKey, Rendered, Seq, SinkName, TenantId};
 use sinks::{
     delivery_ledger::{
-        BodyGone, Deferral, DeliveryLedger, Lease, LedgerFailure, RenderedPiece, Settlement, SinkIdentity, SinkStates,
-        Statement, Want, Work, WorkId,
+        BodyGone, Deferral, DeliveryLedger, Lease, LedgerFailure, RenderedPiece, Settlement, SinkIdentity,
+        SinkStates, Statement, Want, Work, WorkId,
     },
     sink::BoxFuture,
 };
@@ -234,7 +234,9 @@ impl DeliveryLedger for Delivering {
                     Some(piece) => piece,
                     None => {
                         let piece = match ledger.read_piece(place.0, from) {
-                            Err(LedgerError::Body(gone)) => return Ok(Err(BodyGone { why: gone.to_string() })),
+                            Err(LedgerError::Body(gone)) => {
+                                return Ok(Err(BodyGone { why: gone.to_string() }));
+                            }
                             read => Arc::new(read.map_err(failure)?),
                         };
                         pieces.put(place, &piece);

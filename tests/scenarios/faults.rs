@@ -177,7 +177,11 @@ fn a_subscription_that_was_disabled_leaves_a_hole_that_stays() {
     std::thread::sleep(Duration::from_secs(2));
     world.collect();
     let report = world.mailtrail(&["reconcile"]).ends_with(1);
-    assert!(report.stdout.contains("hole-1") && report.stdout.contains("subscription_disabled"), "{}", report.stdout);
+    assert!(
+        report.stdout.contains("hole-1") && report.stdout.contains("subscription_disabled"),
+        "{}",
+        report.stdout
+    );
     world.mailtrail(&["reconcile", "acknowledge", "hole-1", "--reason", "known"]).ends_with(0);
     world.mailtrail(&["reconcile"]).ends_with(0);
     world.is_complete();

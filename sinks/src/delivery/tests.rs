@@ -438,7 +438,9 @@ async fn l11_a_work_whose_body_is_lost_is_given_back_and_stops_no_other() {
         .expect("the others are delivered meanwhile");
         assert_eq!((ledger.pending(), ledger.leased()), (1, 0), "{in_flight}");
         ledger.lose(1, false);
-        tokio::time::timeout(Duration::from_secs(3600), ledger.all_settled()).await.expect("it is there again");
+        tokio::time::timeout(Duration::from_secs(3600), ledger.all_settled())
+            .await
+            .expect("it is there again");
         running.stop().await.unwrap();
         let mut arrived = sink.arrived();
         arrived.sort_unstable();

@@ -208,9 +208,9 @@ impl World {
                     settled,
                     Ok(())
                         | Err(LedgerError::AlreadySettled { .. }
-                        | LedgerError::UnknownDelivery { .. }
-                        | LedgerError::NotLeased { .. }
-                        | LedgerError::Closed)
+                            | LedgerError::UnknownDelivery { .. }
+                            | LedgerError::NotLeased { .. }
+                            | LedgerError::Closed)
                 ));
             }
             Op::DropHeld => self.held.clear(),
