@@ -7,6 +7,7 @@
 //! | `delivery/leased.rs` | one leased work: how far it is read, and its account |
 //! | `delivery/attempt.rs` | one batch on its way: retries, halves, refused records |
 //! | `delivery/shared.rs` | what both use: patience with the ledger, waits, caught panics |
+//! | `delivery/told.rs` | what the log was told of failing deliveries |
 //!
 //! What it promises:
 //!
@@ -28,6 +29,7 @@ mod attempt;
 mod leased;
 mod serve;
 mod shared;
+mod told;
 #[cfg(test)]
 mod tests;
 
@@ -102,6 +104,7 @@ impl DeliveryLoop {
             stop: CancellationToken::new(),
             finish: CancellationToken::new(),
             resent: Mutex::default(),
+            told: Mutex::default(),
         };
         Self { shared }
     }

@@ -220,7 +220,7 @@ async fn carry_jobs(
                 let since = *failing_since.get_or_insert_with(Instant::now);
                 let wait = backoff.next().max(after.unwrap_or_default());
                 let patience = IN_MEMORY.saturating_sub(since.elapsed());
-                shared.health.retrying(&context, after.is_some());
+                shared.failed(&context, after.is_some());
                 if wait > patience || !shared.pause(wait).await {
                     return End::GaveUp { error: context, after };
                 }
@@ -349,6 +349,7 @@ fn send(shared: &Shared, batch: Batch) -> impl Future<Output = Sent> {
                 if shared.sink.holding().is_none() {
                     shared.rate.eased();
                     shared.health.delivered((records, restored), bytes, &ages, start.elapsed());
+                    shared.succeeded();
                 }
                 Sent::Taken
             }

@@ -11,8 +11,9 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use schemas::SinkName;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
+use super::told::Told;
 use crate::{
     batching::{Slice, records},
     delivery_ledger::{DeliveryLedger, LedgerFailure, WorkId},
@@ -40,6 +41,7 @@ pub(super) struct Shared {
     /// Records that were sent again after an ambiguous outcome, by work. Kept here, so that a batch that is dropped
     /// on its way is counted too.
     pub(super) resent: Mutex<HashMap<WorkId, usize>>,
+    pub(super) told: Mutex<Told>,
 }
 
 impl Shared {
@@ -62,6 +64,23 @@ impl Shared {
     pub(super) fn take_resent(&self, work: WorkId) -> usize {
         let mut resent = self.resent.lock().unwrap_or_else(PoisonError::into_inner);
         resent.remove(&work).unwrap_or_default()
+    }
+
+    /// Tells that deliveries begin to fail. A wait that the destination asked for is no failure.
+    pub(super) fn failed(&self, error: &str, asked: bool) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if !asked && told.failed(Instant::now()) {
+            warn!(sink = %self.name, "deliveries fail and are tried again: {error}");
+        }
+        self.health.retrying(error, asked);
+    }
+
+    /// Tells that deliveries no longer fail.
+    pub(super) fn succeeded(&self) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(failed) = told.succeeded(Instant::now()) {
+            info!(sink = %self.name, "deliveries succeed again, after {failed:.0?}");
+        }
     }
 
     /// Counts and tells a panic, as a failure whose outcome nobody knows.

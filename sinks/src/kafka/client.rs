@@ -231,7 +231,8 @@ impl ClientContext for Context {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
                 warn!(sink = %self.0.sink, facility, "librdkafka: {message}");
             }
-            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
+            // A connection that cannot be made is told again and again, and the sink says so when it matters.
+            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning if facility != "FAIL" => {
                 info!(sink = %self.0.sink, facility, "librdkafka: {message}");
             }
             _ => debug!(sink = %self.0.sink, facility, "librdkafka: {message}"),

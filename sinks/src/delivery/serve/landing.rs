@@ -76,7 +76,7 @@ impl Serve<'_> {
                     self.give_up(id, Some(due), error.clone());
                 }
                 let until = until.unwrap_or_else(Utc::now);
-                warn!(sink = %self.shared.name, "{} works are put off: {error}", left.len());
+                warn!(sink = %self.shared.name, "blobs put off: {}, because: {error}", left.len());
                 self.shared.health.deferred(left.len(), until, &error, after.is_some());
                 if strict {
                     self.end(Exit::Reopen { after, at_once: false });
