@@ -311,7 +311,7 @@ impl Tenant {
                         "a panic: {}; this is a mistake of mailtrail, report it",
                         panic_message(&*panic)
                     );
-                    tracing::error!(feed = %feed.feed, %error, "listing panicked");
+                    tracing::error!(tenant = %self.health.name, content_type = %feed.feed.content_type, %error, "listing panicked");
                     feed.listing.set(Condition::Failing(Trouble::new(error)));
                 }
             }

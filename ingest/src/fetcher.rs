@@ -257,7 +257,7 @@ impl Fetcher {
         if let Some(feed) = self.health.feed(content_type)
             && feed.fetching.set(Condition::Ok)
         {
-            tracing::info!(feed = %feed.feed, "fetching");
+            tracing::info!(tenant = %self.health.name, content_type = %feed.feed.content_type, "fetching");
         }
         self.gates.open(content_type);
     }
@@ -277,7 +277,7 @@ impl Fetcher {
         match error {
             FetchError::Api(error) => self.refused(lease, error, retry).await,
             FetchError::Body(BodyError::Ledger(failure)) => {
-                tracing::warn!(blob = %lease.blob, error = %failure, "the ledger did not take a body");
+                tracing::warn!(tenant = %self.health.name, blob = %lease.blob.content_id, error = %failure, "the ledger did not take a body");
                 if !failure.passing {
                     return Err(failure);
                 }
@@ -287,11 +287,11 @@ impl Fetcher {
             }
             FetchError::Body(BodyError::Quarantined { times, cause }) => {
                 self.health.fetcher.quarantined.add(1);
-                tracing::error!(blob = %lease.blob, times, %cause, "a blob's body is broken: quarantined, with its bytes");
+                tracing::error!(tenant = %self.health.name, blob = %lease.blob.content_id, times, %cause, "a blob's body is broken: quarantined, with its bytes");
                 Ok(())
             }
             FetchError::Body(error @ BodyError::Split(_)) => {
-                tracing::warn!(blob = %lease.blob, %error, "a body was broken; it is fetched again");
+                tracing::warn!(tenant = %self.health.name, blob = %lease.blob.content_id, %error, "a body was broken; it is fetched again");
                 self.note(feed.content_type, Trouble::new(error.to_string()));
                 self.try_later_or_gap(lease, retry, error.to_string(), false).await
             }
@@ -306,7 +306,7 @@ impl Fetcher {
                     Ok(false) | Err(_) => {}
                 }
                 let error = FetchError::Panicked { message }.to_string();
-                tracing::error!(blob = %lease.blob, %error, "fetching a blob panicked");
+                tracing::error!(tenant = %self.health.name, blob = %lease.blob.content_id, %error, "fetching a blob panicked");
                 self.note(feed.content_type, Trouble::new(error.clone()));
                 self.try_later(lease, retry, error).await
             }
@@ -322,7 +322,7 @@ impl Fetcher {
         let trouble = Trouble::from(&error);
         let message = error.to_string();
         let retry = retry.max(error.retry_after().unwrap_or_default());
-        tracing::debug!(blob = %lease.blob, error = %message, attempts = lease.attempts, "fetch failed");
+        tracing::debug!(tenant = %self.health.name, blob = %lease.blob.content_id, error = %message, attempts = lease.attempts, "fetch failed");
         match error.action() {
             Action::Gap(reason) => {
                 self.reached();
@@ -348,7 +348,7 @@ impl Fetcher {
         }
         match error {
             ApiError::TooLarge { .. } => {
-                tracing::error!(blob = %lease.blob, error = %message, advice = error.advice(), "a blob is too large");
+                tracing::error!(tenant = %self.health.name, blob = %lease.blob.content_id, error = %message, advice = error.advice(), "a blob is too large");
                 self.note(content_type, trouble);
                 let day = NEXT_DAY.to_std().unwrap_or(retry);
                 self.try_later_or_gap(lease, day, message, true).await
@@ -367,7 +367,7 @@ impl Fetcher {
     }
 
     async fn gap(&self, lease: FetchLease, reason: GapReason, why: &str) -> Ended {
-        tracing::error!(blob = %lease.blob, %reason, why, "a blob can no longer be had: recorded as a gap");
+        tracing::error!(tenant = %self.health.name, blob = %lease.blob.content_id, %reason, why, "a blob can no longer be had: recorded as a gap");
         self.health.fetcher.gaps.add(1);
         or_try_again(self.ledger.gap(lease, reason).await)
     }
@@ -410,7 +410,7 @@ impl Fetcher {
         if let Some(feed) = self.health.feed(content_type) {
             let Trouble { error, advice } = trouble.clone();
             if feed.fetching.set(Condition::Halted(trouble)) {
-                tracing::error!(feed = %feed.feed, %error, %advice, "fetching halted");
+                tracing::error!(tenant = %self.health.name, content_type = %feed.feed.content_type, %error, %advice, "fetching halted");
             }
         }
     }
@@ -439,7 +439,7 @@ impl Fetcher {
         let (Condition::Failing(trouble) | Condition::Halted(trouble)) = &condition else { return };
         let Trouble { error, advice } = trouble.clone();
         if self.health.fetcher.status.set(condition) {
-            tracing::error!(tenant = %self.health.name, %error, %advice, again_in = ?wait, "fetching is paused");
+            tracing::error!(tenant = %self.health.name, %error, %advice, again_in = %format_args!("{wait:.0?}"), "fetching is paused");
         }
     }
 }

@@ -137,7 +137,7 @@ impl Lister {
                         Condition::Ok
                     };
                     if self.health.listing.set(well) {
-                        tracing::info!(feed = %self.feed, "listing");
+                        tracing::info!(tenant = %self.tenant.name, content_type = %self.feed.content_type, "listing");
                     }
                     passed();
                     if once {
@@ -221,9 +221,9 @@ impl Lister {
         if let Condition::Failing(trouble) | Condition::Halted(trouble) = &condition {
             let Trouble { error, advice } = trouble;
             if halted {
-                tracing::error!(feed = %self.feed, %error, %advice, again_in = ?wait, "listing halted");
+                tracing::error!(tenant = %self.tenant.name, content_type = %self.feed.content_type, %error, %advice, again_in = %format_args!("{wait:.0?}"), "listing halted");
             } else {
-                tracing::warn!(feed = %self.feed, %error, %advice, again_in = ?wait, "listing failed");
+                tracing::warn!(tenant = %self.tenant.name, content_type = %self.feed.content_type, %error, %advice, again_in = %format_args!("{wait:.0?}"), "listing failed");
             }
         }
         self.health.listing.set(condition);
@@ -283,7 +283,7 @@ impl Lister {
         }
         self.subscription.last_start = Some(Instant::now());
         self.health.starts.add(1);
-        tracing::info!(feed = %self.feed, ?found, "starting the subscription");
+        tracing::info!(tenant = %self.tenant.name, content_type = %self.feed.content_type, ?found, "starting the subscription");
         match self.api.start_subscription(self.feed.content_type).await {
             Ok(Started::Before) => {
                 tracing::info!(feed = %self.feed, "the subscription was enabled all the time");
@@ -317,7 +317,7 @@ impl Lister {
     async fn record_hole(&self, span: TimeRange, reason: HoleReason) -> Result<(), LedgerFailure> {
         self.ledger.record_hole(self.feed, span, reason).await?;
         self.health.holes.add(1);
-        tracing::error!(feed = %self.feed, %span, %reason, "this time could not be listed: recorded as a hole");
+        tracing::error!(tenant = %self.tenant.name, content_type = %self.feed.content_type, %span, %reason, "this time could not be listed: recorded as a hole");
         Ok(())
     }
 
@@ -344,9 +344,9 @@ impl Lister {
                     if error.action() == Action::RestartWindow && begun < WINDOW_ATTEMPTS =>
                 {
                     if matches!(error, ApiError::ForeignPage { .. } | ApiError::PageLoop { .. }) {
-                        tracing::error!(feed = %self.feed, %window, %error, advice = error.advice(), "window begun anew");
+                        tracing::error!(tenant = %self.tenant.name, content_type = %self.feed.content_type, %window, %error, advice = error.advice(), "window begun anew");
                     } else {
-                        tracing::warn!(feed = %self.feed, %window, %error, "window begun anew");
+                        tracing::warn!(tenant = %self.tenant.name, content_type = %self.feed.content_type, %window, %error, "window begun anew");
                     }
                     self.health.listing.note(Trouble::from(&error));
                     halvings += 1;
@@ -423,7 +423,7 @@ impl Lister {
                         )
                         && !matches!(error, ApiError::TooLarge { .. }) =>
                 {
-                    tracing::debug!(feed = %self.feed, %error, "page asked for again");
+                    tracing::debug!(tenant = %self.tenant.name, content_type = %self.feed.content_type, %error, "page asked for again");
                     self.health.listing.note(Trouble::from(&error));
                     // The budget already waits out a throttling.
                     if error.action() != Action::Throttle {

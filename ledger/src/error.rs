@@ -273,7 +273,7 @@ pub enum OpenError {
         dir: PathBuf,
     },
     /// A file or directory could not be used.
-    #[error("{what} {}: {source}", .path.display())]
+    #[error("{what} {} failed: {source}; check the path, its owner and permissions", .path.display())]
     Io {
         /// What was attempted.
         what: &'static str,

@@ -167,7 +167,6 @@ impl Writer {
                 sql,
                 params![row.feed, row.tenant, seq, start, end, reason.as_str(), self.now_micros()],
             )?;
-            tracing::error!(%feed, %span, %reason, "a span of time could not be listed: recorded as a hole");
         }
         let sql = "UPDATE feed SET watermark = max(coalesce(watermark, ?2), ?2) WHERE id = ?1";
         self.exec(sql, (row.feed, end))?;

@@ -185,11 +185,9 @@ impl Writer {
     /// Makes a listed blob a gap. If it was spooled before, and its body was damaged, what was pending of it is dead.
     pub(crate) fn record_gap(&mut self, work: WorkId, reason: GapReason) -> Result<Seq> {
         let now = self.now_micros();
-        let sql = "SELECT tenant, seq, content_id FROM blob WHERE work = ?1 AND state = 'listed'";
-        let row = self.first(sql, [work.0], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?, row.get::<_, String>(2)?))
-        })?;
-        let Some((tenant, seq, content_id)) = row else { return Err(LedgerError::NotClaimed { work }) };
+        let sql = "SELECT tenant, seq FROM blob WHERE work = ?1 AND state = 'listed'";
+        let row = self.first(sql, [work.0], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?)))?;
+        let Some((tenant, seq)) = row else { return Err(LedgerError::NotClaimed { work }) };
         let seq = match seq {
             Some(seq) => seq,
             None => self.take_seq(tenant)?,
@@ -201,7 +199,6 @@ impl Writer {
         self.exec(sql, (work.0, reason.as_str(), now))?;
         // A retry that cannot be had leaves the letters as unsent as they were.
         self.exec("UPDATE dead_letter SET retry = NULL WHERE retry = ?1 AND done_at IS NULL", [work.0])?;
-        tracing::error!(%content_id, %reason, "a blob can no longer be had: recorded as a gap");
         Ok(Seq(seq as u64))
     }
 }

@@ -54,13 +54,16 @@ impl Writer {
     fn maintain(&mut self, now: DateTime<Utc>) -> Result<Maintained> {
         let mut done = Maintained::default();
         let overdue = self.all(
-            "SELECT work FROM blob WHERE state = 'listed' AND expires < ?1 ORDER BY expires LIMIT ?2",
+            "SELECT work, content_id FROM blob WHERE state = 'listed' AND expires < ?1 ORDER BY expires LIMIT ?2",
             (micros(now - OVERDUE), AT_ONCE),
-            |row| Ok(WorkId(row.get(0)?)),
+            |row| Ok((WorkId(row.get(0)?), row.get::<_, String>(1)?)),
         )?;
-        for work in overdue {
+        for (work, blob) in overdue {
             if !self.leases.is_claimed(Leased::Fetch(work)) {
-                self.record_gap(work, GapReason::ExpiryPassed)?;
+                let reason = GapReason::ExpiryPassed;
+                self.record_gap(work, reason)?;
+                // Nobody else says so: no fetch of it ended.
+                tracing::error!(blob, %reason, "a blob can no longer be had: recorded as a gap");
                 done.gaps += 1;
             }
         }
