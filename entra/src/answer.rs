@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::{
-    error::{Service, TokenError, causes},
+    error::{Service, TokenError, causes_at_host},
     refusal::Refusal,
     token::AccessToken,
 };
@@ -46,7 +46,7 @@ pub(crate) async fn exchange(
         if error.is_timeout() {
             TokenError::TimedOut { service, after: timeout }
         } else {
-            TokenError::Unreachable { service, cause: causes(error) }
+            TokenError::Unreachable { service, cause: causes_at_host(error) }
         }
     };
     let (client, request) = request.header(ACCEPT, "application/json").timeout(timeout).build_split();

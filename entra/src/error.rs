@@ -69,7 +69,7 @@ pub enum TokenError {
     Unreachable {
         /// Which service.
         service: Service,
-        /// The error and its causes, without the address.
+        /// The host, the error and its causes.
         cause: String,
     },
     /// The answer would send the request elsewhere; secrets do not go there.
@@ -129,6 +129,9 @@ impl TokenError {
     #[must_use]
     pub fn advice(&self) -> &str {
         match self {
+            Self::Secret(SecretError::NotSet { .. }) => {
+                "set it in the environment that mailtrail is started with, and start it anew"
+            }
             Self::Secret(_) => "make the secret readable for mailtrail where the configuration points",
             Self::Certificate { problem, .. } => problem.advice(),
             Self::ManagedIdentity(error) => error.advice(),
@@ -153,18 +156,40 @@ impl TokenError {
     }
 }
 
-/// An HTTP error and what caused it, in one line and without the address of the request: the outermost says little.
+/// An HTTP error and what caused it, in one line and without the address of the request. The outermost errors say that
+/// a request failed, which is known: they are left out where there is more.
 #[must_use]
 pub fn causes(error: reqwest::Error) -> String {
     let error = error.without_url();
-    let mut text = error.to_string();
+    let mut chain = vec![error.to_string()];
     let mut next = std::error::Error::source(&error);
     while let Some(cause) = next {
-        let more = cause.to_string();
-        if !text.ends_with(&more) {
-            text = format!("{text}: {more}");
-        }
+        chain.push(cause.to_string());
         next = cause.source();
     }
+    let says_little = |text: &String| text == "error sending request" || text.starts_with("client error (");
+    let skipped = chain.iter().take_while(|text| says_little(text)).count().min(chain.len() - 1);
+    let mut text = String::new();
+    for cause in &chain[skipped..] {
+        if text.is_empty() {
+            text.clone_from(cause);
+        } else if !text.ends_with(cause.as_str()) {
+            text = format!("{text}: {cause}");
+        }
+    }
     text
+}
+
+/// The same, with the host in front: what a firewall or a proxy has to let through.
+#[must_use]
+pub fn causes_at_host(error: reqwest::Error) -> String {
+    let host = error.url().and_then(|url| {
+        let host = url.host_str()?;
+        Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
+    });
+    let causes = causes(error);
+    match host {
+        Some(host) => format!("{host}: {causes}"),
+        None => causes,
+    }
 }

@@ -208,7 +208,7 @@ impl fmt::Display for Refusal {
         }
         write!(f, "{} (HTTP {})", self.error, self.status)?;
         if !self.description.is_empty() {
-            write!(f, ": {}", self.description)?;
+            write!(f, ": {}", self.description.trim_end_matches('.'))?;
         }
         Ok(())
     }
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(refusal.reason, Reason::WrongSecret);
         assert_eq!(
             refusal.to_string(),
-            "Microsoft Entra ID refused a token: AADSTS7000215 invalid_client (HTTP 401): Invalid client secret provided."
+            "Microsoft Entra ID refused a token: AADSTS7000215 invalid_client (HTTP 401): Invalid client secret provided"
         );
     }
 

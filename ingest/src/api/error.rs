@@ -46,7 +46,7 @@ pub enum ApiError {
     /// The host cannot be reached, or the connection broke.
     #[error("cannot reach the API: {cause}")]
     Unreachable {
-        /// The error and its causes.
+        /// The host, the error and its causes.
         cause: String,
     },
     /// Something took too long.

@@ -15,7 +15,7 @@ pub mod urls;
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use entra::{AccessToken, TokenSource, error::causes};
+use entra::{AccessToken, TokenSource, error::causes_at_host};
 use reqwest::{
     Client, Method, Response, StatusCode,
     header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, LOCATION},
@@ -195,7 +195,7 @@ impl ActivityApi {
                 return Err(ApiError::TimedOut { waited_for: Wait::Answer, after });
             }
             Ok(Err(error)) => {
-                return Err(ApiError::Unreachable { cause: causes(error) });
+                return Err(ApiError::Unreachable { cause: causes_at_host(error) });
             }
             Ok(Ok(response)) => response,
         };
