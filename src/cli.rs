@@ -43,7 +43,7 @@ Exit status: 0 ok, 1 found a problem, 2 wrong usage or configuration.";
 
 /// The command line.
 #[derive(Debug, Parser)]
-#[command(name = "mailtrail", version, about = ABOUT, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(name = "mailtrail", version, about = ABOUT, after_help = AFTER_HELP, max_term_width = 120)]
 #[command(subcommand_required = true, arg_required_else_help = true, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     /// How the log looks.
@@ -133,10 +133,10 @@ const CHECK_HELP: &str = "\
 Examples:
   mailtrail check --config mailtrail.toml
   mailtrail check --offline           # only the file and the secrets that it refers to
-  mailtrail check --send-test-event   # also whether Splunk or Sentinel takes an event as it is configured
+  mailtrail check --send-test-event   # also whether Splunk or Sentinel takes an event
 
-No subscription is started and no record is sent, except for test events with --send-test-event; a file sink's directory is
-made when it is missing.
+No subscription is started and no record is sent, except for test events with --send-test-event. \
+A file sink's directory is made when it is missing.
 
 Exit status: 0 everything works, 1 something does not, 2 wrong usage or configuration.";
 

@@ -21,6 +21,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use entra::SecretSource;
 use toml::de::DeTable;
 
 use reader::Document;
@@ -53,6 +54,8 @@ pub(crate) struct Config {
     pub(crate) tenants: Vec<TenantConfig>,
     /// Where it delivers to, in the order of the file.
     pub(crate) sinks: Vec<SinkConfig>,
+    /// Every secret that the file refers to, with the path of its key.
+    pub(crate) secrets: Vec<(String, SecretSource)>,
 }
 
 /// There is no valid configuration.
@@ -133,6 +136,26 @@ pub(crate) fn load(given: Option<&Path>) -> Result<Config, ConfigError> {
     }
 }
 
+/// The state directory that the file names, as far as it can be read: whoever asks a running process needs no more,
+/// and a mistake made since it was started is none of its own.
+///
+/// # Errors
+///
+/// When there is no file, or none that names one; then with everything that is wrong with it.
+pub(crate) fn load_state_directory(given: Option<&Path>) -> Result<PathBuf, ConfigError> {
+    let path = find(given)?;
+    let named = fs::read_to_string(path).ok().and_then(|text| {
+        let (table, _) = DeTable::parse_recoverable(&text);
+        let state = table.get_ref().get("state")?.get_ref();
+        let directory = state.get("directory")?.get_ref().as_str().filter(|path| !path.is_empty());
+        directory.map(PathBuf::from)
+    });
+    match named {
+        Some(directory) => Ok(directory),
+        None => Ok(load(given)?.state.directory),
+    }
+}
+
 impl Config {
     /// Checks a file's content.
     ///
@@ -163,7 +186,12 @@ fn parse_toml<'t>(document: &Document<'_>, text: &'t str) -> Option<toml::Spanne
         Err(error) => {
             // Only the message: the error's own display quotes the line, which may hold a secret.
             let line = error.span().map(|span| document.line_of(span.start));
-            document.report(line, format!("this is not TOML: {}", error.message().replace('\n', ", ")));
+            let said = error.message().replace('\n', ", ");
+            // A bare word reads like a misspelt `true` or `false`.
+            let hint = if said.starts_with("invalid boolean") { "; a text needs quotes" } else { "" };
+            let twice = error.span().filter(|_| said == "duplicate key").and_then(|span| text.get(span)).filter(|key| is_name(key));
+            let what = twice.map(|key| format!(" '{key}'"));
+            document.report(line, format!("this is not TOML: {said}{hint}{}", what.unwrap_or_default()));
             None
         }
     }
@@ -208,10 +236,11 @@ fn read<'a>(path: &Path, document: &'a Document<'a>, table: &'a DeTable<'a>) -> 
         sinks.push(sink);
     }
     root.finish();
-    Some(Config { path: path.to_owned(), state: state?, network, http, tenants, sinks })
+    let secrets = document.secrets();
+    Some(Config { path: path.to_owned(), state: state?, network, http, tenants, sinks, secrets })
 }
 
-/// A file sink's directory is its own: another sink's files or the ledger in it would be taken for its own.
+/// A sink's directory is its own: another sink's files or the ledger in it would be taken for its own.
 fn check_directory(
     document: &Document<'_>,
     line: Option<usize>,
@@ -219,16 +248,14 @@ fn check_directory(
     others: &[SinkConfig],
     state: Option<&StateConfig>,
 ) {
-    let SinkKind::File(file) = &sink.kind else { return };
-    let directory = plain(&file.directory);
+    let Some(directory) = sink.directory().map(plain) else { return };
     let key = format!("'sinks.{}.directory'", sink.name);
     for other in others {
-        let SinkKind::File(other_file) = &other.kind else { continue };
-        if plain(&other_file.directory) == directory {
+        if other.directory().is_some_and(|other| plain(other) == directory) {
             document.report(
                 line,
                 format!(
-                    "{key} is that of 'sinks.{}' too; give each file sink a directory of its own",
+                    "{key} is that of 'sinks.{}' too; give each sink a directory of its own",
                     other.name
                 ),
             );

@@ -88,9 +88,13 @@ async fn forget(ledger: &Ledger, name: SinkName) -> Result<String, OperateError>
     let (ledger, sink) = (ledger.clone(), name.clone());
     let forgotten = tokio::task::spawn_blocking(move || ledger.forget_sink(&sink)).await;
     let count = forgotten.map_err(|error| OperateError::Failed(error.to_string()))??;
-    Ok(format!(
-        "forgot sink {name}: {count} pending deliveries were given up; `mailtrail reconcile` shows them"
-    ))
+    Ok(match count {
+        0 => format!("forgot sink {name}: nothing was pending for it"),
+        1 => format!("forgot sink {name}: 1 pending delivery was given up; `mailtrail reconcile` shows it"),
+        _ => format!(
+            "forgot sink {name}: {count} pending deliveries were given up; `mailtrail reconcile` shows them"
+        ),
+    })
 }
 
 async fn adopt(ledger: &Ledger, name: SinkName) -> Result<String, OperateError> {

@@ -27,7 +27,7 @@ pub(crate) struct StatusArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// Say nothing, only exit with 0 when a running mailtrail answers and with 1 when none does
+    /// Only exit with 0 when a running mailtrail answers, and with 1 when none does
     #[arg(long, conflicts_with = "json")]
     pub(crate) alive: bool,
 }

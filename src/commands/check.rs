@@ -3,7 +3,7 @@
 use std::{fmt::Write, path::Path, process::ExitCode};
 
 use chrono::{TimeDelta, Utc};
-use entra::TokenSource;
+use entra::{TokenError, TokenSource};
 use ingest::{Listing, api::subscriptions::Subscription};
 use ledger::{Inspector, OpenError};
 use nix::unistd::{AccessFlags, access};
@@ -55,21 +55,28 @@ pub(super) fn run(args: CheckArgs) -> Result<ExitCode, Failure> {
     findings.good("configuration", &config.path.display().to_string());
     check_state(&config, &mut findings);
     runtime()?.block_on(async {
+        let mut network = true;
         match pipeline::http_client(&config.network).await {
             Ok(http) => {
                 for tenant in &config.tenants {
                     let what = format!("tenant {}", tenant.name);
                     if args.offline {
-                        check_secret(tenant, &what, &mut findings).await;
+                        note_identity(tenant, &what, &mut findings);
                     } else {
                         check_tenant(tenant, &what, &http, &mut findings).await;
                     }
                 }
             }
-            Err(error) => findings.problem("network", &error.to_string()),
+            Err(error) => {
+                network = false;
+                findings.problem("network", &error.to_string());
+            }
         }
-        if !args.offline {
-            for sink in &config.sinks {
+        if args.offline {
+            check_secrets(&config, &mut findings).await;
+        } else {
+            // What is wrong with the network is said once.
+            for sink in config.sinks.iter().filter(|sink| network || !sink.uses_network()) {
                 let what = format!("sink {}", sink.name);
                 let ledger = Inspector::open(&config.state.directory).ok();
                 match pipeline::probe(&config, sink, ledger, args.send_test_event).await {
@@ -87,6 +94,7 @@ pub(super) fn run(args: CheckArgs) -> Result<ExitCode, Failure> {
         }
     });
     let ending = match findings.problems {
+        0 if args.offline => "nothing wrong was found; nobody was asked".to_owned(),
         0 => "everything works".to_owned(),
         1 => "1 problem".to_owned(),
         problems => format!("{problems} problems"),
@@ -102,6 +110,9 @@ fn check_state(config: &Config, findings: &mut Findings) {
             findings.problem("state", &format!("{directory} cannot be written to by this user; `mailtrail run` needs that"));
         }
         Ok(_) => findings.good("state", &directory),
+        Err(OpenError::Missing { .. }) if config.state.directory.exists() && !config.state.directory.is_dir() => {
+            findings.problem("state", &format!("{directory} is no directory; remove it, or set state.directory to another"));
+        }
         Err(OpenError::Missing { .. }) if !can_be_made(&config.state.directory) => findings.problem(
             "state",
             &format!("{directory} holds no ledger yet, and this user cannot make one there; `mailtrail run` needs that"),
@@ -120,19 +131,26 @@ fn can_be_made(directory: &Path) -> bool {
     there.is_some_and(|there| there.is_dir() && access(there, WRITE).is_ok())
 }
 
-/// Whether the secret can be read, without using it.
-async fn check_secret(tenant: &TenantConfig, what: &str, findings: &mut Findings) {
-    let secret = match &tenant.credentials {
-        Credentials::ClientSecret { secret, .. } => secret,
-        Credentials::Certificate { pem, .. } => pem,
-        Credentials::ManagedIdentity { .. } | Credentials::WorkloadIdentity { .. } => {
-            findings.note(what, "the identity of the platform was not tried");
-            return;
+/// Whether the secrets can be read, without using them.
+async fn check_secrets(config: &Config, findings: &mut Findings) {
+    for (key, secret) in &config.secrets {
+        match secret.read().await {
+            Ok(_) => findings.good(key, "the secret can be read"),
+            Err(error) => {
+                let error = TokenError::from(error);
+                findings.problem(key, &with_advice(&error.to_string(), error.advice()));
+            }
         }
-    };
-    match secret.read().await {
-        Ok(_) => findings.good(what, "the secret can be read; it was not tried"),
-        Err(error) => findings.problem(what, &error.to_string()),
+    }
+}
+
+/// Says that there is no secret to look at.
+fn note_identity(tenant: &TenantConfig, what: &str, findings: &mut Findings) {
+    if matches!(
+        tenant.credentials,
+        Credentials::ManagedIdentity { .. } | Credentials::WorkloadIdentity { .. }
+    ) {
+        findings.note(what, "the identity of the platform was not tried");
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     http::{Bound, Server},
     idle::{self, Ending},
     live::Live,
-    pipeline::{self, Pipeline},
+    pipeline::{self, Pipeline, StartError},
     progress::Progress,
     reload::{Reloader, Reloads},
     summary::Summary,
@@ -78,7 +78,11 @@ pub(super) async fn collect(
         Ok(pipeline) => pipeline,
         Err(error) => {
             let _ = tokio::task::spawn_blocking(move || ledger.close()).await;
-            return Err(Failure::problem(error));
+            return Err(match error {
+                // Trying again does not make it better.
+                StartError::Sink { .. } => Failure::Usage(error.to_string()),
+                error => Failure::problem(error),
+            });
         }
     };
     let reloads = Reloads::new();

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::{Failure, found, inspect, load, print, print_json};
 use crate::{
-    cli::StatusArgs,
-    config::Config,
+    cli::{ConfigArgs, StatusArgs},
+    config::{self, Config},
     control,
     live::{LiveReport, LiveState},
     table::{Align, Table},
@@ -73,14 +73,10 @@ struct Restore {
 
 /// Runs the command.
 pub(super) fn run(args: StatusArgs) -> Result<ExitCode, Failure> {
-    let config = load(&args.config)?;
     if args.alive {
-        return match control::ask_alive(&config.state.directory).map_err(Failure::problem)? {
-            Some(Ok(())) => Ok(ExitCode::SUCCESS),
-            Some(Err(why)) => Err(Failure::Problem(why)),
-            None => Err(Failure::Problem("mailtrail does not run".to_owned())),
-        };
+        return alive(&args.config);
     }
+    let config = load(&args.config).map_err(|failure| beside_a_running_one(failure, &args.config))?;
     let status = inspect(&config)?.status().map_err(Failure::problem)?;
     let running = control::ask_live(&config.state.directory).map_err(Failure::problem)?;
     let bad = running.as_ref().is_some_and(|live| {
@@ -94,6 +90,31 @@ pub(super) fn run(args: StatusArgs) -> Result<ExitCode, Failure> {
         print(&text(&report, Utc::now()))?;
     }
     Ok(found(bad))
+}
+
+/// Whether a running process answers. The file is asked for no more than where: one that was broken since the process
+/// read it is no reason to restart it.
+fn alive(args: &ConfigArgs) -> Result<ExitCode, Failure> {
+    let state = config::load_state_directory(args.config.as_deref());
+    let state = state.map_err(|error| Failure::Usage(error.to_string()))?;
+    match control::ask_alive(&state).map_err(Failure::problem)? {
+        Some(Ok(())) => Ok(ExitCode::SUCCESS),
+        Some(Err(why)) => Err(Failure::Problem(why)),
+        None => Err(Failure::Problem(format!("none runs with the state directory {}", state.display()))),
+    }
+}
+
+/// A file that is wrong does not say how the process is doing that read it before.
+fn beside_a_running_one(failure: Failure, args: &ConfigArgs) -> Failure {
+    let running = config::load_state_directory(args.config.as_deref())
+        .ok()
+        .and_then(|state| control::ask_live(&state).ok().flatten());
+    match failure {
+        Failure::Usage(wrong) if running.is_some() => Failure::Usage(format!(
+            "{wrong}\nthe running mailtrail goes on with the configuration that it read before; a restart would fail"
+        )),
+        failure => failure,
+    }
 }
 
 fn report(config: &Config, status: Status, running: Option<LiveReport>) -> Report {

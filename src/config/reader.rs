@@ -6,6 +6,7 @@
 
 use std::{cell::RefCell, fmt};
 
+use entra::SecretSource;
 use toml::de::{DeTable, DeValue};
 
 use super::value::{FromToml, Keyword, Misfit};
@@ -23,6 +24,8 @@ pub(crate) struct Problem {
 pub(super) struct Document<'a> {
     text: &'a str,
     problems: RefCell<Vec<Problem>>,
+    /// Every secret that the file refers to, with the path of its key.
+    secrets: RefCell<Vec<(String, SecretSource)>>,
     /// Every key that was asked for, with `NAME` for names: what the documentation has to list.
     #[cfg(test)]
     pub(super) asked: RefCell<std::collections::BTreeSet<String>>,
@@ -45,6 +48,7 @@ impl<'a> Document<'a> {
         Self {
             text,
             problems: RefCell::default(),
+            secrets: RefCell::default(),
             #[cfg(test)]
             asked: RefCell::default(),
         }
@@ -70,6 +74,11 @@ impl<'a> Document<'a> {
 
     pub(super) fn report(&self, line: Option<usize>, message: impl Into<String>) {
         self.problems.borrow_mut().push(Problem { line, message: message.into() });
+    }
+
+    /// The secrets that the file refers to, in the order of reading.
+    pub(super) fn secrets(&self) -> Vec<(String, SecretSource)> {
+        self.secrets.borrow().clone()
     }
 
     /// What was found, in the order of the file.
@@ -111,6 +120,11 @@ impl<'a> Section<'a> {
     /// Says that a key is missing; `hint` finishes "'path' is missing; …".
     pub(super) fn missing(&self, key: &str, hint: &str) {
         self.document.report(self.line, format!("'{}' is missing; {hint}", self.path_of(key)));
+    }
+
+    /// Takes note of a secret that the key refers to.
+    pub(super) fn refers_to(&self, key: &str, secret: &SecretSource) {
+        self.document.secrets.borrow_mut().push((self.path_of(key), secret.clone()));
     }
 
     /// Declares a key without reading it.

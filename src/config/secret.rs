@@ -25,7 +25,7 @@ impl Section<'_> {
         let file: Option<PathBuf> = reference.get("file");
         let reported = reference.has("env") != env.is_some() || reference.has("file") != file.is_some();
         reference.finish();
-        match (env, file) {
+        let secret = match (env, file) {
             (Some(name), None) => Some(SecretSource::Env(name)),
             (None, Some(path)) => Some(SecretSource::File(path)),
             _ if there && !reported => {
@@ -33,6 +33,10 @@ impl Section<'_> {
                 None
             }
             _ => None,
+        };
+        if let Some(secret) = &secret {
+            self.refers_to(key, secret);
         }
+        secret
     }
 }

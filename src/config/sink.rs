@@ -8,7 +8,7 @@ mod splunk_hec;
 
 use std::{
     num::{NonZeroU32, NonZeroU64},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use schemas::{SinkName, TenantId};
@@ -217,6 +217,15 @@ impl SinkConfig {
 }
 
 impl SinkConfig {
+    /// The directory on this machine that it writes to.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        match &self.kind {
+            SinkKind::File(file) => Some(&file.directory),
+            SinkKind::Archive(archive) => archive.directory(),
+            SinkKind::SplunkHec(_) | SinkKind::Kafka(_) | SinkKind::Sentinel(_) => None,
+        }
+    }
+
     /// Whether it is made anew when `[network]` changes.
     pub(crate) fn uses_network(&self) -> bool {
         match &self.kind {
@@ -253,6 +262,10 @@ fn read_file(section: &mut Section<'_>) -> Option<FileConfig> {
         keep: section.get("keep"),
         directory: usual.directory,
     };
+    if config.group.is_some() && config.mode.bits() & 0o060 == 0 {
+        let what = format!("has no use with mode = \"{:04o}\", which keeps the group out; set mode = \"0640\"", config.mode.bits());
+        section.wrong("group", what);
+    }
     directory.map(|_| config)
 }
 

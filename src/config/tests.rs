@@ -350,6 +350,34 @@ fn a_file_that_cannot_be_read_is_named() {
 }
 
 #[test]
+fn where_the_ledger_is_can_be_read_from_a_file_that_is_wrong_otherwise() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("m.toml");
+    let read = |text: &str| {
+        fs::write(&path, text).unwrap();
+        load_state_directory(Some(&path)).map_err(|error| error.to_string())
+    };
+    let state = Ok(PathBuf::from("/var/lib/mailtrail"));
+    assert_eq!(read(HEAD), state);
+    assert_eq!(read(&format!("{HEAD}keep = \"many\"\n")), state);
+    assert_eq!(read(&format!("{HEAD}[[[\n")), state);
+    assert!(read("[state]\n").unwrap_err().contains("'state.directory' is missing"));
+    assert!(read("").unwrap_err().contains("'state.directory' is missing"));
+}
+
+#[test]
+fn every_secret_that_the_file_refers_to_is_known_by_its_key() {
+    let text = "[sinks.soc]\ntype = \"splunk_hec\"\nurl = \"https://splunk:8088\"\nacknowledgement = \"accept\"\n\
+                token = { file = \"/run/secrets/hec\" }\n";
+    let config = parse(&format!("{HEAD}{text}")).unwrap();
+    let expected = [
+        ("tenants.contoso.client_secret".to_owned(), SecretSource::Env("CONTOSO_SECRET".to_owned())),
+        ("sinks.soc.token".to_owned(), SecretSource::File("/run/secrets/hec".into())),
+    ];
+    assert_eq!(config.secrets, expected);
+}
+
+#[test]
 fn a_link_does_not_hide_that_two_directories_are_one() {
     let root = tempfile::tempdir().unwrap();
     let real = root.path().join("real");

@@ -15,7 +15,7 @@ use sinks::{
 use transform::{Filter, Origin, Renderer};
 use uuid::Uuid;
 
-use super::{http_client, make_sink};
+use super::{StartError, http_client, make_sink};
 use crate::config::{Config, SinkConfig, TenantConfig};
 
 /// How long a destination may take to confirm the test records.
@@ -42,7 +42,10 @@ pub(crate) async fn probe(
     let http = http_client(&config.network).await.map_err(|error| error.to_string())?;
     let probing = Arc::new(Probing(ledger));
     let made = make_sink(config, sink, &http, probing.clone(), probing, rate);
-    let made = made.map_err(|error| error.to_string())?;
+    let made = made.map_err(|error| match error {
+        StartError::Sink { what, .. } => what,
+        error => error.to_string(),
+    })?;
     made.probe().await.map_err(|error| error.to_string())?;
     match made.untried() {
         None => Ok(Found::Works),

@@ -41,6 +41,7 @@ fn a_wrong_secret_is_named_and_never_shown() {
     fs::remove_file(world.path().join("secret-0")).expect("it is there");
     let outcome = world.mailtrail(&["check", "--offline"]).ends_with(1);
     assert!(outcome.stdout.contains("secret-0"), "it names the file: {}", outcome.stdout);
+    assert!(outcome.stdout.contains("FAIL  tenants."), "it names the key: {}", outcome.stdout);
 }
 
 #[test]

@@ -162,6 +162,9 @@ fn a_configuration_that_is_wrong_is_refused_as_a_whole() {
     for problem in ["'sinks.files.view' is \"row\"", "'sinks.third.keep'"] {
         assert!(status.stdout.contains(problem), "{}", status.stdout);
     }
+    let status = world.mailtrail(&["status"]).ends_with(2).stderr;
+    assert!(status.contains("'sinks.third.keep'") && status.contains("goes on with"), "{status}");
+    world.mailtrail(&["status", "--alive"]).ends_with(0);
     let (_, ready) = get(address, "/readyz").expect("an answer");
     assert!(ready.contains("sinks.third.keep"), "{ready}");
     assert_eq!(delivered(address, "new"), None, "nothing of it is applied");

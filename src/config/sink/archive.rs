@@ -3,7 +3,7 @@
 mod formats;
 mod place;
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use archive::{Target, store::target::Network};
 use sinks::archive::{ArchiveConfig, Signing};
@@ -24,6 +24,11 @@ impl ArchiveSinkConfig {
     /// Whether it is reached through the network.
     pub(crate) fn uses_network(&self) -> bool {
         self.place.uses_network()
+    }
+
+    /// The directory that it lies in, if it lies in one.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        self.place.directory()
     }
 
     /// Where the archive lies, reached in this way.

@@ -92,6 +92,10 @@ const WRONG: &[(&str, &str)] = &[
          from \"0600\" to \"0666\", such as \"0640\"",
     ),
     (
+        "group = \"splunk\"",
+        "m.toml:10: 'sinks.archive.group' has no use with mode = \"0600\", which keeps the group out; set mode = \"0640\"",
+    ),
+    (
         "file_name = \"../x\"",
         "m.toml:10: 'sinks.archive.file_name' must be a name for files, such as \"mailtrail\"; `../x` cannot name a file: \
          use 1 to 64 letters, digits, `.`, `_` or `-`, and begin with a letter or digit",
@@ -148,7 +152,11 @@ const WRONG: &[(&str, &str)] = &[
     ),
     (
         "[sinks.second]\ntype = \"file\"\ndirectory = \"/var/log/./x/../mailtrail/\"",
-        "m.toml:12: 'sinks.second.directory' is that of 'sinks.archive' too; give each file sink a directory of its own",
+        "m.toml:12: 'sinks.second.directory' is that of 'sinks.archive' too; give each sink a directory of its own",
+    ),
+    (
+        "[sinks.second]\ntype = \"archive\"\ntarget = \"directory\"\ndirectory = \"/var/log/mailtrail\"",
+        "m.toml:13: 'sinks.second.directory' is that of 'sinks.archive' too; give each sink a directory of its own",
     ),
     (
         "[sinks.second]\ntype = \"file\"\ndirectory = \"/var/lib/mailtrail/out\"",
@@ -317,7 +325,10 @@ const WRONG: &[(&str, &str)] = &[
     ),
     // What is not TOML. The line may hold a secret and is not quoted.
     ("token = hunter2", "m.toml:10: this is not TOML: string values must be quoted, expected literal string"),
-    ("type = \"file\"", "m.toml:10: this is not TOML: duplicate key"),
+    ("type = \"file\"", "m.toml:10: this is not TOML: duplicate key 'type'"),
+    ("[sinks.archive]\nkeep = 1", "m.toml:10: this is not TOML: duplicate key 'archive'"),
+    ("view = raw", "m.toml:10: this is not TOML: string values must be quoted, expected literal string"),
+    ("view = full", "m.toml:10: this is not TOML: invalid boolean, expected `false`; a text needs quotes"),
 ];
 
 #[test]

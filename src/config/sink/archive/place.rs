@@ -1,6 +1,9 @@
 //! Where an archive lies: a directory, a bucket or a container.
 
-use std::{num::NonZeroU32, path::PathBuf};
+use std::{
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+};
 
 use archive::{
     ObjectPath, Target,
@@ -79,6 +82,13 @@ impl Place {
                 "target",
                 "must be \"s3\" (or \"directory\", for a copy) with layout = \"security_lake\": the lake is a bucket of AWS",
             )),
+        }
+    }
+
+    pub(super) fn directory(&self) -> Option<&Path> {
+        match self {
+            Self::Directory(directory) => Some(directory),
+            Self::S3(_) | Self::Azure(_) | Self::Gcs(_) => None,
         }
     }
 
