@@ -189,9 +189,7 @@ fn parse_toml<'t>(document: &Document<'_>, text: &'t str) -> Option<toml::Spanne
             let said = error.message().replace('\n', ", ");
             // A bare word reads like a misspelt `true` or `false`.
             let hint = if said.starts_with("invalid boolean") { "; a text needs quotes" } else { "" };
-            let twice = error.span().filter(|_| said == "duplicate key").and_then(|span| text.get(span)).filter(|key| is_name(key));
-            let what = twice.map(|key| format!(" '{key}'"));
-            document.report(line, format!("this is not TOML: {said}{hint}{}", what.unwrap_or_default()));
+            document.report(line, format!("this is not TOML: {said}{hint}"));
             None
         }
     }
