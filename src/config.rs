@@ -252,10 +252,7 @@ fn check_directory(
         if other.directory().is_some_and(|other| plain(other) == directory) {
             document.report(
                 line,
-                format!(
-                    "{key} is that of 'sinks.{}' too; give each sink a directory of its own",
-                    other.name
-                ),
+                format!("{key} is that of 'sinks.{}' too; give each sink a directory of its own", other.name),
             );
         }
     }

@@ -186,7 +186,8 @@ impl Writer {
     pub(crate) fn record_gap(&mut self, work: WorkId, reason: GapReason) -> Result<Seq> {
         let now = self.now_micros();
         let sql = "SELECT tenant, seq FROM blob WHERE work = ?1 AND state = 'listed'";
-        let row = self.first(sql, [work.0], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?)))?;
+        let row =
+            self.first(sql, [work.0], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?)))?;
         let Some((tenant, seq)) = row else { return Err(LedgerError::NotClaimed { work }) };
         let seq = match seq {
             Some(seq) => seq,

@@ -29,9 +29,9 @@ mod attempt;
 mod leased;
 mod serve;
 mod shared;
-mod told;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::{
     collections::HashSet,

@@ -263,7 +263,10 @@ fn read_file(section: &mut Section<'_>) -> Option<FileConfig> {
         directory: usual.directory,
     };
     if config.group.is_some() && config.mode.bits() & 0o060 == 0 {
-        let what = format!("has no use with mode = \"{:04o}\", which keeps the group out; set mode = \"0640\"", config.mode.bits());
+        let what = format!(
+            "has no use with mode = \"{:04o}\", which keeps the group out; set mode = \"0640\"",
+            config.mode.bits()
+        );
         section.wrong("group", what);
     }
     directory.map(|_| config)
