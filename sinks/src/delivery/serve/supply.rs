@@ -163,7 +163,7 @@ impl Serve<'_> {
         warn!(sink = %self.shared.name, "{id:?} is given back: {gone}");
         self.give_up(id, None, gone.to_string());
         self.look_at(id);
-        if self.shared.limits.in_flight == 1 {
+        if self.shared.limits.ordered {
             // A part of it may have been sent: what comes next is to be asked anew.
             self.end(Exit::Reopen { after: None, at_once: false });
         }
