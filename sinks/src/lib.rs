@@ -15,6 +15,7 @@
 //! | [`measure`] | what one kind of sink counts beyond what all do |
 //! | [`positions`] | positions of records as runs |
 //! | `shorten` | cutting JSON until it fits |
+//! | `http_answer` | what is taken from an answer over HTTP |
 //! | `blocking` | work that blocks, off the reactor's threads |
 //! | [`versioned`] | JSON that another version of the program may have written |
 //! | [`template`] | texts with placeholders, for whatever a destination wants to be named |
@@ -48,6 +49,7 @@ pub mod delivery_ledger;
 pub mod file;
 pub mod health;
 pub mod holding;
+mod http_answer;
 pub mod kafka;
 mod line;
 pub mod measure;
@@ -55,7 +57,6 @@ pub mod memory;
 mod partial;
 pub mod positions;
 pub mod rate;
-mod retry_after;
 pub mod sentinel;
 mod shorten;
 pub mod sink;
@@ -63,4 +64,6 @@ pub mod splunk_hec;
 pub mod template;
 #[cfg(test)]
 mod test_ledger;
+#[cfg(test)]
+mod testing;
 pub mod versioned;

@@ -22,6 +22,16 @@ impl Measure {
     pub(crate) fn alone(name: &'static str, help: &'static str, reading: Reading) -> Self {
         Self { name, help, labels: Vec::new(), reading }
     }
+
+    /// A counter that is alone with its name.
+    pub(crate) fn counter(name: &'static str, help: &'static str, count: u64) -> Self {
+        Self::alone(name, help, Reading::Counter(count))
+    }
+
+    /// A level that is alone with its name.
+    pub(crate) fn gauge(name: &'static str, help: &'static str, level: f64) -> Self {
+        Self::alone(name, help, Reading::Gauge(level))
+    }
 }
 
 /// The kinds of figures.

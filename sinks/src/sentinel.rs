@@ -33,8 +33,8 @@ use std::{sync::Arc, time::Duration};
 use chrono::Utc;
 use entra::{TokenError, TokenSource, error::causes};
 use reqwest::{
-    Client, Response,
-    header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER},
+    Client,
+    header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE},
 };
 use schemas::SinkName;
 use tokio::time::Instant;
@@ -50,8 +50,8 @@ use self::{
 };
 use crate::{
     blocking::blocking,
+    http_answer::{self, retry_after},
     measure::Measure,
-    retry_after::retry_after,
     sink::{
         Batch, BoxFuture, DeliverError, Disposition, Durability, Limits, Receipt, Sink, SinkContext,
         Unfinished,
@@ -251,12 +251,11 @@ impl Inner {
             if not_sent { DeliverError::retry(context) } else { DeliverError::ambiguous(context) }
         })?;
         let http = response.status().as_u16();
-        let after = response.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok());
-        let after = after.and_then(|after| retry_after(after, Utc::now()));
+        let after = retry_after(&response);
         if http == 204 {
             return Ok(Answered { http, after, said: Said::default(), request });
         }
-        let body = read(response).await.map_err(|error| {
+        let body = http_answer::body(response, LONGEST_ANSWER).await.map_err(|error| {
             DeliverError::ambiguous(format!("{}: {}", self.config.endpoint, causes(error)))
         })?;
         Ok(Answered { http, after, said: Said::read(&body), request })
@@ -406,17 +405,4 @@ fn no_token(error: &TokenError) -> DeliverError {
     } else {
         DeliverError::halt(context)
     }
-}
-
-async fn read(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        body.extend_from_slice(&chunk);
-        if body.len() > LONGEST_ANSWER {
-            // Whatever it is, the beginning says enough.
-            body.truncate(LONGEST_ANSWER);
-            break;
-        }
-    }
-    Ok(body)
 }

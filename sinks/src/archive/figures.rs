@@ -76,10 +76,10 @@ impl Figures {
                 "Blobs whose records wait in objects that are not put yet.",
                 level(levels.works as u64),
             ),
-            Measure::alone(
+            Measure::gauge(
                 "archive_oldest_open_seconds",
                 "How long the oldest open object has been open.",
-                Reading::Gauge(age),
+                age,
             ),
         ]
     }
@@ -109,10 +109,10 @@ pub(super) fn chains(manifests: &Manifests) -> Vec<Measure> {
         }
     }
     if !measures.is_empty() {
-        measures.push(Measure::alone(
+        measures.push(Measure::gauge(
             "archive_unnamed_objects",
             "Objects in the archive that no entry of a manifest names yet.",
-            Reading::Gauge(manifests.unnamed() as f64),
+            manifests.unnamed() as f64,
         ));
     }
     measures

@@ -249,16 +249,10 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
-
-    use schemas::{RecordFacts, Rendered};
+    use std::time::Duration;
 
     use super::*;
-    use crate::{
-        memory::{Piece, Reservation},
-        sink::BatchPart,
-        test_ledger::work,
-    };
+    use crate::{sink::BatchPart, test_ledger::work, testing::piece};
 
     const IDENTITY: Identity = Identity { device: 1, inode: 7 };
 
@@ -274,14 +268,8 @@ mod tests {
     /// These positions of these works.
     fn batch(parts: &[(i64, &[u32])]) -> Batch {
         let part = |&(id, positions): &(i64, &[u32])| {
-            let mut rendered = Rendered::default();
-            for position in positions {
-                rendered.buffer().push(b'x');
-                rendered.end_record(*position, RecordFacts::default());
-            }
-            let piece = Piece::new(Arc::new(rendered), Arc::new(Reservation::uncounted()));
-            let indexes = 0..positions.len();
-            BatchPart { work: work(id, 100), piece: Arc::new(piece), indexes, first: true, last: false }
+            let piece = piece(positions.iter().map(|position| (*position, &b"x"[..], None)));
+            BatchPart { work: work(id, 100), piece, indexes: 0..positions.len(), first: true, last: false }
         };
         Batch { parts: parts.iter().map(part).collect() }
     }

@@ -98,8 +98,7 @@ impl Figures {
     pub(super) fn measures(&self, transactions: bool) -> Vec<Measure> {
         let inner = self.lock();
         let totals = inner.before.plus(inner.now);
-        let counter = |name, help, count| Measure::alone(name, help, Reading::Counter(count));
-        let gauge = |name, help, level| Measure::alone(name, help, Reading::Gauge(level));
+        let (counter, gauge) = (Measure::counter, Measure::gauge);
         let mut all = vec![
             gauge(
                 "kafka_queue_messages",

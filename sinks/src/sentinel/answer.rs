@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::http_answer::excerpt;
+
 /// The longest part of an answer that is shown.
 const EXCERPT: usize = 300;
 
@@ -69,8 +71,10 @@ impl Said {
             message: String,
         }
         match serde_json::from_slice(body) {
-            Ok(Answer { error }) => Self { code: excerpt(&error.code), text: excerpt(&error.message) },
-            Err(_) => Self { code: String::new(), text: excerpt(&String::from_utf8_lossy(body)) },
+            Ok(Answer { error }) => {
+                Self { code: excerpt(&error.code, EXCERPT), text: excerpt(&error.message, EXCERPT) }
+            }
+            Err(_) => Self { code: String::new(), text: excerpt(&String::from_utf8_lossy(body), EXCERPT) },
         }
     }
 
@@ -80,15 +84,6 @@ impl Said {
         let text = format!("{} {}", self.code, self.text).to_ascii_lowercase();
         words.iter().any(|word| text.contains(word))
     }
-}
-
-/// The beginning of a text, on one line.
-fn excerpt(text: &str) -> String {
-    let mut short: String = text.trim().chars().take(EXCERPT).collect();
-    if short.len() < text.trim().len() {
-        short.push('…');
-    }
-    short.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// What an answer means for the rows of the request.

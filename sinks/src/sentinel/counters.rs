@@ -49,30 +49,26 @@ impl Counters {
             })
             .collect();
         measures.extend([
-            Measure::alone(
+            Measure::counter(
                 "sentinel_request_bytes_total",
                 "Bytes of requests with rows before compression.",
-                Reading::Counter(counted.plain_bytes),
+                counted.plain_bytes,
             ),
-            Measure::alone(
+            Measure::counter(
                 "sentinel_request_compressed_bytes_total",
                 "Bytes of requests with rows as they were sent.",
-                Reading::Counter(counted.sent_bytes),
+                counted.sent_bytes,
             ),
-            Measure::alone(
+            Measure::counter(
                 "sentinel_cut_values_total",
                 "Values that were cut because Log Analytics keeps 64 KB of each.",
-                Reading::Counter(counted.cut_values),
+                counted.cut_values,
             ),
-            Measure::alone(
-                "sentinel_rules",
-                "Configured data collection rules.",
-                Reading::Gauge(rules as f64),
-            ),
-            Measure::alone(
+            Measure::gauge("sentinel_rules", "Configured data collection rules.", rules as f64),
+            Measure::gauge(
                 "sentinel_rules_resting",
                 "Data collection rules that are left alone for a while, because they are throttled or fail.",
-                Reading::Gauge(paused as f64),
+                paused as f64,
             ),
         ]);
         measures

@@ -240,7 +240,8 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    use super::{super::tests::batch, *};
+    use super::*;
+    use crate::testing::batch;
 
     const ASIM: Form = Form::Columns { without: &["Type"] };
     const PLAIN: Form = Form::Columns { without: &[] };

@@ -4,17 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use entra::{ManagedIdentity, Scope, TokenSource};
 use reqwest::Client;
-use schemas::{RecordFacts, Rendered};
 
 use super::{
     PROPAGATION, SentinelSink,
     config::{Form, SentinelConfig},
 };
 use crate::{
-    memory::{Piece, Reservation},
     rate::Rate,
-    sink::{Batch, BatchPart, Disposition, SinkContext},
-    test_ledger::{MemoryLedger, sink_name, work},
+    sink::{Disposition, SinkContext},
+    test_ledger::{MemoryLedger, sink_name},
 };
 
 /// A configuration with one rule.
@@ -29,23 +27,6 @@ pub(super) fn config() -> SentinelConfig {
         connections: 4,
         timeout: Duration::from_secs(60),
     }
-}
-
-/// A batch of these records, each with its time.
-pub(super) fn batch(records: &[(&[u8], Option<i64>)]) -> Batch {
-    let mut rendered = Rendered::default();
-    for (position, (bytes, time_ms)) in records.iter().enumerate() {
-        rendered.buffer().extend_from_slice(bytes);
-        rendered.end_record(position as u32, RecordFacts { time_ms: *time_ms, ..RecordFacts::default() });
-    }
-    let part = BatchPart {
-        work: work(1, records.len()),
-        piece: Arc::new(Piece::new(Arc::new(rendered), Arc::new(Reservation::uncounted()))),
-        indexes: 0..records.len(),
-        first: true,
-        last: true,
-    };
-    Batch { parts: vec![part] }
 }
 
 /// A sink that is never asked to send.

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::http_answer::excerpt;
+
 /// How much of a body that is no HEC answer is shown.
 const EXCERPT: usize = 160;
 
@@ -111,7 +113,11 @@ impl Said {
     pub(super) fn read(body: &[u8]) -> Self {
         let Ok(Value::Object(body)) = serde_json::from_slice(body) else {
             let text = String::from_utf8_lossy(body);
-            return Self { foreign: !text.trim().is_empty(), text: excerpt(&text), ..Self::default() };
+            return Self {
+                foreign: !text.trim().is_empty(),
+                text: excerpt(&text, EXCERPT),
+                ..Self::default()
+            };
         };
         let number = |key: &str| match body.get(key) {
             Some(Value::Number(number)) => number.as_u64(),
@@ -121,21 +127,12 @@ impl Said {
         let text = body.get("text").and_then(Value::as_str).unwrap_or_default();
         Self {
             code: number("code"),
-            text: excerpt(text),
+            text: excerpt(text, EXCERPT),
             ack_id: number("ackId"),
             invalid_event: number("invalid-event-number").and_then(|number| usize::try_from(number).ok()),
             foreign: false,
         }
     }
-}
-
-/// The beginning of a text, on one line.
-fn excerpt(text: &str) -> String {
-    let mut short: String = text.trim().chars().take(EXCERPT).collect();
-    if short.len() < text.trim().len() {
-        short.push('…');
-    }
-    short.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// What an answer means for the events of the request.

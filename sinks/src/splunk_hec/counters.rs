@@ -94,30 +94,30 @@ impl Counters {
             })
             .collect();
         measures.extend([
-            Measure::alone(
+            Measure::counter(
                 "hec_request_bytes_total",
                 "Bytes of requests with events before compression.",
-                Reading::Counter(counted.plain_bytes),
+                counted.plain_bytes,
             ),
-            Measure::alone(
+            Measure::counter(
                 "hec_request_compressed_bytes_total",
                 "Bytes of requests with events as they were sent.",
-                Reading::Counter(counted.sent_bytes),
+                counted.sent_bytes,
             ),
-            Measure::alone(
+            Measure::counter(
                 "hec_ack_queries_total",
                 "Requests that asked for acknowledgements.",
-                Reading::Counter(counted.polls),
+                counted.polls,
             ),
-            Measure::alone(
+            Measure::gauge(
                 "hec_acks_pending",
                 "Batches that were taken and that the indexer has not acknowledged.",
-                Reading::Gauge(levels.acks_awaited as f64),
+                levels.acks_awaited as f64,
             ),
-            Measure::alone(
+            Measure::counter(
                 "hec_acks_lost_total",
                 "Batches whose acknowledgement did not come and that are sent again.",
-                Reading::Counter(counted.acks_lost),
+                counted.acks_lost,
             ),
             Measure::alone(
                 "hec_ack_seconds",
@@ -128,16 +128,16 @@ impl Counters {
                     sum: counted.ack_seconds,
                 },
             ),
-            Measure::alone(
+            Measure::counter(
                 "hec_channels_total",
                 "Channels that were begun: one for each receiver, and a new one after each failure.",
-                Reading::Counter(counted.channels),
+                counted.channels,
             ),
-            Measure::alone("hec_endpoints", "Configured receivers.", Reading::Gauge(levels.endpoints as f64)),
-            Measure::alone(
+            Measure::gauge("hec_endpoints", "Configured receivers.", levels.endpoints as f64),
+            Measure::gauge(
                 "hec_endpoints_healthy",
                 "Receivers whose last request was answered well.",
-                Reading::Gauge(levels.healthy as f64),
+                levels.healthy as f64,
             ),
         ]);
         measures

@@ -200,10 +200,8 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::Value;
 
-    use super::{
-        super::tests::{batch, config},
-        *,
-    };
+    use super::{super::tests::config, *};
+    use crate::testing::batch;
 
     fn decode(body: &Body) -> Vec<Value> {
         let mut plain = Vec::new();

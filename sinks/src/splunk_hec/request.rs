@@ -7,14 +7,10 @@ use std::{
     time::Duration,
 };
 
-use chrono::Utc;
 use entra::{SecretError, error::causes};
 use reqwest::{
-    Certificate, Client, Identity, NoProxy, Proxy, RequestBuilder, Response,
-    header::{
-        AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HeaderValue, RETRY_AFTER,
-        SET_COOKIE,
-    },
+    Certificate, Client, Identity, NoProxy, Proxy, RequestBuilder,
+    header::{AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HeaderValue, SET_COOKIE},
     redirect,
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -26,7 +22,7 @@ use super::{
     channel::Channel,
     config::{HecConfig, HecNetwork, HecProxy, Tls},
 };
-use crate::retry_after::retry_after;
+use crate::http_answer::{self, retry_after};
 
 /// No answer of a receiver is longer: a thousand acknowledgements are 20 KB.
 const LONGEST_ANSWER: usize = 256 << 10;
@@ -184,9 +180,10 @@ impl Requests {
             }
         }
         let http = response.status().as_u16();
-        let after = response.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok());
-        let after = after.and_then(|after| retry_after(after, Utc::now()));
-        let body = read(response).await.map_err(|error| Unanswered::Unknown(causes(error)))?;
+        let after = retry_after(&response);
+        let body = http_answer::body(response, LONGEST_ANSWER)
+            .await
+            .map_err(|error| Unanswered::Unknown(causes(error)))?;
         Ok(Answered { http, after, body })
     }
 
@@ -286,19 +283,6 @@ fn certificates(path: &Path) -> Result<Vec<Certificate>, SetupError> {
         Ok(found) if !found.is_empty() => Ok(found),
         _ => Err(SetupError::NoCertificate { path: path.to_owned() }),
     }
-}
-
-async fn read(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        body.extend_from_slice(&chunk);
-        if body.len() > LONGEST_ANSWER {
-            // Whatever it is, it is no receiver's answer; the beginning says enough.
-            body.truncate(LONGEST_ANSWER);
-            break;
-        }
-    }
-    Ok(body)
 }
 
 #[cfg(test)]
