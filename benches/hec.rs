@@ -10,41 +10,35 @@
 
 #[path = "support/delivering.rs"]
 mod delivering;
+#[path = "../tests/scenarios/support/installed.rs"]
+mod installed;
 mod support;
 
 use std::{
-    env, fs,
+    fs,
     net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::Ordering,
     thread,
     time::{Duration, Instant},
 };
 
-use delivering::{Tally, cpu_so_far, free_port, installed, show, stop};
+use delivering::{Backlog, Counts as _, Tally, free_port, show, stop};
+use installed::installed;
 use support::{Measured, Outcome, Simulated, Taken, Workload};
 
-/// The receiver asks for none, but a token is always sent.
+/// The receiver asks for none, but the exporter always sends one.
 const TOKEN: &str = "11111111-2222-3333-4444-555555555555";
 
-/// Where `tests/servers/hec-receiver` has put it.
-fn program() -> Outcome<PathBuf> {
-    let program = installed("hec-receiver-v0.145.0/dist/hec-receiver")?;
-    if !program.exists() {
-        return Err(format!(
-            "there is no {}: run tests/servers/hec-receiver first, which builds the OpenTelemetry Collector and needs Go",
-            program.display()
-        )
-        .into());
-    }
-    Ok(program)
+/// The OpenTelemetry Collector. Building it needs Go.
+fn program() -> PathBuf {
+    installed("hec-receiver-v0.145.0/dist/hec-receiver", "tests/servers/hec-receiver")
 }
 
 fn collector(directory: &Path, name: &str, config: &str) -> Outcome<Command> {
     let path = directory.join(format!("{name}.yaml"));
     fs::write(&path, config)?;
-    let mut command = Command::new(program()?);
+    let mut command = Command::new(program());
     command
         .arg("--config")
         .arg(format!("file:{}", path.display()))
@@ -95,7 +89,7 @@ impl Drop for Receiver {
 fn hec_sink(port: u16) -> String {
     format!(
         "[sinks.soc]\ntype = \"splunk_hec\"\nurl = \"http://127.0.0.1:{port}\"\n\
-         token = {{ env = \"BENCH_TOKEN\" }}\nacknowledgement = \"accept\"\ncompression = \"gzip\"\n"
+         token = {{ env = \"BENCH_SECRET\" }}\nacknowledgement = \"accept\"\ncompression = \"gzip\"\n"
     )
 }
 
@@ -105,7 +99,7 @@ fn in_one_go(simulated: &Simulated, all: u64) -> Outcome<()> {
     let port = free_port()?;
     let mut receiver = Receiver::start(directory.path(), port)?;
     let mut command = simulated.mailtrail(directory.path(), &hec_sink(port))?;
-    command.args(["--until-idle", "--log-level", "warn"]).env("BENCH_TOKEN", TOKEN);
+    command.args(["--until-idle", "--log-level", "warn"]);
     let mut mailtrail = Measured::start(&mut command)?;
     let wall = receiver.tally.reaches(all, &mut mailtrail.process)? - mailtrail.started;
     let taken = Taken { wall, ..mailtrail.until_end()? };
@@ -117,27 +111,11 @@ fn in_one_go(simulated: &Simulated, all: u64) -> Outcome<()> {
 /// Collected into a file while the receiver is away, and delivered when it comes. The file's directory is left there.
 fn after_an_outage(simulated: &Simulated, all: u64, directory: &Path) -> Outcome<()> {
     let port = free_port()?;
-    let out = directory.join("out");
-    let sinks =
-        format!("{}[sinks.files]\ntype = \"file\"\ndirectory = {out:?}\nview = \"raw\"\n", hec_sink(port));
-    let mut command = simulated.mailtrail(directory, &sinks)?;
-    command.args(["--log-level", "error"]).env("BENCH_TOKEN", TOKEN);
-    let mut mailtrail = Measured::start(&mut command)?;
-    let wall = Tally::new(&out, b"\n").reaches(all, &mut mailtrail.process)? - mailtrail.started;
-    // What is settled in the background after the last record belongs to collecting it.
-    thread::sleep(Duration::from_secs(1));
-    let cpu = cpu_so_far(&mailtrail.process)?;
-    let collecting = Taken { wall, cpu, peak_anon_kib: mailtrail.peak_anon_kib.swap(0, Ordering::Relaxed) };
+    let (backlog, collecting) = Backlog::collect(simulated, all, directory, &hec_sink(port))?;
     show("mailtrail, collects while HEC is away", all, &collecting);
-
     let mut receiver = Receiver::start(directory, port)?;
-    // When it notices depends on how long it has tried in vain, not on how fast it is.
-    let began = receiver.tally.reaches(1, &mut mailtrail.process)?;
-    let wall = receiver.tally.reaches(all, &mut mailtrail.process)? - began;
-    let taken = stop(mailtrail)?;
+    backlog.deliver("mailtrail, delivers what it kept", &mut receiver.tally)?;
     assert_eq!(receiver.tally.now()?, all, "every record arrives once");
-    let delivering = Taken { wall, cpu: taken.cpu - cpu, ..taken };
-    show("mailtrail, delivers what it kept", all, &delivering);
     Ok(())
 }
 
@@ -164,19 +142,16 @@ fn exporter(what: &str, input: &Path, all: u64, queue: &str) -> Outcome<()> {
 
 #[expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 fn main() -> Outcome<()> {
-    let (mut workload, mut backlog) = (Workload::new(), false);
-    let mut arguments = env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--backlog" => backlog = true,
-            argument if workload.takes(argument, &mut arguments)? => {}
-            other => return Err(format!("unknown option {other}").into()),
-        }
-    }
-    program()?;
+    let mut backlog = false;
+    let workload = Workload::asked_for(|argument, _| {
+        backlog |= argument == "--backlog";
+        Ok(argument == "--backlog")
+    })?;
+    // It is missed before anything takes time.
+    program();
     let simulated = Simulated::start(&workload)?;
     let all = workload.all();
-    println!("{} blobs x {} records x about {} bytes", workload.blobs, workload.records, workload.bytes);
+    println!("{workload}");
     if !backlog {
         in_one_go(&simulated, all)?;
     }

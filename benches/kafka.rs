@@ -14,22 +14,22 @@
 mod broker;
 #[path = "support/delivering.rs"]
 mod delivering;
+#[path = "../tests/scenarios/support/installed.rs"]
+mod installed;
 mod support;
 
 use std::{
-    env, fs,
+    fs,
     io::{Read as _, Write as _},
     net::TcpStream,
     path::Path,
-    process::{Child, Command, Stdio},
-    sync::atomic::Ordering,
-    thread,
-    time::{Duration, Instant},
+    process::{Command, Stdio},
 };
 
 use broker::Broker;
-use delivering::{PATIENCE, Tally, cpu_so_far, free_port, installed, show, stop};
-use support::{Measured, Outcome, Simulated, Taken, Workload};
+use delivering::{Backlog, Counts, free_port, show};
+use installed::installed;
+use support::{Measured, Outcome, Simulated, Workload};
 
 /// Headers as mailtrail's messages have them.
 const HEADERS: [&str; 6] = [
@@ -48,8 +48,8 @@ struct Receipts {
     port: u16,
 }
 
-impl Receipts {
-    fn now(&self) -> Outcome<u64> {
+impl Counts for Receipts {
+    fn now(&mut self) -> Outcome<u64> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
         write!(stream, "GET /metrics HTTP/1.0\r\n\r\n")?;
         let mut page = String::new();
@@ -58,20 +58,6 @@ impl Receipts {
             line.starts_with("mailtrail_sink_records_total") && line.contains("sink=\"stream\"")
         });
         Ok(line.and_then(|line| line.rsplit(' ').next()).map_or(Ok(0), str::parse)?)
-    }
-
-    fn reach(&self, count: u64, sender: &mut Child) -> Outcome<Instant> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let there = self.now()?;
-            if there >= count {
-                return Ok(Instant::now());
-            }
-            if Instant::now() > deadline || sender.try_wait()?.is_some() {
-                return Err(format!("only {there} of {count} were acknowledged").into());
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
     }
 }
 
@@ -85,41 +71,23 @@ fn mailtrail(
     more: &str,
 ) -> Outcome<(f64, u64)> {
     let directory = tempfile::tempdir()?;
-    let (out, port) = (directory.path().join("out"), free_port()?);
+    let port = free_port()?;
     let sinks = format!(
         "[http]\nlisten = \"127.0.0.1:{port}\"\n\
          [sinks.stream]\ntype = \"kafka\"\nbootstrap_servers = [\"{}\"]\ntopic = \"{TOPIC}\"\nview = \"raw\"\n\
-         compression = \"none\"\n{more}[sinks.files]\ntype = \"file\"\ndirectory = {out:?}\nview = \"raw\"\n",
+         compression = \"none\"\n{more}",
         broker.address()
     );
     broker.kill();
-    let mut command = simulated.mailtrail(directory.path(), &sinks)?;
-    command.args(["--log-level", "off"]);
-    let mut running = Measured::start(&mut command)?;
-    Tally::new(&out, b"\n").reaches(all, &mut running.process)?;
-    // What is settled in the background after the last record belongs to collecting it.
-    thread::sleep(Duration::from_secs(1));
-    let cpu = cpu_so_far(&running.process)?;
-    running.peak_anon_kib.swap(0, Ordering::Relaxed);
+    let (backlog, _) = Backlog::collect(simulated, all, directory.path(), &sinks)?;
     broker.up();
-    let receipts = Receipts { port };
-    // When it notices depends on how long it has tried in vain, not on how fast it is.
-    let began = receipts.reach(1, &mut running.process)?;
-    let before = receipts.now()?;
-    let wall = receipts.reach(all, &mut running.process)? - began;
-    let taken = stop(running)?;
-    show(what, all - before, &Taken { wall, cpu: taken.cpu - cpu, ..taken });
-    Ok(((all - before) as f64 / wall.as_secs_f64(), average_bytes(&out, all)?))
+    let rate = backlog.deliver(what, &mut Receipts { port })?;
+    Ok((rate, average_bytes(&directory.path().join("out"), all)?))
 }
 
 /// librdkafka's example, from its start to the last acknowledgement. Gives messages a second.
 fn performance(what: &str, broker: &Broker, all: u64, bytes: u64, headers: &[&str]) -> Outcome<f64> {
-    let program = installed("rdkafka-performance/rdkafka_performance")?;
-    if !program.exists() {
-        return Err(
-            format!("there is no {}: run benches/rdkafka-performance first", program.display()).into()
-        );
-    }
+    let program = installed("rdkafka-performance/rdkafka_performance", "benches/rdkafka-performance");
     let mut command = Command::new(program);
     command
         .args(["-P", "-q", "-t", TOPIC, "-b", &broker.address()])
@@ -144,19 +112,16 @@ fn average_bytes(directory: &Path, all: u64) -> Outcome<u64> {
 
 #[expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 fn main() -> Outcome<()> {
-    let mut workload = Workload::new();
     let mut rounds = 1;
-    let mut arguments = env::args().skip(1);
-    while let Some(argument) = arguments.next() {
+    let workload = Workload::asked_for(|argument, arguments| {
         if argument == "--rounds" {
             rounds = arguments.next().ok_or("--rounds needs a value")?.parse()?;
-        } else if !workload.takes(&argument, &mut arguments)? {
-            return Err(format!("unknown option {argument}").into());
         }
-    }
+        Ok(argument == "--rounds")
+    })?;
     let simulated = Simulated::start(&workload)?;
     let all = workload.all();
-    println!("{} blobs x {} records x about {} bytes", workload.blobs, workload.records, workload.bytes);
+    println!("{workload}");
     let mut broker = Broker::start();
     broker.create(TOPIC, PARTITIONS, &[]);
     broker.create("mailtrail.progress", 1, &["cleanup.policy=compact"]);

@@ -17,25 +17,6 @@ use std::{
 
 use support::{Measured, Outcome, Simulated, Taken, Workload};
 
-struct Options {
-    workload: Workload,
-    views: Vec<String>,
-}
-
-fn options() -> Outcome<Options> {
-    let mut options = Options { workload: Workload::new(), views: vec!["ocsf".into(), "raw".into()] };
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        if argument == "--sinks" {
-            let views = arguments.next().ok_or("--sinks needs a value")?;
-            options.views = views.split(',').map(str::to_owned).collect();
-        } else if !options.workload.takes(&argument, &mut arguments)? {
-            return Err(format!("unknown option {argument}").into());
-        }
-    }
-    Ok(options)
-}
-
 struct Collected {
     taken: Taken,
     bytes_out: u64,
@@ -85,13 +66,17 @@ fn one_parse(raw: &Path, enough: u64) -> Outcome<(f64, u64)> {
 
 #[expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 fn main() -> Outcome<()> {
-    let Options { workload, mut views } = options()?;
+    let mut views = vec!["ocsf".to_owned(), "raw".to_owned()];
+    let workload = Workload::asked_for(|argument, arguments| {
+        if argument == "--sinks" {
+            let asked = arguments.next().ok_or("--sinks needs a value")?;
+            views = asked.split(',').map(str::to_owned).collect();
+        }
+        Ok(argument == "--sinks")
+    })?;
     let simulated = Simulated::start(&workload)?;
     let mut parse = None;
-    println!(
-        "{} blobs x {} records x about {} bytes, collected by mailtrail alone",
-        workload.blobs, workload.records, workload.bytes
-    );
+    println!("{workload}, collected by mailtrail alone");
     // The raw run comes first, because it leaves the bytes that one parse is measured with.
     views.sort_by_key(|view| view != "raw");
     for view in &views {

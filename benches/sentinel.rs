@@ -4,13 +4,11 @@
 //! there is no Logs Ingestion service, and deliver the records as rows of the view `asim` when there is one. The service
 //! is a part of the benchmark: it unpacks each request, counts rows and bytes, and answers 204. It is not counted.
 
-#[expect(dead_code, reason = "other benchmarks start servers that were installed")]
 #[path = "support/delivering.rs"]
 mod delivering;
 mod support;
 
 use std::{
-    env,
     io::{self, Read, Write},
     net::{TcpListener, TcpStream},
     sync::{
@@ -18,12 +16,11 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
-    time::{Duration, Instant},
 };
 
-use delivering::{PATIENCE, Tally, cpu_so_far, free_port, show, stop};
+use delivering::{Backlog, Counts, free_port};
 use memchr::memmem;
-use support::{Measured, Outcome, Simulated, Taken, Workload};
+use support::{Outcome, Simulated, Workload};
 
 /// Every row has it once.
 const COLUMN: &[u8] = b"\"EventUid\":";
@@ -83,56 +80,31 @@ fn answer(mut stream: TcpStream, arrived: &Arrived) -> io::Result<()> {
     }
 }
 
-fn reach(arrived: &Arrived, count: u64) -> Outcome<Instant> {
-    let deadline = Instant::now() + PATIENCE;
-    while arrived.rows.load(Ordering::SeqCst) < count {
-        if Instant::now() > deadline {
-            return Err(format!("only {} of {count} arrived", arrived.rows.load(Ordering::SeqCst)).into());
-        }
-        thread::sleep(Duration::from_millis(10));
+impl Counts for Arc<Arrived> {
+    fn now(&mut self) -> Outcome<u64> {
+        Ok(self.rows.load(Ordering::SeqCst))
     }
-    Ok(Instant::now())
 }
 
 #[expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 fn main() -> Outcome<()> {
-    let mut workload = Workload::new();
-    let mut arguments = env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        if !workload.takes(&argument, &mut arguments)? {
-            return Err(format!("unknown option {argument}").into());
-        }
-    }
+    let workload = Workload::asked_for(|_, _| Ok(false))?;
     let simulated = Simulated::start(&workload)?;
     let all = workload.all();
-    println!("{} blobs x {} records x about {} bytes", workload.blobs, workload.records, workload.bytes);
-    let directory = tempfile::tempdir()?;
-    let (out, port) = (directory.path().join("out"), free_port()?);
+    println!("{workload}");
+    let (directory, port) = (tempfile::tempdir()?, free_port()?);
     let sinks = format!(
         "[sinks.soc]\ntype = \"sentinel\"\nendpoint = \"http://127.0.0.1:{port}\"\n\
          dcr_immutable_id = \"dcr-00112233445566778899aabbccddeeff\"\ncloud = \"custom\"\n\
          authority = \"http://{}\"\nscope = \"https://monitor.azure.com/.default\"\ntenant_id = \"{}\"\n\
-         client_id = \"{}\"\nclient_secret = {{ env = \"BENCH_SECRET\" }}\n\
-         [sinks.files]\ntype = \"file\"\ndirectory = {out:?}\nview = \"raw\"\n",
+         client_id = \"{}\"\nclient_secret = {{ env = \"BENCH_SECRET\" }}\n",
         simulated.address,
         support::TENANT,
         support::CLIENT
     );
-    let mut command = simulated.mailtrail(directory.path(), &sinks)?;
-    command.args(["--log-level", "off"]);
-    let mut running = Measured::start(&mut command)?;
-    Tally::new(&out, b"\n").reaches(all, &mut running.process)?;
-    // What is settled in the background after the last record belongs to collecting it.
-    thread::sleep(Duration::from_secs(1));
-    let cpu = cpu_so_far(&running.process)?;
-    running.peak_anon_kib.swap(0, Ordering::Relaxed);
-    let arrived = serve(port)?;
-    // When it notices depends on how long it has tried in vain, not on how fast it is.
-    let began = reach(&arrived, 1)?;
-    let before = arrived.rows.load(Ordering::SeqCst);
-    let wall = reach(&arrived, all)? - began;
-    let taken = stop(running)?;
-    show("mailtrail, delivers what it kept", all - before, &Taken { wall, cpu: taken.cpu - cpu, ..taken });
+    let (backlog, _) = Backlog::collect(&simulated, all, directory.path(), &sinks)?;
+    let mut arrived = serve(port)?;
+    backlog.deliver("mailtrail, delivers what it kept", &mut arrived)?;
     let requests = arrived.requests.lock().map_err(|_| "a connection panicked")?;
     let (plain, sent) = requests.iter().fold((0, 0), |(a, b), (plain, sent)| (a + plain, b + sent));
     let full = requests.iter().filter(|(plain, _)| *plain as f64 > 0.9 * LIMIT).count();

@@ -1,9 +1,12 @@
 //! The Parquet twin, read back by the `parquet` crate, and by pyarrow and DuckDB, as `tests/servers/parquet-readers`
 //! installs them (`cargo test -p archive -- --ignored real_`).
 
+#[path = "../../tests/scenarios/support/installed.rs"]
+mod installed;
+
 use std::{
     collections::BTreeMap,
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -14,6 +17,7 @@ use archive::{
         Lines, ParquetOptions, ROW_GROUP_BYTES, Row, Slice, SortBy, TwinError, Twins, Understand, Written,
     },
 };
+use installed::installed;
 use parquet::{
     file::{
         properties::ReaderProperties,
@@ -261,13 +265,7 @@ fn real_readers_see_the_same_rows_types_and_bytes() {
     let records = records(3_000, 1024);
     let (directory, twin, written) = write(&records, &options(SortBy::User));
     fs::write(directory.path().join("lines.txt"), records.join("\n") + "\n").expect("a file");
-    let cache = env::var_os("MAILTRAIL_CI_CACHE").map(PathBuf::from).unwrap_or_else(|| {
-        let caches = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-        let home = || PathBuf::from(env::var_os("HOME").expect("a home directory")).join(".cache");
-        caches.unwrap_or_else(home).join("mailtrail-ci")
-    });
-    let python = cache.join("parquet-readers-26.0.1-2.0.0/bin/python");
-    assert!(python.exists(), "there is no {}: run tests/servers/parquet-readers", python.display());
+    let python = installed("parquet-readers-26.0.1-2.0.0/bin/python", "tests/servers/parquet-readers");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/read_twin.py");
     let mut command = Command::new(python);
     let output = command.arg(script).arg(&twin).arg(directory.path().join("lines.txt")).output();

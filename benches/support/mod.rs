@@ -1,8 +1,9 @@
 //! What the benchmarks of the whole program share: the simulated tenant, and measuring a program from outside.
 
 use std::{
+    env,
     error::Error,
-    fs,
+    fmt, fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -33,8 +34,19 @@ pub(crate) struct Workload {
 }
 
 impl Workload {
-    pub(crate) fn new() -> Self {
-        Self { blobs: 1_000, records: 100, bytes: 2_000, gzip: false, prerender: true }
+    /// What the arguments of the program ask for. `also` takes an option that does not describe the workload, and says
+    /// whether it was one.
+    pub(crate) fn asked_for(
+        mut also: impl FnMut(&str, &mut dyn Iterator<Item = String>) -> Outcome<bool>,
+    ) -> Outcome<Self> {
+        let mut workload = Self { blobs: 1_000, records: 100, bytes: 2_000, gzip: false, prerender: true };
+        let mut arguments = env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            if !also(&argument, &mut arguments)? && !workload.takes(&argument, &mut arguments)? {
+                return Err(format!("unknown option {argument}").into());
+            }
+        }
+        Ok(workload)
     }
 
     /// How many records there are in all.
@@ -42,12 +54,7 @@ impl Workload {
         self.blobs * self.records
     }
 
-    /// Takes one of the options that describe the workload; says whether it was one.
-    pub(crate) fn takes(
-        &mut self,
-        argument: &str,
-        arguments: &mut impl Iterator<Item = String>,
-    ) -> Outcome<bool> {
+    fn takes(&mut self, argument: &str, arguments: &mut impl Iterator<Item = String>) -> Outcome<bool> {
         let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
         match argument {
             "--bench" => {}
@@ -60,6 +67,12 @@ impl Workload {
             _ => return Ok(false),
         }
         Ok(true)
+    }
+}
+
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} blobs x {} records x about {} bytes", self.blobs, self.records, self.bytes)
     }
 }
 

@@ -9,7 +9,7 @@ mod rate;
 mod tls;
 mod trying;
 
-use std::{collections::BTreeSet, fs, time::Duration};
+use std::{fs, time::Duration};
 
 use serde_json::Value;
 use simulator::SimulatorConfig;
@@ -60,44 +60,14 @@ impl Setup {
         self.world.configure_sinks("", "", &soc);
     }
 
-    /// How many records came more than once, and how many are counted as sent again. Every record came, and none that
-    /// belongs to nobody.
+    /// How many records came more than once, and how many are counted as sent again.
     fn judge(&self) -> (usize, usize) {
-        let expected: BTreeSet<String> =
-            self.world.simulator().truth().records().filter_map(|(_, _, id)| id).collect();
-        let ids = self.hec.ids();
-        let missing = expected.iter().filter(|id| !ids.contains_key(*id)).count();
-        assert_eq!(missing, 0, "{missing} of {} records are missing", expected.len());
-        let surplus = ids.keys().filter(|id| !expected.contains(*id)).count();
-        assert_eq!(surplus, 0, "{surplus} records belong to nobody");
-        let twice = ids.values().map(|times| times - 1).sum();
-        let resent = self.sums("resent");
-        assert!(twice <= resent, "{twice} records came again, {resent} are counted");
-        (twice, resent)
+        self.world.came_at_least_once(&self.hec.ids(), "soc")
     }
 
     /// A number of `reconcile` for the sink.
     fn sums(&self, what: &str) -> usize {
-        let outcome = self.world.mailtrail(&["reconcile", "--json"]);
-        let report: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
-        assert_eq!(report["agrees"], true, "{report}");
-        report["total"]["sinks"]["soc"][what].as_u64().expect("a number") as usize
-    }
-
-    /// State and error of the sink in the running process.
-    fn status(&self) -> (String, String) {
-        let outcome = self.world.mailtrail(&["status", "--json"]);
-        let status: Value = serde_json::from_str(&outcome.stdout).unwrap_or_default();
-        let sinks = status["running"]["sinks"].as_array().cloned().unwrap_or_default();
-        let soc = sinks.iter().find(|sink| sink["name"] == "soc").cloned().unwrap_or_default();
-        let text = |key: &str| soc[key].as_str().unwrap_or_default().to_owned();
-        (text("state"), text("error"))
-    }
-
-    /// Waits until the running process says that the sink is halted; gives its error.
-    fn until_halted(&self) -> String {
-        self.world.until("the sink is halted", || self.status().0 == "halted");
-        self.status().1
+        self.world.sum("soc", what)
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    env, fs,
+    fs,
     net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -19,21 +19,13 @@ use nix::{
 use serde_json::Value;
 use simulator::SimulatorConfig;
 
-use crate::support::{World, lasting_port, terminate};
+use crate::support::{World, installed, lasting_port, terminate};
 
 const TOKEN: &str = "11111111-2222-3333-4444-555555555555";
 
 /// Where `tests/servers/hec-receiver` has put it.
 fn program() -> PathBuf {
-    let home = || PathBuf::from(env::var_os("HOME").expect("a home"));
-    let cache = env::var_os("MAILTRAIL_CI_CACHE").map(PathBuf::from).unwrap_or_else(|| {
-        env::var_os("XDG_CACHE_HOME")
-            .map_or_else(|| home().join(".cache"), PathBuf::from)
-            .join("mailtrail-ci")
-    });
-    let program = cache.join("hec-receiver-v0.145.0/dist/hec-receiver");
-    assert!(program.exists(), "there is no {}: run tests/servers/hec-receiver first", program.display());
-    program
+    installed("hec-receiver-v0.145.0/dist/hec-receiver", "tests/servers/hec-receiver")
 }
 
 /// A collector that runs until it is dropped.
@@ -164,9 +156,7 @@ fn judge(world: &World, collector: &Collector) -> usize {
         world.arrived().lines().iter().map(|line| String::from_utf8(line.clone()).expect("text")).collect();
     let came: BTreeSet<String> = times.keys().cloned().collect();
     assert!(came == expected, "{} different events came, {} were due", came.len(), expected.len());
-    let report = world.mailtrail(&["reconcile", "--json"]).ends_with(0);
-    let report: Value = serde_json::from_str(&report.stdout).expect("JSON");
-    let resent = report["total"]["sinks"]["soc"]["resent"].as_u64().expect("a number") as usize;
+    let resent = world.sum("soc", "resent");
     let twice = times.values().map(|times| times - 1).sum();
     assert!(twice <= resent, "{twice} came again, {resent} are counted");
     twice

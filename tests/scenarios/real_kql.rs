@@ -3,14 +3,14 @@
 //! `tests/servers/kql-parser` installs it.
 
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use serde_json::{Value, json};
 
-use crate::sentinel::template;
+use crate::{sentinel::template, support::installed};
 
 /// Parses and binds queries. Each comes with the tables that there are for it; what is wrong is printed.
 const CHECK: &str = r#"
@@ -35,15 +35,7 @@ process.exit(wrong ? 1 : 0);
 "#;
 
 fn home() -> PathBuf {
-    let home = || PathBuf::from(env::var_os("HOME").expect("a home"));
-    let cache = env::var_os("MAILTRAIL_CI_CACHE").map(PathBuf::from).unwrap_or_else(|| {
-        env::var_os("XDG_CACHE_HOME")
-            .map_or_else(|| home().join(".cache"), PathBuf::from)
-            .join("mailtrail-ci")
-    });
-    let parser = cache.join("kql-parser-12.4.1");
-    assert!(parser.exists(), "there is no {}: run tests/servers/kql-parser first", parser.display());
-    parser
+    installed("kql-parser-12.4.1", "tests/servers/kql-parser")
 }
 
 /// Runs the parser over these; gives what it printed, and whether all is well.

@@ -5,7 +5,7 @@
 //! `cargo test --test scenarios -- --ignored real_`.
 
 use std::{
-    env, fs,
+    fs,
     net::{SocketAddr, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -23,7 +23,7 @@ use tokio::runtime::Runtime;
 
 use crate::{
     archive::{arrived_in, make_key},
-    support::{World, free_address, kill_hard},
+    support::{World, free_address, installed, kill_hard},
 };
 
 const BUCKET: &str = "audit";
@@ -41,11 +41,7 @@ struct Moto {
 
 impl Moto {
     fn start() -> Self {
-        let home =
-            || PathBuf::from(env::var_os("HOME").expect("a home directory")).join(".cache/mailtrail-ci");
-        let cache = env::var_os("MAILTRAIL_CI_CACHE").map_or_else(home, PathBuf::from);
-        let program = cache.join("moto-5.2.5/bin/moto_server");
-        assert!(program.exists(), "there is no {}: run tests/servers/moto", program.display());
+        let program = installed("moto-5.2.5/bin/moto_server", "tests/servers/moto");
         let address = free_address();
         let process = Command::new(program)
             .args(["-H", "127.0.0.1", "-p", &address.port().to_string()])

@@ -4,7 +4,7 @@
 //! `tests/servers/logs-ingestion-client` installs it.
 
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -15,7 +15,7 @@ use simulator::SimulatorConfig;
 use crate::{
     sentinel::{sink, template},
     support::{
-        World,
+        World, installed,
         sentinel::{RULES, Seen, Sentinel},
         tls::tls,
     },
@@ -42,19 +42,7 @@ client_of_logs.upload(rule_id=rule, stream_name=stream, logs=json.load(open(rows
 
 /// Where `tests/servers/logs-ingestion-client` has put it.
 fn python() -> PathBuf {
-    let home = || PathBuf::from(env::var_os("HOME").expect("a home"));
-    let cache = env::var_os("MAILTRAIL_CI_CACHE").map(PathBuf::from).unwrap_or_else(|| {
-        env::var_os("XDG_CACHE_HOME")
-            .map_or_else(|| home().join(".cache"), PathBuf::from)
-            .join("mailtrail-ci")
-    });
-    let python = cache.join("logs-ingestion-client-1.1.0/bin/python");
-    assert!(
-        python.exists(),
-        "there is no {}: run tests/servers/logs-ingestion-client first",
-        python.display()
-    );
-    python
+    installed("logs-ingestion-client-1.1.0/bin/python", "tests/servers/logs-ingestion-client")
 }
 
 fn upload(world: &World, service: &Sentinel, authorities: &Path, rows: &Path) {

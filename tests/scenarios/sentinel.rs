@@ -6,9 +6,8 @@ mod refusals;
 mod rows;
 mod trying;
 
-use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, time::Duration};
 
-use serde_json::Value;
 use simulator::SimulatorConfig;
 
 use crate::support::{
@@ -46,45 +45,15 @@ impl Setup {
         self.world.configure_sinks("", "", &sink(&self.world, &self.service.url(), lines));
     }
 
-    /// How many records came more than once, and how many are counted as sent again. Every record came, none that
-    /// belongs to nobody, and no row was dropped.
+    /// How many records came more than once, and how many are counted as sent again. No row was dropped.
     fn judge(&self) -> (usize, usize) {
         self.service.lost_nothing();
-        let expected: BTreeSet<String> =
-            self.world.simulator().truth().records().filter_map(|(_, _, id)| id).collect();
-        let ids = self.service.ids();
-        let missing = expected.iter().filter(|id| !ids.contains_key(*id)).count();
-        assert_eq!(missing, 0, "{missing} of {} records are missing", expected.len());
-        let surplus = ids.keys().filter(|id| !expected.contains(*id)).count();
-        assert_eq!(surplus, 0, "{surplus} records belong to nobody");
-        let twice = ids.values().map(|times| times - 1).sum();
-        let resent = self.sums("resent");
-        assert!(twice <= resent, "{twice} records came again, {resent} are counted");
-        (twice, resent)
+        self.world.came_at_least_once(&self.service.ids(), "soc")
     }
 
     /// A number of `reconcile` for the sink.
     fn sums(&self, what: &str) -> usize {
-        let outcome = self.world.mailtrail(&["reconcile", "--json"]);
-        let report: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
-        assert_eq!(report["agrees"], true, "{report}");
-        report["total"]["sinks"]["soc"][what].as_u64().expect("a number") as usize
-    }
-
-    /// State and error of the sink in the running process.
-    fn status(&self) -> (String, String) {
-        let outcome = self.world.mailtrail(&["status", "--json"]);
-        let status: Value = serde_json::from_str(&outcome.stdout).unwrap_or_default();
-        let sinks = status["running"]["sinks"].as_array().cloned().unwrap_or_default();
-        let soc = sinks.iter().find(|sink| sink["name"] == "soc").cloned().unwrap_or_default();
-        let text = |key: &str| soc[key].as_str().unwrap_or_default().to_owned();
-        (text("state"), text("error"))
-    }
-
-    /// Waits until the running process says that the sink is in this state; gives its error.
-    fn until(&self, state: &str) -> String {
-        self.world.until(&format!("the sink is {state}"), || self.status().0 == state);
-        self.status().1
+        self.world.sum("soc", what)
     }
 }
 

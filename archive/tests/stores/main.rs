@@ -4,5 +4,7 @@
 mod azure;
 mod fake;
 mod gcs;
+#[path = "../../../tests/scenarios/support/installed.rs"]
+mod installed;
 mod s3;
 mod support;

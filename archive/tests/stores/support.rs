@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    env, fs,
+    fs,
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -14,6 +14,8 @@ use archive::{Hash, ObjectPath, Put, Source, Store, StoreError};
 use entra::SecretSource;
 use futures_util::TryStreamExt as _;
 use tempfile::TempDir;
+
+use crate::installed::installed;
 
 /// How long a server may take to start.
 const START: Duration = Duration::from_secs(240);
@@ -31,13 +33,7 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a program from the cache that `tests/servers/` fills. `PORT` in its arguments is where it listens.
     pub(crate) fn start(program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let cache = env::var_os("MAILTRAIL_CI_CACHE").map(PathBuf::from).unwrap_or_else(|| {
-            let caches = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-            let home = || PathBuf::from(env::var_os("HOME").expect("a home directory")).join(".cache");
-            caches.unwrap_or_else(home).join("mailtrail-ci")
-        });
-        let program = cache.join(program);
-        assert!(program.exists(), "there is no {}: run the scripts in tests/servers", program.display());
+        let program = installed(program, "the scripts in tests/servers");
         let held = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = held.local_addr().expect("an address");
         drop(held);

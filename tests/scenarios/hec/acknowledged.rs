@@ -84,7 +84,7 @@ fn behind_a_load_balancer_the_same_indexer_is_asked_that_was_told() {
 fn a_token_without_acknowledgement_halts_the_sink_before_anything_is_sent() {
     let setup = Setup::acknowledging(Acks::Off, "");
     let running = setup.world.start(&["run"]);
-    let error = setup.until_halted();
+    let error = setup.world.until_sink_is("soc", "halted");
     assert!(error.contains("Enable indexer acknowledgement"), "{error}");
     assert!(error.contains("acknowledgement = \"accept\""), "{error}");
     terminate(&running);
@@ -98,7 +98,7 @@ fn an_answer_without_an_id_halts_the_sink_and_is_no_delivery() {
     let setup = Setup::acknowledging(Acks::Prompt, "connections = 1\nbatch_events = 10\n");
     setup.hec.set(|behaviour| behaviour.gives_ids = false);
     let running = setup.world.start(&["run"]);
-    let error = setup.until_halted();
+    let error = setup.world.until_sink_is("soc", "halted");
     assert!(error.contains("without an acknowledgement id"), "{error}");
     terminate(&running);
     running.wait().ends_with(0);
@@ -119,7 +119,7 @@ fn acknowledgement_that_is_turned_off_while_it_runs_is_never_taken_for_one() {
     let expected = setup.world.simulator().truth().count() as usize;
     setup.world.until("everything arrived", || setup.hec.count() >= expected);
     setup.hec.set(|behaviour| behaviour.acks = Acks::Off);
-    let error = setup.until_halted();
+    let error = setup.world.until_sink_is("soc", "halted");
     assert!(error.contains("no indexer acknowledgement"), "{error}");
     assert_eq!(setup.sums("delivered"), 0);
     terminate(&running);

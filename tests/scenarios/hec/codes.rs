@@ -69,7 +69,7 @@ fn what_needs_a_person_halts_the_sink_and_says_what_to_do() {
     ] {
         setup.hec.set(|behaviour| behaviour.always = Some(Act::code(http, code)));
         let running = setup.world.start(&["run"]);
-        let error = setup.until_halted();
+        let error = setup.world.until_sink_is("soc", "halted");
         assert!(error.contains(advice), "code {code}: {error}");
         assert!(error.contains(&format!("answered {http}")), "code {code}: {error}");
         terminate(&running);
@@ -91,13 +91,13 @@ fn a_wrong_token_halts_the_sink_and_a_right_one_brings_it_back() {
     let token = setup.world.path().join("hec-token");
     std::fs::write(&token, "99999999-2222-3333-4444-555555555555").expect("written");
     let running = setup.world.start(&["run"]);
-    let error = setup.until_halted();
+    let error = setup.world.until_sink_is("soc", "halted");
     assert!(error.contains("does not know the token"), "{error}");
     // The file is read again: no restart, no signal.
     std::fs::write(&token, crate::support::hec::TOKEN).expect("written");
     let expected = setup.world.simulator().truth().count() as usize;
     setup.world.until("everything arrived", || setup.hec.count() >= expected);
-    setup.world.until("it is well", || setup.status().0 == "ok");
+    setup.world.until_sink_is("soc", "ok");
     terminate(&running);
     let outcome = running.wait().ends_with(0);
     assert!(!outcome.stderr.contains("99999999-2222"), "the token is shown");

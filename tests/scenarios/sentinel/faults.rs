@@ -54,7 +54,7 @@ fn a_role_that_is_not_known_yet_is_waited_for_and_it_says_so() {
     let setup = Setup::new(small(), "");
     setup.service.set(|behaviour| behaviour.role_from = Some(Instant::now() + Duration::from_secs(12)));
     let running = setup.world.start(&["run"]);
-    let error = setup.until("retrying");
+    let error = setup.world.until_sink_is("soc", "retrying");
     for what in
         ["answered 403", "up to 30 minutes", "Monitoring Metrics Publisher", "az role assignment create"]
     {

@@ -19,7 +19,7 @@ fn what_needs_a_person_halts_the_sink_and_says_what_to_do() {
     ] {
         setup.service.set(|behaviour| behaviour.always = Some(act.clone()));
         let running = setup.world.start(&["run"]);
-        let error = setup.until("halted");
+        let error = setup.world.until_sink_is("soc", "halted");
         assert!(error.contains(advice), "{act:?}: {error}");
         assert!(error.contains("[request "), "{error}");
         terminate(&running);

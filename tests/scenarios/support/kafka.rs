@@ -3,7 +3,6 @@
 mod broker;
 
 use std::{
-    collections::BTreeSet,
     fmt::Write as _,
     fs,
     path::Path,
@@ -12,7 +11,7 @@ use std::{
 };
 
 pub(crate) use self::broker::{Broker, STRANGER, WRITER};
-use super::{Arrived, World};
+use super::{Arrived, World, installed};
 
 /// The section of a sink `stream` that writes to the topic `audit`, with further lines.
 pub(crate) fn sink(address: &str, lines: &str) -> String {
@@ -54,8 +53,6 @@ pub(crate) fn copy(from: &Path, to: &Path) {
 /// The ids that are missing, and those that came more than once, with how many times too often all together.
 pub(crate) fn missing_and_surplus(arrived: &Arrived, world: &World) -> (usize, usize) {
     let ids = arrived.ids();
-    let expected: BTreeSet<String> =
-        world.simulator().truth().records().filter_map(|(_, _, id)| id).collect();
-    let missing = expected.iter().filter(|id| !ids.contains_key(*id)).count();
+    let missing = world.due().iter().filter(|id| !ids.contains_key(*id)).count();
     (missing, ids.values().map(|times| times - 1).sum())
 }

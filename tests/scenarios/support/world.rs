@@ -1,6 +1,7 @@
 //! A simulated tenant and a directory with a configuration that collects it.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
@@ -8,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
 use simulator::{Running, Simulator, SimulatorConfig, TenantConfig};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -125,6 +127,47 @@ impl World {
     pub(crate) fn is_complete(&self) {
         self.arrived().is_exactly(&self.simulator().truth());
         self.mailtrail(&["reconcile"]).ends_with(0);
+    }
+
+    /// What every sink has to get: the ids of all records.
+    pub(crate) fn due(&self) -> BTreeSet<String> {
+        self.simulator().truth().records().filter_map(|(_, _, id)| id).collect()
+    }
+
+    /// Every record came, and none that belongs to nobody. Gives how many came more than once, and how many `reconcile`
+    /// counts as sent again, which are at least as many.
+    pub(crate) fn came_at_least_once(&self, ids: &BTreeMap<String, usize>, sink: &str) -> (usize, usize) {
+        let due = self.due();
+        let missing = due.iter().filter(|id| !ids.contains_key(*id)).count();
+        assert_eq!(missing, 0, "{missing} of {} records are missing", due.len());
+        let surplus = ids.keys().filter(|id| !due.contains(*id)).count();
+        assert_eq!(surplus, 0, "{surplus} records belong to nobody");
+        let twice = ids.values().map(|times| times - 1).sum();
+        let resent = self.sum(sink, "resent");
+        assert!(twice <= resent, "{twice} records came again, {resent} are counted");
+        (twice, resent)
+    }
+
+    /// A number of `reconcile`, which agrees, for a sink.
+    pub(crate) fn sum(&self, sink: &str, what: &str) -> usize {
+        let outcome = self.mailtrail(&["reconcile", "--json"]);
+        let report: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+        assert_eq!(report["agrees"], true, "{report}");
+        report["total"]["sinks"][sink][what].as_u64().expect("a number") as usize
+    }
+
+    /// Waits until the running process says that the sink is in this state; gives its error.
+    pub(crate) fn until_sink_is(&self, sink: &str, state: &str) -> String {
+        let mut error = String::new();
+        self.until(&format!("the sink is {state}"), || {
+            let outcome = self.mailtrail(&["status", "--json"]);
+            let status: Value = serde_json::from_str(&outcome.stdout).unwrap_or_default();
+            let sinks = status["running"]["sinks"].as_array().cloned().unwrap_or_default();
+            let of = sinks.into_iter().find(|of| of["name"] == sink).unwrap_or_default();
+            error = of["error"].as_str().unwrap_or_default().to_owned();
+            of["state"] == state
+        });
+        error
     }
 
     /// Waits until something is so.

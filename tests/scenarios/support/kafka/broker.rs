@@ -2,7 +2,6 @@
 //! own tools to make topics and to read them. The scenarios and the benchmark share it.
 
 use std::{
-    env,
     fs::{self, File},
     net::{TcpListener, TcpStream},
     path::PathBuf,
@@ -12,6 +11,8 @@ use std::{
 };
 
 use tempfile::TempDir;
+
+use super::installed;
 
 /// The version that `tests/servers/kafka` installs.
 const VERSION: &str = "4.1.0";
@@ -33,18 +34,8 @@ pub(crate) struct Broker {
 }
 
 fn libs() -> PathBuf {
-    let cache = env::var_os("MAILTRAIL_CI_CACHE").map(PathBuf::from).unwrap_or_else(|| {
-        let caches = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-        let home = || PathBuf::from(env::var_os("HOME").expect("a home directory")).join(".cache");
-        caches.unwrap_or_else(home).join("mailtrail-ci")
-    });
-    let home = cache.join(format!("kafka-{VERSION}"));
-    assert!(
-        home.join("complete").exists(),
-        "there is no Apache Kafka in {}: run tests/servers/kafka, which installs it",
-        home.display()
-    );
-    home.join("libs")
+    // It is there when the installation came to its end.
+    installed(&format!("kafka-{VERSION}/complete"), "tests/servers/kafka").with_file_name("libs")
 }
 
 fn java(heap: &str) -> Command {
