@@ -6,9 +6,7 @@
 use schemas::ContentType;
 use serde_json::{Value, json};
 
-use super::{Build, Kind, Record, Scene};
-
-type Row = (&'static str, i32, &'static str, u64, fn(&mut Scene<'_>, &mut Record));
+use super::{Kind, Record, Row, Scene, kinds_in};
 
 const ROWS: &[Row] = &[
     ("DLPRuleMatch", 13, "", 10, exchange),
@@ -18,17 +16,7 @@ const ROWS: &[Row] = &[
 ];
 
 pub(super) fn kinds() -> Vec<Kind> {
-    let kind = |&(operation, record_type, variant, weight, fill): &Row| Kind {
-        content_type: ContentType::DlpAll,
-        operation,
-        record_type,
-        logon: None,
-        mailbox: None,
-        variant,
-        weight,
-        build: Build::Other(fill),
-    };
-    ROWS.iter().map(kind).collect()
+    kinds_in(ContentType::DlpAll, ROWS)
 }
 
 fn policy(s: &mut Scene<'_>) -> Value {

@@ -3,10 +3,8 @@
 use schemas::ContentType;
 use serde_json::{Value, json};
 
-use super::{Build, Kind, Record, Scene, pairs};
+use super::{Kind, Record, Row, Scene, kinds_in, pairs};
 use crate::cast::Person;
-
-type Row = (&'static str, i32, &'static str, u64, fn(&mut Scene<'_>, &mut Record));
 
 const ROWS: &[Row] = &[
     ("UserLoggedIn", 15, "", 200, signed_in),
@@ -20,17 +18,7 @@ const ROWS: &[Row] = &[
 ];
 
 pub(super) fn kinds() -> Vec<Kind> {
-    let kind = |&(operation, record_type, variant, weight, fill): &Row| Kind {
-        content_type: ContentType::AzureActiveDirectory,
-        operation,
-        record_type,
-        logon: None,
-        mailbox: None,
-        variant,
-        weight,
-        build: Build::Other(fill),
-    };
-    ROWS.iter().map(kind).collect()
+    kinds_in(ContentType::AzureActiveDirectory, ROWS)
 }
 
 fn actor(s: &mut Scene<'_>, record: &mut Record, person: &Person) {

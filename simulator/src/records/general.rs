@@ -4,9 +4,7 @@
 use schemas::ContentType;
 use serde_json::json;
 
-use super::{Build, Kind, Record, Scene, pairs};
-
-type Row = (&'static str, i32, &'static str, u64, fn(&mut Scene<'_>, &mut Record));
+use super::{Kind, Record, Row, Scene, kinds_in, pairs};
 
 const ROWS: &[Row] = &[
     ("MessageSent", 25, "", 100, teams_message),
@@ -24,17 +22,7 @@ const ROWS: &[Row] = &[
 ];
 
 pub(super) fn kinds() -> Vec<Kind> {
-    let kind = |&(operation, record_type, variant, weight, fill): &Row| Kind {
-        content_type: ContentType::General,
-        operation,
-        record_type,
-        logon: None,
-        mailbox: None,
-        variant,
-        weight,
-        build: Build::Other(fill),
-    };
-    ROWS.iter().map(kind).collect()
+    kinds_in(ContentType::General, ROWS)
 }
 
 fn user(s: &mut Scene<'_>, record: &mut Record, workload: &str) {

@@ -80,6 +80,23 @@ pub(crate) enum Build {
     Other(fn(&mut Scene<'_>, &mut Record)),
 }
 
+/// Operation, record type, variant, weight, and what the record holds, where neither a mailbox was opened nor a cmdlet run.
+type Row = (&'static str, i32, &'static str, u64, fn(&mut Scene<'_>, &mut Record));
+
+fn kinds_in(content_type: ContentType, rows: &[Row]) -> Vec<Kind> {
+    let kind = |&(operation, record_type, variant, weight, fill): &Row| Kind {
+        content_type,
+        operation,
+        record_type,
+        logon: None,
+        mailbox: None,
+        variant,
+        weight,
+        build: Build::Other(fill),
+    };
+    rows.iter().map(kind).collect()
+}
+
 /// One moment in the tenant's life.
 #[derive(Debug)]
 pub(crate) struct Scene<'a> {

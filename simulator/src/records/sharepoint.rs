@@ -2,9 +2,7 @@
 
 use schemas::ContentType;
 
-use super::{Build, Kind, Record, Scene, pairs};
-
-type Row = (&'static str, i32, &'static str, u64, fn(&mut Scene<'_>, &mut Record));
+use super::{Kind, Record, Row, Scene, kinds_in, pairs};
 
 const ROWS: &[Row] = &[
     ("FileAccessed", 6, "", 120, file),
@@ -19,17 +17,7 @@ const ROWS: &[Row] = &[
 ];
 
 pub(super) fn kinds() -> Vec<Kind> {
-    let kind = |&(operation, record_type, variant, weight, fill): &Row| Kind {
-        content_type: ContentType::SharePoint,
-        operation,
-        record_type,
-        logon: None,
-        mailbox: None,
-        variant,
-        weight,
-        build: Build::Other(fill),
-    };
-    ROWS.iter().map(kind).collect()
+    kinds_in(ContentType::SharePoint, ROWS)
 }
 
 /// The host part of the organisation: `contoso` of `contoso.onmicrosoft.com`.
