@@ -32,7 +32,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use ingest::{FeedLedger, HttpSettings, Listing, TenantHealth};
 use ledger::{Ledger, LedgerError, OpenError, Settings, SinkSpec};
 use reqwest::Client;
-use schemas::{RecordFacts, SinkName};
+use schemas::{LedgerFailure, RecordFacts, SinkName};
 use sinks::{
     archive::ArchiveSink,
     delivery_ledger::SinkStates,
@@ -244,6 +244,11 @@ fn make_sink(
             Ok(Arc::new(sink.map_err(|error| wrong(error.to_string()))?))
         }
     }
+}
+
+/// What `ingest` and `sinks` are told when the ledger did not do what it was asked for.
+fn failure(error: LedgerError) -> LedgerFailure {
+    LedgerFailure { passing: error.passing(), message: error.to_string() }
 }
 
 /// The state by which a sink that is exactly once beyond this ledger overrules what another one has left.

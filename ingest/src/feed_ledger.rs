@@ -6,51 +6,11 @@
 use std::{fmt, future::Future, pin::Pin, time::Duration};
 
 use chrono::{DateTime, Utc};
-use schemas::{BlobKey, FeedKey, GapReason, HoleReason, ListedBlob, Seq, SplitError, TenantId, TimeRange};
+use schemas::{BlobKey, FeedKey, GapReason, HoleReason, SplitError, TenantId, TimeRange};
+pub use schemas::{CompletedWindow, FeedState, LedgerFailure, ListedPage, Spooled};
 
 /// A boxed future, because the ledger is used as a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// The ledger did not take something; what was asked for has not happened and can be asked for again.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct LedgerFailure {
-    /// What went wrong and what to do, for people.
-    pub message: String,
-    /// Whether waiting can help (a full disk, a full spool); otherwise the process has to stop.
-    pub passing: bool,
-}
-
-/// Where a feed's listing stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct FeedState {
-    /// Everything before this was listed or is a recorded hole; `None` before the first window.
-    pub watermark: Option<DateTime<Utc>>,
-    /// When the last sweep over the whole retained week ended.
-    pub swept_at: Option<DateTime<Utc>>,
-}
-
-/// One page of a listing, to be recorded in one commit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListedPage {
-    /// Whose page.
-    pub feed: FeedKey,
-    /// Its blobs; those that the ledger knows already change nothing.
-    pub blobs: Vec<ListedBlob>,
-    /// Set on the last page of a window only (L1).
-    pub completes: Option<CompletedWindow>,
-}
-
-/// A window whose last page was reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CompletedWindow {
-    /// The span that was listed whole; holes that lie within it are recovered (L9), but for those of a disabled subscription.
-    pub window: TimeRange,
-    /// The feed's new watermark. It never moves back: an earlier one is ignored.
-    pub watermark: Option<DateTime<Utc>>,
-    /// Set when this window was the last of a sweep: its time.
-    pub swept_at: Option<DateTime<Utc>>,
-}
 
 /// One fetcher's turn at one blob. Dropping it makes the blob due again.
 pub struct FetchLease {
@@ -75,19 +35,6 @@ impl fmt::Debug for FetchLease {
             .field("attempts", &self.attempts)
             .finish_non_exhaustive()
     }
-}
-
-/// What became of a body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Spooled {
-    /// The tenant's number for it.
-    pub seq: Seq,
-    /// Records in it.
-    pub records: u32,
-    /// How many of them were dropped as duplicates.
-    pub duplicates: u32,
-    /// Bytes of the body, inflated.
-    pub bytes: u64,
 }
 
 /// Why a body was not taken.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use rusqlite::params;
-use schemas::{RecordKey, Seq, SplitError, Splitter};
+use schemas::{RecordKey, Seq, SplitError, Splitter, Spooled};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -23,19 +23,6 @@ use crate::{
 
 /// How often the same broken body has to come until its blob is quarantined.
 pub const BROKEN_BODIES: u32 = 3;
-
-/// What became of a body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Spooled {
-    /// The tenant's number for it.
-    pub seq: Seq,
-    /// Records in it.
-    pub records: u32,
-    /// How many of them were dropped as duplicates.
-    pub duplicates: u32,
-    /// Bytes of the body, inflated.
-    pub bytes: u64,
-}
 
 /// Takes the inflated bytes of one body. Its methods may block.
 ///

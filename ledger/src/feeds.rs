@@ -1,8 +1,7 @@
 //! Listing: pages, watermarks and holes.
 
-use chrono::{DateTime, Utc};
 use rusqlite::params;
-use schemas::{FeedKey, HoleReason, ListedBlob, TimeRange};
+use schemas::{FeedKey, FeedState, HoleReason, ListedPage, TimeRange};
 
 use crate::{
     clock::{hour, micros, time},
@@ -10,37 +9,6 @@ use crate::{
     handle::{Answer, Ledger},
     writer::Writer,
 };
-
-/// Where a feed's listing stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct FeedState {
-    /// Everything before this was listed or is a recorded hole; `None` before the first window.
-    pub watermark: Option<DateTime<Utc>>,
-    /// When the last sweep over the whole retained week ended.
-    pub swept_at: Option<DateTime<Utc>>,
-}
-
-/// One page of a listing, to be recorded in one commit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListedPage {
-    /// Whose page.
-    pub feed: FeedKey,
-    /// Its blobs; those that the ledger knows already change nothing.
-    pub blobs: Vec<ListedBlob>,
-    /// Set on the last page of a window only (L1).
-    pub completes: Option<CompletedWindow>,
-}
-
-/// A window whose last page was reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CompletedWindow {
-    /// The span that was listed whole; holes that lie within it are recovered (L9), but for those of a disabled subscription.
-    pub window: TimeRange,
-    /// The feed's new watermark. It never moves back: an earlier one is ignored.
-    pub watermark: Option<DateTime<Utc>>,
-    /// Set when this window was the last of a sweep: its time.
-    pub swept_at: Option<DateTime<Utc>>,
-}
 
 /// A feed's numbers in the database.
 #[derive(Debug, Clone, Copy)]

@@ -92,12 +92,11 @@ mod behaviour;
 #[cfg(test)]
 mod testing;
 
-pub use bodies::{BROKEN_BODIES, BodyWriter, Finishing, Spooled};
+pub use bodies::{BROKEN_BODIES, BodyWriter, Finishing};
 pub use clock::Clock;
 pub use dead_letters::{Retried, RetryRefused};
-pub use deliveries::{DeadRecord, Deferral, Lease, PANICS, QUARANTINED, Settlement, Want};
+pub use deliveries::{Lease, PANICS, QUARANTINED};
 pub use error::{BodyError, LedgerError, LeftOverSink, OpenError, Unreadable};
-pub use feeds::{CompletedWindow, FeedState, ListedPage};
 pub use fetches::FetchLease;
 pub use findings::{Acknowledgement, FindingId, FindingKind, NotAFinding};
 pub use handle::{Answer, Ledger};
@@ -114,4 +113,9 @@ pub use sinks::{FORGOTTEN, MetSink, SinkSpec, StartFrom};
 pub use spool::SpoolRecovery;
 pub use statement::{ContentStatement, SeqSpan, Settled, Statement};
 pub use status::{FeedStatus, IdleState, SinkDeliveries, SinkStatus, Status, TenantFetches};
-pub use work::{Work, WorkId};
+pub use work::Work;
+
+// What is told across its border is shared with those who tell it.
+pub use schemas::{
+    CompletedWindow, DeadRecord, Deferral, FeedState, ListedPage, Settlement, Spooled, Want, WorkId,
+};

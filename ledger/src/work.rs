@@ -1,26 +1,13 @@
 //! The unit of work: a blob, or some records that an operator asked for once more: a retry, or a part of a restore.
 
-use std::fmt;
-
 use rusqlite::params;
-use schemas::{ContentId, FeedKey, Seq};
-use serde::{Deserialize, Serialize};
+use schemas::{ContentId, FeedKey, Seq, WorkId};
 
 use crate::{
     error::{LedgerError, Result},
     spool::incoming::Incoming,
     writer::Writer,
 };
-
-/// The ledger's number of a piece of work: a blob, a retry or a part of a restore.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct WorkId(pub i64);
-
-impl fmt::Display for WorkId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "work {}", self.0)
-    }
-}
 
 /// What is to be delivered: a blob, a retry or a part of a restore.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -158,3 +158,16 @@ impl fmt::Display for TimeRange {
         write!(f, "{}..{}", self.start.format(form), self.end.format(form))
     }
 }
+
+/// What became of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spooled {
+    /// The tenant's number for it.
+    pub seq: Seq,
+    /// Records in it.
+    pub records: u32,
+    /// How many of them were dropped as duplicates.
+    pub duplicates: u32,
+    /// Bytes of the body, inflated.
+    pub bytes: u64,
+}

@@ -13,12 +13,9 @@ use std::{
 use archive::Accounts;
 use chrono::{DateTime, Utc};
 use schemas::{ContentId, ContentType, FeedKey, Rendered, Seq, SinkName, TenantId};
+pub use schemas::{DeadRecord, Deferral, LedgerFailure, Settlement, Want, WorkId};
 
 use crate::sink::BoxFuture;
-
-/// The ledger's number of a piece of work: a blob, or a retry or restore of some of its records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-pub struct WorkId(pub i64);
 
 /// What is to be delivered: a blob, or a retry or restore of some of its records.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,54 +61,6 @@ impl fmt::Debug for Lease {
     }
 }
 
-/// The end of one delivery: every record of the work is in one of these (L10).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settlement {
-    /// What is settled.
-    pub work: WorkId,
-    /// Records that receipts cover.
-    pub delivered: u32,
-    /// Records that the filter took out.
-    pub filtered: u32,
-    /// Records that are dead letters, by position, with the reason.
-    pub dead: Vec<DeadRecord>,
-    /// Records that were sent again after an ambiguous outcome.
-    pub resent: u32,
-}
-
-/// A lease that is given back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deferral {
-    /// What is given back.
-    pub work: WorkId,
-    /// When it may be leased again. `None`: at once, and it does not count as an attempt.
-    pub not_before: Option<DateTime<Utc>>,
-    /// Why, for people.
-    pub error: String,
-    /// How often its records may have reached the destination without a receipt. This takes the place of what
-    /// [`DeliveryLedger::begin`] said.
-    pub begun: u32,
-}
-
-/// A record that a sink refuses for good.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeadRecord {
-    /// Its position in the body.
-    pub position: u32,
-    /// Why.
-    pub reason: String,
-}
-
-/// The ledger did not take or give something; it has not happened and can be asked for again.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{message}")]
-pub struct LedgerFailure {
-    /// What went wrong and what to do, for people.
-    pub message: String,
-    /// Whether waiting can help (a full disk); otherwise the process has to stop.
-    pub passing: bool,
-}
-
 /// The body of a leased work is not in the spool any more: it was damaged and is being fetched again, or the work is dead.
 /// Waiting for it would hold up everything behind it. The lease can only be given back; the ledger leases the work again
 /// when its body is there again.
@@ -120,17 +69,6 @@ pub struct LedgerFailure {
 pub struct BodyGone {
     /// What happened, for people.
     pub why: String,
-}
-
-/// How much work is wanted at once: one at least, whatever its size, and then more until one of these is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Want {
-    /// Works.
-    pub works: usize,
-    /// Their records that are no duplicates.
-    pub records: u64,
-    /// Bytes of their bodies.
-    pub bytes: u64,
 }
 
 /// Records of a piece of work, rendered, and where the next ones begin.

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ingest::feed_ledger::{
-    BodyError, BodyWriter, BoxFuture, CompletedWindow, FeedLedger, FeedState, FetchLease, Finishing,
-    LedgerFailure, ListedPage, Spooled,
+    BodyError, BodyWriter, BoxFuture, FeedLedger, FeedState, FetchLease, Finishing, LedgerFailure, ListedPage,
 };
-use ledger::{Ledger, LedgerError, WorkId};
+use ledger::{Ledger, WorkId};
 use schemas::{FeedKey, GapReason, HoleReason, TenantId, TimeRange};
+
+use super::failure;
 
 /// The ledger as `ingest` sees it.
 #[derive(Debug, Clone)]
@@ -22,26 +23,13 @@ impl Collecting {
     }
 }
 
-fn failure(error: LedgerError) -> LedgerFailure {
-    LedgerFailure { passing: error.passing(), message: error.to_string() }
-}
-
 impl FeedLedger for Collecting {
     fn feed_state(&self, feed: FeedKey) -> BoxFuture<'_, Result<FeedState, LedgerFailure>> {
-        Box::pin(async move {
-            let state = self.ledger.feed_state(feed).await.map_err(failure)?;
-            Ok(FeedState { watermark: state.watermark, swept_at: state.swept_at })
-        })
+        Box::pin(async move { self.ledger.feed_state(feed).await.map_err(failure) })
     }
 
     fn record_page(&self, page: ListedPage) -> BoxFuture<'_, Result<usize, LedgerFailure>> {
-        let ListedPage { feed, blobs, completes } = page;
-        let completes = completes.map(|CompletedWindow { window, watermark, swept_at }| {
-            ledger::CompletedWindow { window, watermark, swept_at }
-        });
-        Box::pin(async move {
-            self.ledger.record_page(ledger::ListedPage { feed, blobs, completes }).await.map_err(failure)
-        })
+        Box::pin(async move { self.ledger.record_page(page).await.map_err(failure) })
     }
 
     fn record_hole(
@@ -123,10 +111,7 @@ impl BodyWriter for Body {
 
     fn finish(self: Box<Self>) -> Result<Finishing, BodyError> {
         let finishing = self.0.finish().map_err(body_error)?;
-        Ok(Box::pin(async {
-            let ledger::Spooled { seq, records, duplicates, bytes } = finishing.await.map_err(body_error)?;
-            Ok(Spooled { seq, records, duplicates, bytes })
-        }))
+        Ok(Box::pin(async { finishing.await.map_err(body_error) }))
     }
 }
 

@@ -21,7 +21,7 @@ use sinks::{
 };
 use transform::{Filter, Origin, Renderer, Understood};
 
-use super::{pieces::Pieces, stating};
+use super::{failure, pieces::Pieces, stating};
 use crate::config::{SinkConfig, TenantConfig};
 
 /// Room beyond what was needed lately, so that a piece that grows a little more than the last one need not move.
@@ -79,7 +79,7 @@ impl Delivering {
         let tenant = work.feed.tenant;
         let name = self.shown().names.get(&tenant).cloned().unwrap_or_else(|| tenant.to_string().into());
         Arc::new(Work {
-            id: WorkId(work.id.0),
+            id: work.id,
             seq: work.seq,
             feed: work.feed,
             tenant_name: name,
@@ -182,10 +182,6 @@ impl SinkView {
     }
 }
 
-fn failure(error: LedgerError) -> LedgerFailure {
-    LedgerFailure { passing: error.passing(), message: error.to_string() }
-}
-
 impl DeliveryLedger for Delivering {
     fn lease<'a>(
         &'a self,
@@ -193,9 +189,7 @@ impl DeliveryLedger for Delivering {
         want: Want,
     ) -> BoxFuture<'a, Result<Vec<Lease>, LedgerFailure>> {
         Box::pin(async move {
-            let Want { works, records, bytes } = want;
-            let leases =
-                self.ledger.lease(sink, ledger::Want { works, records, bytes }).await.map_err(failure)?;
+            let leases = self.ledger.lease(sink, want).await.map_err(failure)?;
             Ok(leases.into_iter().map(|lease| self.lease(lease)).collect())
         })
     }
@@ -206,8 +200,7 @@ impl DeliveryLedger for Delivering {
         work: &'a [WorkId],
     ) -> BoxFuture<'a, Result<Vec<Lease>, LedgerFailure>> {
         Box::pin(async move {
-            let work: Vec<_> = work.iter().map(|work| ledger::WorkId(work.0)).collect();
-            let leases = self.ledger.lease_these(sink, &work).await.map_err(failure)?;
+            let leases = self.ledger.lease_these(sink, work).await.map_err(failure)?;
             Ok(leases.into_iter().map(|lease| self.lease(lease)).collect())
         })
     }
@@ -229,7 +222,7 @@ impl DeliveryLedger for Delivering {
                 (self.ledger.clone(), Arc::clone(&self.pieces), Arc::clone(work), only.cloned());
             let read = move || {
                 // A body that is fetched again has another number, and may be another one.
-                let place = (ledger::WorkId(work.id.0), work.seq, from);
+                let place = (work.id, work.seq, from);
                 let piece = match pieces.get(place) {
                     Some(piece) => piece,
                     None => {
@@ -260,10 +253,7 @@ impl DeliveryLedger for Delivering {
         sink: &'a SinkName,
         work: Vec<(WorkId, u32)>,
     ) -> BoxFuture<'a, Result<(), LedgerFailure>> {
-        Box::pin(async move {
-            let work = work.into_iter().map(|(work, times)| (ledger::WorkId(work.0), times)).collect();
-            self.ledger.begin(sink, work).await.map_err(failure)
-        })
+        Box::pin(async move { self.ledger.begin(sink, work).await.map_err(failure) })
     }
 
     fn settle<'a>(
@@ -272,21 +262,7 @@ impl DeliveryLedger for Delivering {
         settlements: Vec<Settlement>,
         state: Option<Vec<u8>>,
     ) -> BoxFuture<'a, Result<(), LedgerFailure>> {
-        Box::pin(async move {
-            let settlement = |settlement: Settlement| ledger::Settlement {
-                work: ledger::WorkId(settlement.work.0),
-                delivered: settlement.delivered,
-                filtered: settlement.filtered,
-                dead: settlement
-                    .dead
-                    .into_iter()
-                    .map(|dead| ledger::DeadRecord { position: dead.position, reason: dead.reason })
-                    .collect(),
-                resent: settlement.resent,
-            };
-            let settlements = settlements.into_iter().map(settlement).collect();
-            self.ledger.settle(sink, settlements, state).await.map_err(failure)
-        })
+        Box::pin(async move { self.ledger.settle(sink, settlements, state).await.map_err(failure) })
     }
 
     fn defer<'a>(
@@ -294,19 +270,11 @@ impl DeliveryLedger for Delivering {
         sink: &'a SinkName,
         deferrals: Vec<Deferral>,
     ) -> BoxFuture<'a, Result<(), LedgerFailure>> {
-        Box::pin(async move {
-            let deferral = |deferral: Deferral| ledger::Deferral {
-                work: ledger::WorkId(deferral.work.0),
-                not_before: deferral.not_before,
-                error: deferral.error,
-                begun: deferral.begun,
-            };
-            self.ledger.defer(sink, deferrals.into_iter().map(deferral).collect()).await.map_err(failure)
-        })
+        Box::pin(async move { self.ledger.defer(sink, deferrals).await.map_err(failure) })
     }
 
     fn panicked<'a>(&'a self, work: WorkId, message: String) -> BoxFuture<'a, Result<bool, LedgerFailure>> {
-        Box::pin(async move { self.ledger.panicked(ledger::WorkId(work.0), message).await.map_err(failure) })
+        Box::pin(async move { self.ledger.panicked(work, message).await.map_err(failure) })
     }
 }
 
