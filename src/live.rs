@@ -1,12 +1,12 @@
 //! How a running process is doing, as only it knows: what fails or is halted, and why. `status` asks for it over the
 //! control socket, `/readyz` and `/metrics` show it.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use ingest::health::Condition;
 use serde::{Deserialize, Serialize};
-use sinks::health::State;
+use sinks::{archive::ArchiveReport, health::State};
 
 use crate::{
     idle::failing,
@@ -37,6 +37,9 @@ pub(crate) struct LiveReport {
     pub(crate) sources: Vec<LiveState>,
     /// Each sink.
     pub(crate) sinks: Vec<LiveState>,
+    /// Each archive sink, by its name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) archives: BTreeMap<String, ArchiveReport>,
 }
 
 /// A configuration that was refused while the one before stays in use.
@@ -121,6 +124,7 @@ impl Live {
             refused_config: self.reloads.state().refused,
             sources,
             sinks: self.pipeline.sinks().iter().map(sink).collect(),
+            archives: self.pipeline.sinks().iter().filter_map(archive).collect(),
         }
     }
 }
@@ -143,6 +147,10 @@ fn source(name: &str, part: String, status: &ingest::health::Status) -> LiveStat
         since: Some(status.since),
         error: error.unwrap_or_default(),
     }
+}
+
+fn archive(sink: &RunningSink) -> Option<(String, ArchiveReport)> {
+    Some((sink.name.to_string(), sink.sink.archive()?))
 }
 
 fn sink(sink: &RunningSink) -> LiveState {

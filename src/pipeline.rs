@@ -234,14 +234,13 @@ fn make_sink(
         }
         SinkKind::Archive(archive) => {
             let staging = config.state.directory.join("archive").join(sink.name.as_str());
-            let sink = ArchiveSink::new(
-                archive.archive.clone(),
-                archive.target(config.network.archive()),
-                &staging,
-                understand,
-                context,
-            );
-            Ok(Arc::new(sink.map_err(|error| wrong(error.to_string()))?))
+            let target = archive.target(config.network.archive(), http).map_err(wrong)?;
+            let made = ArchiveSink::new(archive.archive.clone(), target, &staging, understand, context);
+            let mut sink = made.map_err(|error| wrong(error.to_string()))?;
+            if let Some(authority) = archive.timestamp_authority(http) {
+                sink = sink.stamped_by(authority);
+            }
+            Ok(Arc::new(sink))
         }
     }
 }

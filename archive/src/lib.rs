@@ -17,6 +17,7 @@
 //! | [`verify`] | [`Verify`]: whether all of that is true |
 //! | `proof.rs`, `search.rs` | [`Proof`], [`Search`]: one record, found and proved |
 //! | [`restoring`] | the records of a time, found and verified |
+//! | [`timestamp`] | [`Timestamp`]: that an entry existed at a time |
 //! | `lake.rs` | [`LakeSource`]: how twins are named in Amazon Security Lake |
 //! | [`parquet`] | the records of an object as columns |
 //! | [`store`] | [`Store`]: where the objects lie; each is written once |
@@ -39,6 +40,7 @@ mod reading;
 pub mod restoring;
 mod search;
 pub mod store;
+pub mod timestamp;
 pub mod verify;
 
 pub use chain::{Begins, Draft, DraftError, Link, SignedEntry};
@@ -58,4 +60,5 @@ pub use proof::{NotProved, Proof, Proved};
 pub use reading::{Unreadable, chains, read_entry};
 pub use search::{Match, Search, SearchError};
 pub use store::{Put, Source, Store, StoreError, Target};
-pub use verify::{Finding, Verified, VerifiedChain, Verify};
+pub use timestamp::{Timestamp, TimestampError, TimestampQuery};
+pub use verify::{Finding, Stamped, Verified, VerifiedChain, Verify};

@@ -136,7 +136,7 @@ pub struct ChainKey {
 }
 
 /// A file of a chain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ChainFile {
     /// An entry, by its number.
     Entry(u64),

@@ -78,15 +78,23 @@ pub async fn read_entry(
 }
 
 async fn read_envelope(store: &Store, path: &ObjectPath) -> Result<Envelope, Unreadable> {
+    Ok(Envelope::parse(&read_whole(store, path, ENTRY_BYTES).await?)?)
+}
+
+/// Reads a small file.
+pub(crate) async fn read_whole(
+    store: &Store,
+    path: &ObjectPath,
+    at_most: usize,
+) -> Result<Bytes, StoreError> {
     let mut attempt = 1;
-    let bytes = loop {
-        match store.get_whole(path, ENTRY_BYTES).await {
+    loop {
+        match store.get_whole(path, at_most).await {
             Err(error) if again(&error, attempt) => pause(&error, attempt).await,
-            got => break got?,
+            got => return got,
         }
         attempt += 1;
-    };
-    Ok(Envelope::parse(&bytes)?)
+    }
 }
 
 /// Begins to read a file.

@@ -39,8 +39,10 @@ use crate::{
     entry::{Entry, Head},
     key::PublicKey,
     names::ChainKey,
-    reading::read_entry,
+    path::ObjectPath,
+    reading::{read_entry, read_whole},
     store::{Store, StoreError},
+    timestamp::{ANSWER_BYTES, Timestamp},
 };
 
 /// What to verify with.
@@ -90,6 +92,8 @@ pub struct Verified {
     pub bytes: u64,
     /// Records in them.
     pub records: u64,
+    /// Entries that have a time-stamp, which is theirs. Who made it is not looked at.
+    pub timestamps: u64,
     /// Files that are newer than the last entry of their chain.
     pub not_yet_covered: u64,
     /// How much is wrong.
@@ -113,6 +117,18 @@ pub struct VerifiedChain {
     pub last_seq: Seq,
     /// Records that its entries name.
     pub records: u64,
+    /// The last entry that has a time-stamp.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stamped: Option<Stamped>,
+}
+
+/// An entry that has a time-stamp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Stamped {
+    /// Its number.
+    pub number: u64,
+    /// The time that the authority gives.
+    pub time: chrono::DateTime<chrono::Utc>,
 }
 
 impl Verify {
@@ -167,7 +183,7 @@ impl Run<'_> {
 
     async fn chain(&mut self, chain: ChainKey, last: u64, keys: &[PublicKey], unnamed: &mut Unnamed) {
         let mut walk = Walk::new(chain, keys);
-        let mut records = 0;
+        let (mut records, mut stamped) = (0, None);
         for number in 1..=last {
             let read = read_entry(self.store, &chain, number).await;
             let mut findings = Vec::new();
@@ -177,6 +193,10 @@ impl Run<'_> {
             let Some(entry) = entry else { continue };
             if let Some(head) = walk.head {
                 self.heads.iter_mut().filter(|(kept, _)| *kept == head).for_each(|(_, there)| *there = true);
+                let path = chain.timestamp(number);
+                if unnamed.is_listed(path.as_str()) {
+                    stamped = self.timestamp(path, &head).await.or(stamped);
+                }
             }
             records += entry.objects.iter().map(|object| object.records).sum::<u64>();
             self.files(&chain, number, entry, unnamed).await;
@@ -189,7 +209,28 @@ impl Run<'_> {
             to: walk.to,
             last_seq: walk.last_seq,
             records,
+            stamped,
         });
+    }
+
+    /// Looks at the time-stamp of an entry.
+    async fn timestamp(&mut self, path: ObjectPath, head: &Head) -> Option<Stamped> {
+        let read = read_whole(self.store, &path, ANSWER_BYTES).await.map_err(|error| error.to_string());
+        let timestamp = read.and_then(|bytes| {
+            let timestamp = Timestamp::parse(&bytes).map_err(|error| error.to_string())?;
+            timestamp.is_of(&head.sha256).map_err(|error| error.to_string())?;
+            Ok(timestamp)
+        });
+        match timestamp {
+            Ok(timestamp) => {
+                self.verified.timestamps += 1;
+                Some(Stamped { number: head.number, time: timestamp.time })
+            }
+            Err(why) => {
+                self.found(Finding::Timestamp { path, why });
+                None
+            }
+        }
     }
 
     /// Looks at the files that an entry names, while other files are still being looked at.

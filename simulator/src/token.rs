@@ -125,6 +125,7 @@ fn is_known_resource(state: &State, resource: &str, host: &str) -> bool {
     let known = |name: &str| {
         name == "eventhubs.azure.net"
             || name == "monitor.azure.com"
+            || name == "storage.azure.com"
             || name == "management.azure.com"
             || name.ends_with(".servicebus.windows.net")
     };

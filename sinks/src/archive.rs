@@ -14,8 +14,10 @@
 //! | `archive/stepping.rs` | the steps of an object: sealed, put, cleared away |
 //! | `archive/manifests.rs` | the chains of signed entries; pure |
 //! | `archive/entering.rs` | making entries, and putting them |
+//! | `archive/stamping.rs` | time-stamps of the chains' heads, beside all that |
 //! | `archive/reopen.rs` | what an earlier run left behind |
 //! | `archive/figures.rs` | what it counts |
+//! | `archive/report.rs` | what it has, for people |
 //!
 //! # The life of an object
 //!
@@ -45,9 +47,11 @@ mod manifests;
 mod ndjson;
 mod plan;
 mod reopen;
+mod report;
 mod seal;
 mod span;
 mod staging;
+mod stamping;
 mod state;
 mod stepping;
 #[cfg(test)]
@@ -71,13 +75,18 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-pub use self::config::{ArchiveConfig, Compression, Formats, Layout, Parquet, Signing};
+pub use self::{
+    config::{ArchiveConfig, Compression, Formats, Layout, Parquet, Signing},
+    report::{ArchiveReport, ChainReport, NotAState, ObjectStage, StagedObject},
+    stamping::{NoTimestamp, TimestampAuthority},
+};
 use self::{
     desk::Desk,
     figures::Figures,
     manifests::Manifests,
     plan::Plan,
     staging::{Kind, Staging, StagingError},
+    stamping::Stamping,
     state::State,
 };
 use crate::{
@@ -97,6 +106,8 @@ const BATCH_RECORDS: usize = 100_000;
 const LINGER: Duration = Duration::from_millis(100);
 /// Writing to a file takes no time; this is for a disk that hangs.
 const TIMEOUT: Duration = Duration::from_secs(600);
+/// How long it waits at the end for time-stamps, which are made up for at the next start.
+const STAMPS: Duration = Duration::from_secs(10);
 /// How long it waits at most before it looks at the clock.
 const LOOK: Duration = Duration::from_secs(60);
 
@@ -118,6 +129,8 @@ pub struct ArchiveSink {
     finishing: AtomicBool,
     /// Whether that is done.
     finished: AtomicBool,
+    /// When heads are to be time-stamped.
+    stamping: Option<Stamping>,
     figures: Figures,
 }
 
@@ -161,6 +174,13 @@ impl ArchiveSink {
         Self::on(Staging::new(std::path::absolute(staging)?), config, target, understand, context)
     }
 
+    /// It has the heads of its manifests time-stamped there.
+    #[must_use]
+    pub fn stamped_by(mut self, authority: TimestampAuthority) -> Self {
+        self.stamping = Some(Stamping::new(self.context.name.clone(), authority));
+        self
+    }
+
     fn on(
         staging: Staging,
         config: ArchiveConfig,
@@ -193,6 +213,7 @@ impl ArchiveSink {
             changed: Notify::new(),
             finishing: AtomicBool::new(false),
             finished: AtomicBool::new(false),
+            stamping: None,
             figures: Figures::default(),
         })
     }
@@ -323,6 +344,9 @@ impl Holding for ArchiveSink {
                     return Ok(advance);
                 }
                 if finish {
+                    if let Some(stamping) = &self.stamping {
+                        stamping.settle(STAMPS).await;
+                    }
                     self.finished.store(true, Ordering::Relaxed);
                 }
                 let entry =
@@ -406,11 +430,21 @@ impl Sink for ArchiveSink {
         let plan = self.desk.plan();
         let mut measures = self.figures.measures(plan.levels(), Utc::now());
         measures.extend(figures::chains(plan.manifests()));
+        measures.extend(self.stamping.iter().flat_map(Stamping::measures));
         measures
+    }
+
+    fn archive(&self) -> Option<ArchiveReport> {
+        // Before that only the ledger knows.
+        let opened = self.opened.load(Ordering::Relaxed);
+        opened.then(|| ArchiveReport::of_plan(&self.desk.plan()))
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
+            if let Some(stamping) = &self.stamping {
+                stamping.stop();
+            }
             if !self.opened.load(Ordering::Relaxed) {
                 return;
             }

@@ -7,6 +7,7 @@ use std::{fmt, future::Future, ops::Range, pin::Pin, sync::Arc, time::Duration};
 use schemas::{RenderedRecord, SinkName};
 
 use crate::{
+    archive::ArchiveReport,
     delivery_ledger::{SinkStates, Work, WorkId},
     holding::Holding,
     measure::Measure,
@@ -79,6 +80,11 @@ pub trait Sink: Send + Sync + 'static {
     /// What it counts beyond what all sinks do.
     fn measures(&self) -> Vec<Measure> {
         Vec::new()
+    }
+
+    /// What an archive has on this machine, and how far its chains are, once it was opened.
+    fn archive(&self) -> Option<ArchiveReport> {
+        None
     }
 
     /// Lets go of the destination. What was not confirmed stays pending.

@@ -15,6 +15,7 @@ use super::{Failure, found, load, print, print_json, runtime};
 use crate::{
     cli::{ArchiveArgs, ArchiveCommand, ConfigArgs, PlaceArgs},
     config::SinkKind,
+    pipeline,
 };
 
 /// Runs the command.
@@ -35,7 +36,10 @@ async fn open(config: &ConfigArgs, place: &PlaceArgs) -> Result<Store, Failure> 
         (Some(name), _) => {
             let config = load(config)?;
             match config.sinks.iter().find(|sink| sink.name == *name).map(|sink| &sink.kind) {
-                Some(SinkKind::Archive(archive)) => archive.target(config.network.archive()),
+                Some(SinkKind::Archive(archive)) => {
+                    let http = pipeline::http_client(&config.network).await.map_err(Failure::problem)?;
+                    archive.target(config.network.archive(), &http).map_err(Failure::Problem)?
+                }
                 Some(_) => return Err(Failure::Usage(format!("sink {name} is no archive"))),
                 None => {
                     return Err(Failure::Usage(format!(

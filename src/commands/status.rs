@@ -1,15 +1,20 @@
 //! `mailtrail status`: how far each feed and each sink is, from the ledger; and how a running process is doing.
 
-use std::{collections::HashMap, fmt::Write, process::ExitCode};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Write,
+    process::ExitCode,
+};
 
 use chrono::{DateTime, Utc};
-use ledger::{FeedStatus, RestoreStatus, SinkStatus, Status};
+use ledger::{FeedStatus, Inspector, RestoreStatus, SinkStatus, Status};
 use serde::Serialize;
+use sinks::archive::{ArchiveReport, ObjectStage};
 
 use super::{Failure, found, inspect, load, print, print_json};
 use crate::{
     cli::{ConfigArgs, StatusArgs},
-    config::{self, Config},
+    config::{self, Config, SinkKind},
     control,
     live::{LiveReport, LiveState},
     table::{Align, Table},
@@ -23,6 +28,10 @@ struct Report {
     feeds: Vec<Feed>,
     sinks: Vec<Sink>,
     restores: Vec<Restore>,
+    archives: BTreeMap<String, ArchiveReport>,
+    /// The tenants' names by their ids.
+    #[serde(skip)]
+    tenants: HashMap<String, String>,
     spool_bytes: u64,
     spool_max_bytes: u64,
     spool_live_bytes: u64,
@@ -77,13 +86,15 @@ pub(super) fn run(args: StatusArgs) -> Result<ExitCode, Failure> {
         return alive(&args.config);
     }
     let config = load(&args.config).map_err(|failure| beside_a_running_one(failure, &args.config))?;
-    let status = inspect(&config)?.status().map_err(Failure::problem)?;
-    let running = control::ask_live(&config.state.directory).map_err(Failure::problem)?;
+    let inspector = inspect(&config)?;
+    let status = inspector.status().map_err(Failure::problem)?;
+    let mut running = control::ask_live(&config.state.directory).map_err(Failure::problem)?;
     let bad = running.as_ref().is_some_and(|live| {
         let things = || live.sources.iter().chain(&live.sinks);
         live.spool_full || live.refused_config.is_some() || things().any(|state| state.bad)
     });
-    let report = report(&config, status, running);
+    let archives = archives(&config, &inspector, running.as_mut())?;
+    let report = report(&config, status, running, archives);
     if args.json {
         print_json(&report)?;
     } else {
@@ -117,7 +128,35 @@ fn beside_a_running_one(failure: Failure, args: &ConfigArgs) -> Failure {
     }
 }
 
-fn report(config: &Config, status: Status, running: Option<LiveReport>) -> Report {
+/// What each archive sink has: as the running process says, or as the last one left it in the ledger.
+fn archives(
+    config: &Config,
+    ledger: &Inspector,
+    running: Option<&mut LiveReport>,
+) -> Result<BTreeMap<String, ArchiveReport>, Failure> {
+    let mut archives = running.map(|live| std::mem::take(&mut live.archives)).unwrap_or_default();
+    for sink in config.sinks.iter().filter(|sink| matches!(sink.kind, SinkKind::Archive(_))) {
+        let name = sink.name.to_string();
+        if archives.contains_key(&name) {
+            continue;
+        }
+        if let Some(state) = ledger.sink_state(&sink.name).map_err(Failure::problem)? {
+            let report = ArchiveReport::of_state(&state);
+            archives.insert(
+                name,
+                report.map_err(|error| Failure::Problem(format!("sink {}: {error}", sink.name)))?,
+            );
+        }
+    }
+    Ok(archives)
+}
+
+fn report(
+    config: &Config,
+    status: Status,
+    running: Option<LiveReport>,
+    archives: BTreeMap<String, ArchiveReport>,
+) -> Report {
     let names: HashMap<_, _> =
         config.tenants.iter().map(|tenant| (tenant.tenant_id, tenant.name.clone())).collect();
     let feed = |feed: FeedStatus| Feed {
@@ -158,6 +197,8 @@ fn report(config: &Config, status: Status, running: Option<LiveReport>) -> Repor
         feeds: status.feeds.into_iter().map(feed).collect(),
         sinks: status.sinks.into_iter().map(sink).collect(),
         restores: status.restores.into_iter().map(restore).collect(),
+        archives,
+        tenants: names.iter().map(|(id, name)| (id.to_string(), name.clone())).collect(),
         spool_bytes: status.spool_bytes,
         spool_max_bytes: config.state.spool_max_bytes,
         spool_live_bytes: status.spool_live_bytes,
@@ -290,6 +331,7 @@ fn text(report: &Report, now: DateTime<Utc>) -> String {
     if !report.restores.is_empty() {
         let _ = write!(text, "\n{}", restores(&report.restores, now));
     }
+    text += &archives_text(report, now);
     let _ = writeln!(
         text,
         "\nspool: {} of {}, {} of it still wanted{}",
@@ -311,6 +353,68 @@ fn text(report: &Report, now: DateTime<Utc>) -> String {
     }
     if report.quarantined > 0 {
         let _ = writeln!(text, "quarantined blobs: {}; `mailtrail reconcile` names them", report.quarantined);
+    }
+    text
+}
+
+/// The archives' objects that are not put yet, and the heads of their chains.
+fn archives_text(report: &Report, now: DateTime<Utc>) -> String {
+    use Align::{Left, Right};
+    let name = |id: &schemas::TenantId| {
+        let id = id.to_string();
+        report.tenants.get(&id).cloned().unwrap_or(id)
+    };
+    let time = |time: DateTime<Utc>| time.format("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let mut objects = Table::new([
+        ("archive", Left),
+        ("tenant", Left),
+        ("content type", Left),
+        ("object", Left),
+        ("records", Right),
+        ("size", Right),
+        ("since", Left),
+        ("waits to be", Left),
+    ]);
+    let mut chains = Table::new([
+        ("archive", Left),
+        ("tenant", Left),
+        ("entry made", Left),
+        ("unnamed objects", Right),
+        ("head", Left),
+    ]);
+    for (archive, of) in &report.archives {
+        for object in &of.objects {
+            let waits = match (object.stage, object.until) {
+                (ObjectStage::Open, Some(until)) if until > now => format!("full, or {}", time(until)),
+                (ObjectStage::Open, None) => "full; goes on at the next start".to_owned(),
+                (ObjectStage::Open | ObjectStage::Closed, _) => "sealed".to_owned(),
+                (ObjectStage::Sealed, _) => format!("put: {}", object.path.as_deref().unwrap_or_default()),
+            };
+            objects.row([
+                archive.clone(),
+                name(&object.tenant),
+                object.content_type.to_string(),
+                object.stage.to_string(),
+                object.records.map_or("-".to_owned(), format_count),
+                format_bytes(object.bytes),
+                time(object.since),
+                waits,
+            ]);
+        }
+        for chain in &of.chains {
+            let waits = if chain.waits { " (waits to be put)" } else { "" };
+            chains.row([
+                archive.clone(),
+                name(&chain.tenant),
+                chain.made.map_or("-".to_owned(), time),
+                format_count(chain.unnamed as u64),
+                chain.head.as_ref().map_or("-".to_owned(), |head| format!("{head}{waits}")),
+            ]);
+        }
+    }
+    let mut text = String::new();
+    for table in [objects, chains].iter().filter(|table| !table.is_empty()) {
+        let _ = write!(text, "\n{table}");
     }
     text
 }

@@ -2,6 +2,7 @@
 //! one function that reads its own keys.
 
 mod archive;
+mod azure;
 mod kafka;
 mod sentinel;
 mod splunk_hec;

@@ -299,7 +299,8 @@ fn read_content_types(section: &mut Section<'_>) -> Vec<ContentType> {
 }
 
 /// The keys that each choose a way to log in.
-const CREDENTIAL_KEYS: [&str; 4] = ["client_secret", "certificate", "managed_identity", "workload_identity"];
+pub(super) const CREDENTIAL_KEYS: [&str; 4] =
+    ["client_secret", "certificate", "managed_identity", "workload_identity"];
 
 /// Reads the keys of a login. `needed` says that there has to be one.
 pub(super) fn read_credentials(section: &mut Section<'_>, needed: bool) -> Option<Credentials> {

@@ -1,4 +1,5 @@
 mod archive;
+mod azure;
 mod documentation;
 mod kafka;
 mod sentinel;

@@ -16,7 +16,7 @@ use transform::{Filter, Origin, Renderer};
 use uuid::Uuid;
 
 use super::{StartError, http_client, make_sink};
-use crate::config::{Config, SinkConfig, TenantConfig};
+use crate::config::{Config, SinkConfig, SinkKind, TenantConfig};
 
 /// How long a destination may take to confirm the test records.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -47,6 +47,13 @@ pub(crate) async fn probe(
         error => error.to_string(),
     })?;
     made.probe().await.map_err(|error| error.to_string())?;
+    // A sink does without its authority, so it does not try it by itself.
+    if let SinkKind::Archive(archive) = &sink.kind
+        && let Some(authority) = archive.timestamp_authority(&http)
+    {
+        let tried = authority.ask(archive::Hash::of(Uuid::new_v4().as_bytes())).await;
+        tried.map_err(|error| format!("its objects can be put, but there are no time-stamps: {error}"))?;
+    }
     match made.untried() {
         None => Ok(Found::Works),
         Some(what) if !send => Ok(Found::Untried(what)),

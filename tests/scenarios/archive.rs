@@ -1,6 +1,9 @@
 //! The archive sink with a directory as its target: every record is in exactly one object, whatever is killed when.
 //! What is there is counted by a reader that knows nothing but zstd and lines.
 
+mod entra;
+pub(crate) mod stores;
+
 use std::{
     collections::BTreeMap,
     fs,

@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use archive::{
@@ -19,19 +19,11 @@ use schemas::{ContentType, FeedKey, Seq};
 
 use crate::{
     deploy::root,
-    support::{Binary, Outcome},
+    support::{
+        Binary, Outcome,
+        verifiers::{self, Findings, python},
+    },
 };
-
-/// What was found, by kind and subject.
-type Findings = BTreeSet<(String, String)>;
-
-/// The Python that has what the independent verifier needs.
-fn python() -> PathBuf {
-    let make = root().join("tests/servers/archive-verifier");
-    let output = Command::new(make).stderr(Stdio::inherit()).output().expect("the script runs");
-    assert!(output.status.success(), "tests/servers/archive-verifier failed");
-    PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
-}
 
 fn start() -> DateTime<Utc> {
     "2026-03-04T05:00:00Z".parse().expect("a time")
@@ -190,49 +182,12 @@ impl Archive {
 
     /// What mailtrail finds.
     fn mailtrail(&self, heads: &[String]) -> Findings {
-        let folder = self.folder();
-        let mut arguments = vec![
-            "archive",
-            "verify",
-            "--json",
-            "--directory",
-            text(&folder),
-            "--public-key",
-            text(&self.public),
-        ];
-        heads.iter().for_each(|head| arguments.extend(["--head", head.as_str()]));
-        let outcome = mailtrail(self.directory.path(), &arguments);
-        let report: serde_json::Value =
-            serde_json::from_str(&outcome.stdout).unwrap_or_else(|_| panic!("{}", outcome.text()));
-        let shown = report["shown"].as_array().expect("a list");
-        let word =
-            |finding: &serde_json::Value, name: &str| finding[name].as_str().expect("a text").to_owned();
-        let findings: Findings =
-            shown.iter().map(|finding| (word(finding, "kind"), word(finding, "subject"))).collect();
-        assert_eq!(outcome.status.code(), Some(i32::from(!findings.is_empty())), "{}", outcome.text());
-        findings
+        verifiers::mailtrail(&self.folder(), &self.public, heads)
     }
 
     /// What the independent verifier finds.
     fn independent(&self, python: &Path, heads: &[String]) -> Findings {
-        let mut command = Command::new(python);
-        command
-            .arg(root().join("tests/archive/verify.py"))
-            .arg(self.folder())
-            .arg("--public-key")
-            .arg(&self.public);
-        heads.iter().for_each(|head| _ = command.args(["--head", head.as_str()]));
-        let output = command.output().expect("Python runs");
-        let (told, errors) =
-            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert_eq!(errors, "");
-        let findings: Findings = told
-            .lines()
-            .map(|line| line.split_once(' ').expect("a kind and a subject"))
-            .map(|(kind, subject)| (kind.to_owned(), subject.to_owned()))
-            .collect();
-        assert_eq!(output.status.code(), Some(i32::from(!findings.is_empty())), "{told}");
-        findings
+        verifiers::independent(python, &self.folder(), &self.public, heads)
     }
 }
 

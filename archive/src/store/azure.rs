@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use object_store::azure::{AzureCredentialProvider, MicrosoftAzureBuilder};
+use object_store::azure::MicrosoftAzureBuilder;
 
 use super::{
     StoreError,
@@ -19,7 +19,7 @@ use super::{
 pub(super) async fn open(target: &Azure) -> Result<Bucket, StoreError> {
     let secure = target.endpoint.as_ref().is_none_or(|endpoint| endpoint.as_str().starts_with("https:"));
     let options = client(&target.network, None, !secure).await?;
-    let credentials: AzureCredentialProvider = Arc::new(match &target.credentials {
+    let identity = Arc::new(match &target.credentials {
         AzureCredentials::AccountKey(source) => AzureIdentity::Key(source.clone()),
         AzureCredentials::Sas(source) => AzureIdentity::Sas(source.clone()),
         AzureCredentials::Entra(source) => AzureIdentity::Entra(source.clone()),
@@ -27,12 +27,12 @@ pub(super) async fn open(target: &Azure) -> Result<Bucket, StoreError> {
     let additions = Additions::Azure {
         immutability: target.immutability,
         account: target.account.clone(),
-        credentials: Arc::clone(&credentials),
+        identity: Arc::clone(&identity),
     };
     let mut builder = MicrosoftAzureBuilder::new()
         .with_account(&target.account)
         .with_container_name(&target.container)
-        .with_credentials(credentials)
+        .with_credentials(identity)
         .with_retry(short_retries())
         .with_client_options(options)
         .with_allow_http(!secure)

@@ -9,6 +9,7 @@ use object_store::{
     aws::AwsCredential,
     azure::{AzureAccessKey, AzureCredential, split_sas},
 };
+use reqwest::header::HeaderValue;
 use secrecy::ExposeSecret as _;
 
 /// What a trait of an `async_trait` returns.
@@ -93,6 +94,28 @@ impl AzureIdentity {
                 Ok(AzureCredential::BearerToken(token.expose().to_owned()))
             }
         }
+    }
+}
+
+impl AzureIdentity {
+    pub(super) fn has_tokens(&self) -> bool {
+        matches!(self, Self::Entra(_))
+    }
+
+    /// Another token than the one that was refused. `None` for whoever needs none.
+    pub(super) async fn another_token(
+        &self,
+        refused: Option<&HeaderValue>,
+    ) -> Result<Option<HeaderValue>, NoCredential> {
+        let Self::Entra(source) = self else { return Ok(None) };
+        let token = source.token().await.map_err(NoCredential::Token)?;
+        let header = token.authorization_header();
+        if Some(&header) != refused {
+            return Ok(Some(header));
+        }
+        source.invalidate(&token);
+        let token = source.token().await.map_err(NoCredential::Token)?;
+        Ok(Some(token.authorization_header()))
     }
 }
 

@@ -10,9 +10,9 @@ use std::{fmt, future::Future, num::NonZeroU32, pin::Pin, sync::Arc, time::Durat
 use chrono::{DateTime, Days, SecondsFormat, Utc};
 use futures_util::TryStreamExt as _;
 use object_store::{
-    ClientOptions,
+    ClientOptions, CredentialProvider as _,
     aws::{AwsAuthorizer, AwsCredentialProvider},
-    azure::{AzureAuthorizer, AzureCredential, AzureCredentialProvider},
+    azure::{AzureAuthorizer, AzureCredential},
     client::{
         HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody,
         HttpService, ReqwestConnector,
@@ -23,7 +23,10 @@ use reqwest::{
     header::{AUTHORIZATION, HeaderMap, HeaderValue, IF_NONE_MATCH, RETRY_AFTER},
 };
 
-use super::target::{Immutability, ObjectLock};
+use super::{
+    credentials::AzureIdentity,
+    target::{Immutability, ObjectLock},
+};
 use crate::hash::unhex;
 
 /// The most of an answer that is read for what is wrong.
@@ -64,7 +67,7 @@ pub(super) enum Additions {
     /// Those of S3.
     S3 { lock: Option<ObjectLock>, region: String, credentials: AwsCredentialProvider },
     /// Those of Azure.
-    Azure { immutability: Option<Immutability>, account: String, credentials: AzureCredentialProvider },
+    Azure { immutability: Option<Immutability>, account: String, identity: Arc<AzureIdentity> },
     /// None.
     Nothing,
 }
@@ -107,7 +110,13 @@ impl HttpService for Wire {
             self.additions.add(&mut request, Utc::now()).await?;
             let completes = request.method() == Method::POST && parameter(&request, "uploadId");
             let head = request.method() == Method::HEAD;
-            let answer = self.inner.execute(request).await?;
+            let again = self.additions.has_tokens().then(|| request.clone());
+            let mut answer = self.inner.execute(request).await?;
+            // Tokens can be revoked before they end. One more attempt, with a new one, tells.
+            if let Some(mut again) = again.filter(|_| answer.status() == StatusCode::UNAUTHORIZED) {
+                self.additions.renew_token(&mut again).await?;
+                answer = self.inner.execute(again).await?;
+            }
             judge(answer, completes, head).await
         })
     }
@@ -145,14 +154,14 @@ impl Additions {
                     .try_authorize(request, digest.as_ref().map(|digest| &digest[..]))
                     .map_err(unsigned)
             }
-            Self::Azure { immutability, account, credentials } => {
+            Self::Azure { immutability, account, identity } => {
                 let more = azure_headers(request, *immutability, now);
                 if more.is_empty() {
                     return Ok(());
                 }
                 request.headers_mut().extend(more);
                 // Only a shared key signs the headers; a signature or token stands beside them.
-                let credential = credentials.get_credential().await.map_err(unsigned)?;
+                let credential = identity.get_credential().await.map_err(unsigned)?;
                 if matches!(*credential, AzureCredential::AccessKey(_)) {
                     request.headers_mut().remove(AUTHORIZATION);
                     AzureAuthorizer::new(&credential, account).try_authorize(request).map_err(unsigned)?;
@@ -160,6 +169,25 @@ impl Additions {
                 Ok(())
             }
         }
+    }
+}
+
+impl Additions {
+    /// Whether requests are signed with tokens, which may be refused before they end.
+    fn has_tokens(&self) -> bool {
+        matches!(self, Self::Azure { identity, .. } if identity.has_tokens())
+    }
+
+    /// Puts another token in the place of one that was refused.
+    async fn renew_token(&self, request: &mut HttpRequest) -> Result<(), HttpError> {
+        if let Self::Azure { identity, .. } = self {
+            let refused = request.headers().get(AUTHORIZATION).cloned();
+            let token = identity.another_token(refused.as_ref()).await;
+            if let Some(token) = token.map_err(|error| unsigned(error.into()))? {
+                request.headers_mut().insert(AUTHORIZATION, token);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -83,6 +83,13 @@ pub enum Finding {
         /// What is wrong.
         why: String,
     },
+    /// What lies beside an entry as its time-stamp is none of it.
+    Timestamp {
+        /// Where it lies.
+        path: ObjectPath,
+        /// Why not.
+        why: String,
+    },
     /// A file that an entry names is not there.
     ObjectMissing {
         /// Which.
@@ -152,6 +159,7 @@ impl Finding {
             Self::EntryRoot { .. } => "entry-root",
             Self::EntryObjects { .. } => "entry-objects",
             Self::EntryAccounts { .. } => "entry-accounts",
+            Self::Timestamp { .. } => "timestamp",
             Self::ObjectMissing { .. } => "object-missing",
             Self::ObjectChanged { .. } => "object-changed",
             Self::ObjectRecords { .. } => "object-records",
@@ -177,6 +185,7 @@ impl Finding {
             | Self::EntryRoot { path }
             | Self::EntryObjects { path, .. }
             | Self::EntryAccounts { path, .. }
+            | Self::Timestamp { path, .. }
             | Self::ObjectMissing { path, .. }
             | Self::ObjectChanged { path, .. }
             | Self::ObjectRecords { path, .. }
@@ -219,6 +228,7 @@ impl Finding {
             Self::EntryRoot { .. } => "the entry's root is not that of its objects".to_owned(),
             Self::EntryObjects { why, .. } => format!("the entry contradicts itself: {why}"),
             Self::EntryAccounts { why, .. } => format!("the entry's accounts do not add up: {why}"),
+            Self::Timestamp { why, .. } => format!("it is not the time-stamp of the entry beside it: {why}"),
             Self::ObjectMissing { entry, .. } => format!("the object is missing; {entry} names it"),
             Self::ObjectChanged { entry, expected: (bytes, hash), found: (now, other), .. } if bytes == now => format!(
                 "the object was changed: its SHA-256 is {other}, and {entry} says {hash}"

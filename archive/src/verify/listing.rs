@@ -47,6 +47,11 @@ impl Unnamed {
         !self.0.insert(Self::key(name), true).unwrap_or(false)
     }
 
+    /// Whether it was there at the beginning.
+    pub(super) fn is_listed(&self, name: &str) -> bool {
+        self.0.contains_key(&Self::key(name))
+    }
+
     fn is_unnamed(&self, name: &str) -> bool {
         self.0.get(&Self::key(name)) == Some(&false)
     }

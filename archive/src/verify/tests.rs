@@ -234,6 +234,7 @@ async fn what_is_newer_than_the_last_entry_is_not_covered_yet_and_what_is_not_is
     let (verified, findings) = archive.verify().await;
     assert_eq!(verified.not_yet_covered, 1);
     let mut expected = vec![
+        ("timestamp", archive.chain.timestamp(2).to_string()),
         ("surplus", old),
         ("surplus", "readme.txt".to_owned()),
         ("surplus", format!("{}/notes.json", archive.chain.folder())),
@@ -264,6 +265,16 @@ proptest! {
             }
         });
     }
+}
+
+#[tokio::test]
+async fn a_time_stamp_of_something_else_is_found() {
+    let archive = Archive::whole().await;
+    let other = include_bytes!("../timestamp/answer.tsr");
+    fs::write(archive.file(&archive.chain.timestamp(3)), other).unwrap();
+    let (verified, findings) = archive.verify().await;
+    assert_eq!(findings, [("timestamp", archive.chain.timestamp(3).to_string())]);
+    assert_eq!((verified.timestamps, verified.chains[0].stamped), (0, None));
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Making the entries of the manifests, and putting them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use archive::{SigningKey, Source, Store};
 use bytes::Bytes;
@@ -148,7 +148,7 @@ impl ArchiveSink {
     /// Puts entries that are signed.
     pub(super) async fn put_entries(&self, store: &Store) -> Result<Advance, DeliverError> {
         let before = self.desk.plan().manifests().clone();
-        let (mut manifests, mut failed) = (before.clone(), None);
+        let (mut manifests, mut failed, mut entered) = (before.clone(), None, BTreeSet::new());
         for Unput { tenant, path, envelope } in before.entries().to_vec() {
             let bytes = envelope.to_bytes();
             let sha256 = archive::Hash::of(&bytes);
@@ -161,9 +161,16 @@ impl ArchiveSink {
                 break;
             }
             manifests.entered(&path);
+            entered.insert(tenant);
             if let Some(link) = manifests.chains().get(&tenant).and_then(super::manifests::Chain::link) {
                 info!(sink = %self.context.name, %tenant, head = %link.head(), "put an entry of the manifest: keep its head");
             }
+        }
+        if let Some(stamping) = &self.stamping {
+            // It looks by itself whether one has its time-stamp already.
+            let ledger = self.ledger().await?;
+            let heads = manifests.heads(ledger).filter(|(chain, _)| entered.contains(&chain.tenant));
+            heads.for_each(|(chain, head)| stamping.add(chain, head));
         }
         match failed {
             Some(error) if manifests == before => Err(error),

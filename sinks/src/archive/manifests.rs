@@ -11,7 +11,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use archive::{Begins, ChainKey, Draft, Envelope, Link, ObjectPath, OldHead, SealedObject, SignedEntry};
+use archive::{
+    Begins, ChainKey, Draft, Envelope, Head, Link, ObjectPath, OldHead, SealedObject, SignedEntry,
+};
 use chrono::{DateTime, Utc};
 use schemas::{LedgerId, Seq, TenantId};
 use serde::{Deserialize, Serialize};
@@ -151,9 +153,23 @@ impl Manifests {
         &self.entries
     }
 
+    /// The heads of the chains whose entries are all in the archive.
+    pub(super) fn heads(&self, ledger: LedgerId) -> impl Iterator<Item = (ChainKey, Head)> {
+        let is_put = |tenant: &TenantId| self.entries.iter().all(|entry| entry.tenant != *tenant);
+        let chains = self.chains.iter().filter(move |(tenant, _)| is_put(tenant));
+        chains.filter_map(move |(&tenant, chain)| {
+            Some((ChainKey { tenant, ledger }, chain.link.as_ref()?.head()))
+        })
+    }
+
     /// How many objects are in no entry yet.
     pub(super) fn unnamed(&self) -> usize {
         self.put.len()
+    }
+
+    /// How many of a tenant's are.
+    pub(super) fn unnamed_of(&self, tenant: TenantId) -> usize {
+        self.put.iter().filter(|unnamed| unnamed.tenant == tenant).count()
     }
 
     /// The tenants whose next entry is due.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use archive::SealedObject;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use schemas::FeedKey;
 
 use super::{
@@ -328,6 +328,17 @@ impl Plan {
             Stage::Open { .. } => None,
         };
         self.spans.iter().filter_map(sealed).collect()
+    }
+
+    /// All of them, in the order in which they were begun.
+    pub(super) fn spans(&self) -> impl Iterator<Item = &Span> {
+        self.spans.values()
+    }
+
+    /// When an object that is open is old enough.
+    pub(super) fn closes_at(&self, span: &Span) -> DateTime<Utc> {
+        let age = TimeDelta::from_std(self.bounds.object_age).unwrap_or(TimeDelta::MAX);
+        span.began.checked_add_signed(age).unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
     pub(super) fn span_mut(&mut self, number: u64) -> Option<&mut Span> {

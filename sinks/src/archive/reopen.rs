@@ -102,6 +102,12 @@ impl ArchiveSink {
             let state = self.desk.plan().state().encode();
             self.context.keep(state).await?;
         }
+        if let (Some(stamping), true) = (&self.stamping, self.config.signing.is_some()) {
+            // Whether they have one already is seen in the archive.
+            let ledger = self.ledger().await?;
+            self.desk.plan().manifests().heads(ledger).for_each(|(chain, head)| stamping.add(chain, head));
+            stamping.start(store.clone());
+        }
         *self.again.lock().unwrap_or_else(PoisonError::into_inner) = held;
         *self.store.lock().unwrap_or_else(PoisonError::into_inner) = Some(store);
         Ok(())

@@ -109,6 +109,16 @@ fn summary(verified: &Verified) -> String {
         0 => ".\n".to_owned(),
         count => format!("; {} newer files are not covered by an entry yet.\n", format_count(*count)),
     };
+    for chain in &verified.chains {
+        if let Some(stamped) = &chain.stamped {
+            text += &format!(
+                "Entry {} of {} has a time-stamp of {}; `openssl ts -verify` tells who made it.\n",
+                stamped.number,
+                chain.tenant,
+                stamped.time.format("%Y-%m-%dT%H:%M:%SZ")
+            );
+        }
+    }
     text += &match findings {
         0 => "Everything is as the entries say.\n".to_owned(),
         1 => "1 thing is wrong.\n".to_owned(),

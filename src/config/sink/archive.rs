@@ -6,8 +6,10 @@ mod place;
 use std::{path::Path, time::Duration};
 
 use archive::{Target, store::target::Network};
-use sinks::archive::{ArchiveConfig, Signing};
+use reqwest::Client;
+use sinks::archive::{ArchiveConfig, Signing, TimestampAuthority};
 use transform::options::View;
+use url::Url;
 
 use self::place::Place;
 use super::super::{reader::Section, value::Bytes};
@@ -18,6 +20,7 @@ pub(crate) struct ArchiveSinkConfig {
     /// What the sink itself needs.
     pub(crate) archive: ArchiveConfig,
     place: Place,
+    timestamp_url: Option<Url>,
 }
 
 impl ArchiveSinkConfig {
@@ -31,9 +34,18 @@ impl ArchiveSinkConfig {
         self.place.directory()
     }
 
-    /// Where the archive lies, reached in this way.
-    pub(crate) fn target(&self, network: Network) -> Target {
-        self.place.target(network)
+    /// Who time-stamps the heads of its manifests, reached through this client.
+    pub(crate) fn timestamp_authority(&self, http: &Client) -> Option<TimestampAuthority> {
+        self.timestamp_url.clone().map(|url| TimestampAuthority::new(url, http.clone()))
+    }
+
+    /// Where the archive lies, reached in this way; logins go through this client. Nothing is asked for yet.
+    ///
+    /// # Errors
+    ///
+    /// When the platform does not offer the identity that is configured.
+    pub(crate) fn target(&self, network: Network, http: &Client) -> Result<Target, String> {
+        self.place.target(network, http)
     }
 }
 
@@ -49,6 +61,7 @@ pub(super) fn read(section: &mut Section<'_>, view: View) -> Option<ArchiveSinkC
     let Bytes(staging_bytes) =
         section.get_or("staging_bytes", Bytes(usual.staging_bytes.max(object_bytes.saturating_mul(2))));
     let signing = read_signing(section);
+    let timestamp_url = read_timestamp_url(section);
     let archive = ArchiveConfig {
         signing,
         object_bytes,
@@ -56,7 +69,7 @@ pub(super) fn read(section: &mut Section<'_>, view: View) -> Option<ArchiveSinkC
         formats: formats?,
         staging_bytes,
     };
-    Some(ArchiveSinkConfig { archive, place: place? })
+    Some(ArchiveSinkConfig { archive, place: place?, timestamp_url })
 }
 
 /// Shorter, a chain would have more entries than anybody verifies.
@@ -67,7 +80,7 @@ fn read_signing(section: &mut Section<'_>) -> Option<Signing> {
     let previous_key = section.secret("previous_signing_key");
     let interval: Option<Duration> = section.get("manifest_interval");
     if !section.has("signing_key") {
-        for other in ["previous_signing_key", "manifest_interval"] {
+        for other in ["previous_signing_key", "manifest_interval", "timestamp_url"] {
             if section.has(other) {
                 section.wrong(other, "has no meaning without signing_key: nothing is signed");
             }
@@ -77,4 +90,19 @@ fn read_signing(section: &mut Section<'_>) -> Option<Signing> {
         section.wrong("manifest_interval", "must be at least 1s");
     }
     Some(Signing { key: key?, previous_key, interval: interval.unwrap_or(Duration::from_secs(3600)) })
+}
+
+/// A token is signed, so most authorities are asked without TLS.
+fn read_timestamp_url(section: &mut Section<'_>) -> Option<Url> {
+    let url: Url = section.get("timestamp_url")?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        section.wrong("timestamp_url", "must be a URL such as \"http://timestamp.example.com\"");
+        return None;
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        section
+            .wrong("timestamp_url", "must not hold a password; authorities that want one are not supported");
+        return None;
+    }
+    Some(url)
 }

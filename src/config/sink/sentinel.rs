@@ -3,15 +3,16 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use entra::{Scope, ServiceUrl, TokenSource};
-use schemas::TenantId;
 use sinks::sentinel::{BadRuleId, BadStream, RuleId, SentinelConfig, StreamName};
 use toml::de::DeValue;
 use transform::options::View;
 
-use super::super::{
-    reader::Section,
-    tenant::{Credentials, read_credentials},
-    value::{Bytes, FromToml, Keyword, Misfit, text},
+use super::{
+    super::{
+        reader::Section,
+        value::{Bytes, FromToml, Misfit, text},
+    },
+    azure::{AzureCloud, EntraLogin},
 };
 use crate::sentinel::Target;
 
@@ -20,13 +21,7 @@ use crate::sentinel::Target;
 pub(crate) struct SentinelSinkConfig {
     /// What the sink wants to know.
     pub(crate) sentinel: SentinelConfig,
-    /// Where tokens come from.
-    authority: ServiceUrl,
-    /// What they are for.
-    scope: Scope,
-    /// `None` for a managed identity, which knows its own.
-    tenant_id: Option<TenantId>,
-    credentials: Credentials,
+    login: EntraLogin,
 }
 
 impl SentinelSinkConfig {
@@ -36,44 +31,7 @@ impl SentinelSinkConfig {
     ///
     /// When the platform does not offer the identity that is configured.
     pub(crate) fn tokens(&self, http: &reqwest::Client) -> Result<TokenSource, String> {
-        let tenant = self.tenant_id.map(|id| id.to_string());
-        self.credentials
-            .token_source("sink", &self.authority, tenant.as_deref(), self.scope.clone(), http.clone())
-            .map_err(|error| error.to_string())
-    }
-}
-
-/// The clouds that have Azure Monitor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cloud {
-    Commercial,
-    UsGovernment,
-    China,
-    Custom,
-}
-
-impl Keyword for Cloud {
-    // GCC tenants have their Azure subscriptions in the commercial cloud.
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("commercial", Self::Commercial),
-        ("gcc", Self::Commercial),
-        ("gcc-high", Self::UsGovernment),
-        ("dod", Self::UsGovernment),
-        ("china", Self::China),
-        ("custom", Self::Custom),
-    ];
-}
-
-impl Cloud {
-    /// The authority and what a token is asked for (Azure Monitor, "Logs Ingestion API"; Microsoft Entra, "National
-    /// clouds").
-    fn known(self) -> Option<(&'static str, &'static str)> {
-        match self {
-            Self::Commercial => Some(("https://login.microsoftonline.com", "https://monitor.azure.com")),
-            Self::UsGovernment => Some(("https://login.microsoftonline.us", "https://monitor.azure.us")),
-            Self::China => Some(("https://login.partner.microsoftonline.cn", "https://monitor.azure.cn")),
-            Self::Custom => None,
-        }
+        self.login.tokens("sink", http)
     }
 }
 
@@ -113,12 +71,7 @@ pub(super) fn read(section: &mut Section<'_>, view: View) -> Option<SentinelSink
     let rules = read_rules(section);
     let stream: Option<StreamName> = section.get("stream");
     let (authority, scope) = read_cloud(section);
-    let tenant_id: Option<TenantId> = section.get("tenant_id");
-    let credentials = read_credentials(section, true);
-    let managed = matches!(credentials, Some(Credentials::ManagedIdentity { .. }));
-    if !managed && !section.has("tenant_id") {
-        section.missing("tenant_id", "it is the directory (tenant) id that the application is registered in");
-    }
+    let login = EntraLogin::read(section, true, authority, scope);
     let Bytes(batch_bytes) = section.get_or("batch_bytes", Bytes(SentinelConfig::LARGEST as u64));
     if !(SMALLEST_BATCH..=SentinelConfig::LARGEST as u64).contains(&batch_bytes) {
         section.wrong("batch_bytes", "must be from 10KB to 1MB, which is the most that the service takes");
@@ -137,9 +90,6 @@ pub(super) fn read(section: &mut Section<'_>, view: View) -> Option<SentinelSink
         section
             .wrong("timeout", "must be at least 5s: what takes longer is sent again, and may arrive twice");
     }
-    if !managed && tenant_id.is_none() {
-        return None;
-    }
     let target = target?;
     Some(SentinelSinkConfig {
         sentinel: SentinelConfig {
@@ -152,10 +102,7 @@ pub(super) fn read(section: &mut Section<'_>, view: View) -> Option<SentinelSink
             connections,
             timeout,
         },
-        authority: authority?,
-        scope: scope?,
-        tenant_id,
-        credentials: credentials?,
+        login: login?,
     })
 }
 
@@ -184,23 +131,20 @@ fn read_rules(section: &mut Section<'_>) -> Option<Vec<RuleId>> {
 
 /// Where tokens come from, and what they are for.
 fn read_cloud(section: &mut Section<'_>) -> (Option<ServiceUrl>, Option<Scope>) {
-    let there = section.has("cloud");
-    let cloud: Option<Cloud> = section.keyword("cloud");
+    let cloud = AzureCloud::read(section);
     let authority: Option<ServiceUrl> = section.get("authority");
     let scope: Option<String> = section.get("scope");
     let resource = scope.as_deref().map(|scope| scope.parse::<Scope>());
     if let Some(Err(error)) = &resource {
         section.wrong("scope", format!("cannot be used: {error}"));
     }
-    let cloud = if there { cloud } else { Some(Cloud::Commercial) };
     let Some(cloud) = cloud else { return (None, None) };
-    match cloud.known() {
-        Some((authority, resource)) => {
+    match cloud.authority() {
+        Some(authority) => {
             for key in ["authority", "scope"].into_iter().filter(|key| section.has(key)) {
                 section.wrong(key, "needs cloud = \"custom\"; the other clouds have fixed addresses");
             }
-            let authority = authority.parse().expect("Microsoft's own addresses are good");
-            (Some(authority), Some(Scope::of_resource(resource).expect("and so are its resources")))
+            (Some(authority), cloud.monitor())
         }
         None => {
             for (key, example) in [

@@ -3,13 +3,16 @@
 
 mod arrived;
 mod binary;
+pub(crate) mod bucket;
+pub(crate) mod gate;
 pub(crate) mod hec;
 mod http;
 mod installed;
 pub(crate) mod kafka;
 pub(crate) mod sentinel;
 pub(crate) mod tls;
-mod wire;
+pub(crate) mod verifiers;
+pub(crate) mod wire;
 mod world;
 
 pub(crate) use arrived::{Arrived, files};

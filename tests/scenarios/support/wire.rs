@@ -31,6 +31,8 @@ pub(crate) enum Reply {
         headers: Vec<(String, String)>,
         body: String,
     },
+    /// A whole answer, head and all; the connection is closed after it.
+    Raw(Vec<u8>),
     /// The connection is closed without an answer.
     Cut,
     /// Nothing happens for so long, then the connection is closed.
@@ -81,6 +83,7 @@ impl Server {
                         return;
                     }
                     streams.lock().expect("streams").push(stream.try_clone().expect("a second handle"));
+                    let whole = stream.try_clone().expect("a third handle");
                     let (handle, tls) = (Arc::clone(&handle), tls.clone());
                     thread::spawn(move || {
                         // Whatever ends a connection ends it.
@@ -90,6 +93,8 @@ impl Server {
                                 .map_err(io::Error::other)
                                 .and_then(|tls| serve(StreamOwned::new(tls, stream), handle.as_ref())),
                         };
+                        // The other handles would keep it open.
+                        let _ = whole.shutdown(Shutdown::Both);
                     });
                 }
             })
@@ -123,6 +128,10 @@ fn serve(mut wire: impl Wire, handle: &dyn Fn(&Request) -> Reply) -> io::Result<
                 answer.push_str(&body);
                 wire.write_all(answer.as_bytes())?;
                 wire.flush()?;
+            }
+            Reply::Raw(answer) => {
+                wire.write_all(&answer)?;
+                return wire.flush();
             }
             Reply::Cut => return Ok(()),
             Reply::Stall(time) => {

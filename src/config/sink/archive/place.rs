@@ -12,10 +12,17 @@ use archive::{
         S3Credentials,
     },
 };
-use entra::{SecretSource, ServiceUrl};
+use entra::{Scope, SecretSource, ServiceUrl};
+use reqwest::Client;
 use url::Url;
 
-use super::super::super::{reader::Section, value::Keyword};
+use super::super::{
+    super::{reader::Section, tenant::CREDENTIAL_KEYS, value::Keyword},
+    azure::{AzureCloud, EntraLogin},
+};
+
+/// What a token for blobs is asked for, in every cloud ("Authorize access to blobs using Microsoft Entra ID").
+const STORAGE: &str = "https://storage.azure.com";
 
 /// Where an archive lies, as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,10 +45,12 @@ pub(super) struct AzurePlace {
     immutability: Option<Immutability>,
 }
 
+/// Who mailtrail is for Azure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum AzureKey {
     Account(SecretSource),
     Sas(SecretSource),
+    Entra(EntraLogin),
 }
 
 /// The kinds of targets.
@@ -92,9 +101,13 @@ impl Place {
         }
     }
 
-    /// Where the archive lies, reached in this way.
-    pub(super) fn target(&self, network: Network) -> Target {
-        match self {
+    /// Where the archive lies, reached in this way; logins go through this client.
+    ///
+    /// # Errors
+    ///
+    /// When the platform does not offer the identity that is configured.
+    pub(super) fn target(&self, network: Network, http: &Client) -> Result<Target, String> {
+        Ok(match self {
             Self::Directory(directory) => Target::Directory(directory.clone()),
             Self::S3(s3) => Target::S3(S3 { network, ..s3.as_ref().clone() }),
             Self::Gcs(gcs) => Target::Gcs(Gcs { network, ..gcs.as_ref().clone() }),
@@ -104,6 +117,7 @@ impl Place {
                 let credentials = match key {
                     AzureKey::Account(source) => AzureCredentials::AccountKey(source),
                     AzureKey::Sas(source) => AzureCredentials::Sas(source),
+                    AzureKey::Entra(login) => AzureCredentials::Entra(login.tokens("azure", http)?),
                 };
                 Target::Azure(Azure {
                     account,
@@ -115,7 +129,7 @@ impl Place {
                     network,
                 })
             }
-        }
+        })
     }
 }
 
@@ -219,11 +233,12 @@ fn read_azure(mut section: Section<'_>) -> Option<AzurePlace> {
     let account: Option<String> = section.require("account", "it is the storage account's name");
     let container: Option<String> = section.require("container", "it is the container's name");
     let prefix = read_prefix(&mut section);
+    let cloud = AzureCloud::read(&mut section);
     let endpoint: Option<ServiceUrl> = section.get("endpoint");
-    let (account_key, sas) = (section.secret("account_key"), section.secret("sas"));
-    if section.has("account_key") == section.has("sas") {
-        section.wrong_section("needs either account_key or sas: { env = \"NAME\" } or { file = \"/path\" }");
+    if cloud == Some(AzureCloud::Custom) && !section.has("endpoint") {
+        section.missing("endpoint", "cloud = \"custom\" needs it: it is where the account's blobs are");
     }
+    let key = read_azure_key(&mut section, cloud);
     let there = section.has("immutability");
     let mut policy = section.section("immutability");
     let locked = policy.get_or("locked", false);
@@ -233,14 +248,47 @@ fn read_azure(mut section: Section<'_>) -> Option<AzurePlace> {
     }
     policy.finish();
     section.finish();
+    let account = account?;
     Some(AzurePlace {
-        account: account?,
+        endpoint: endpoint.or_else(|| cloud?.blobs(&account)),
+        account,
         container: container?,
         prefix,
-        endpoint,
-        key: account_key.map(AzureKey::Account).or(sas.map(AzureKey::Sas))?,
+        key: key?,
         immutability: days.map(|days| Immutability { locked, days }),
     })
+}
+
+/// Reads who mailtrail is for Azure.
+fn read_azure_key(section: &mut Section<'_>, cloud: Option<AzureCloud>) -> Option<AzureKey> {
+    let (account_key, sas) = (section.secret("account_key"), section.secret("sas"));
+    let chosen: Vec<&str> = ["account_key", "sas"].into_iter().chain(CREDENTIAL_KEYS).collect();
+    let has: Vec<&str> = chosen.iter().copied().filter(|key| section.has(key)).collect();
+    let by_entra = matches!(has[..], [key] if CREDENTIAL_KEYS.contains(&key));
+    let given: Option<ServiceUrl> = section.get("authority");
+    let is_custom = cloud == Some(AzureCloud::Custom);
+    if section.has("authority") && !is_custom {
+        section.wrong("authority", "needs cloud = \"custom\"; the other clouds have fixed addresses");
+    }
+    if by_entra && is_custom && !section.has("authority") {
+        let hint = "cloud = \"custom\" needs it, such as \"https://login.microsoftonline.com\"";
+        section.missing("authority", hint);
+    }
+    let scope = Scope::of_resource(STORAGE).expect("Microsoft's own resource is good");
+    let authority = given.or_else(|| cloud?.authority());
+    let login = EntraLogin::read(section, by_entra, authority, Some(scope));
+    if has.len() != 1 {
+        let has = if has.is_empty() { "none".to_owned() } else { has.join(" and ") };
+        section.wrong_section(format!("needs exactly one of {}; it has {has}", chosen.join(", ")));
+        return None;
+    }
+    if by_entra {
+        return login.map(AzureKey::Entra);
+    }
+    for key in ["tenant_id", "client_id", "authority"].into_iter().filter(|key| section.has(key)) {
+        section.wrong(key, "has no meaning with account_key or sas, which need no login");
+    }
+    account_key.map(AzureKey::Account).or(sas.map(AzureKey::Sas))
 }
 
 fn read_gcs(mut section: Section<'_>) -> Option<Gcs> {
