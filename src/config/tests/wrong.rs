@@ -291,7 +291,7 @@ const WRONG: &[(&str, &str)] = &[
         "m.toml:13: 'tenants.x.overlap' can be at most 24h, not 1d1h",
     ),
     (
-        "[tenants.x]\ntenant_id = \"11111111-8812-40f4-890f-865bf6e35190\"\nmanaged_identity = true\npoll_interval = \"0s\"",
+        "[tenants.x]\ntenant_id = \"11111111-8812-40f4-890f-865bf6e35190\"\nmanaged_identity = true\npoll_interval = \"500ms\"",
         "m.toml:13: 'tenants.x.poll_interval' must be at least 1s: every listing takes requests that fetching needs",
     ),
     (
