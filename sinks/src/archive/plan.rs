@@ -167,8 +167,10 @@ impl Plan {
         }
     }
 
-    /// Where the lines of a batch go.
+    /// Where the lines of a batch go. Nothing of that is sealed until they are there. One batch at a time is written.
     pub(super) fn begin(&mut self, batch: &Batch, now: DateTime<Utc>) -> Vec<Writing> {
+        // One that could not be written may go elsewhere the next time.
+        self.spans.values_mut().for_each(|span| span.being_written = false);
         let mut writings: Vec<Writing> = Vec::new();
         let mut fresh: HashMap<WorkId, u64> = HashMap::new();
         for (index, part) in batch.parts.iter().enumerate() {
@@ -178,7 +180,7 @@ impl Plan {
                 None => self.current(part.work.feed, now),
             };
             fresh.insert(work, number);
-            let Some(span) = self.spans.get(&number) else { continue };
+            let Some(span) = self.spans.get_mut(&number) else { continue };
             let there = span.last_of(work);
             let skip =
                 there.map_or(0, |last| part.records().take_while(|record| record.position <= last).count());
@@ -186,6 +188,7 @@ impl Plan {
                 Some(writing) => writing.parts.push((index, skip)),
                 None => writings.push(Writing { span: number, at: span.end, parts: vec![(index, skip)] }),
             }
+            span.being_written = true;
         }
         writings
     }
@@ -220,6 +223,7 @@ impl Plan {
     /// The lines are in the file.
     pub(super) fn appended(&mut self, writing: &Writing, batch: &Batch) {
         let Some(span) = self.spans.get_mut(&writing.span) else { return };
+        span.being_written = false;
         for &(index, skip) in &writing.parts {
             let part = &batch.parts[index];
             let new = || part.records().skip(skip);
@@ -362,6 +366,8 @@ impl Plan {
         match &offer {
             Offer::Sealed(sealed) => {
                 let on_disk = |(number, object): &(u64, SealedObject)| {
+                    let records = self.spans.get(number).map(|span| span.whole.records);
+                    debug_assert_eq!(records, Some(object.records), "what is sealed takes nothing more");
                     Some(SealedOnDisk { span: self.on_disk(*number)?, object: object.clone() })
                 };
                 state.sealed.extend(sealed.iter().filter_map(on_disk));

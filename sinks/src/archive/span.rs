@@ -168,6 +168,9 @@ pub(super) struct Span {
     /// Where the next lines begin.
     pub(super) end: u64,
     pub(super) stage: Stage,
+    /// Whether lines are on their way to the file, which [`Span::appended`] is told of when they are there. Whoever sealed
+    /// it meanwhile would leave them out, and name their work as archived.
+    pub(super) being_written: bool,
     begun: VecDeque<Begun>,
     /// Lines of the journal that are not in its file yet.
     unwritten: Vec<u8>,
@@ -186,7 +189,17 @@ impl Span {
         stage: Stage,
     ) -> Self {
         let end = whole.bytes;
-        Self { feed, began, formats, whole, end, stage, begun: VecDeque::new(), unwritten: Vec::new() }
+        Self {
+            feed,
+            began,
+            formats,
+            whole,
+            end,
+            stage,
+            being_written: false,
+            begun: VecDeque::new(),
+            unwritten: Vec::new(),
+        }
     }
 
     /// The last position of the work that is in the file.
@@ -243,7 +256,7 @@ impl Span {
 
     /// Whether it is made of whole works only, and of some.
     pub(super) fn is_whole(&self) -> bool {
-        self.begun.is_empty() && self.whole.works > 0
+        self.begun.is_empty() && self.whole.works > 0 && !self.being_written
     }
 
     /// How many works it has, whole or begun.
@@ -254,6 +267,7 @@ impl Span {
     /// Forgets what is begun.
     pub(super) fn cut(&mut self) {
         self.begun.clear();
+        self.being_written = false;
         self.end = self.whole.bytes;
     }
 

@@ -64,6 +64,26 @@ fn age_and_a_flush_close_what_is_open() {
     assert_eq!(plan.due(time(3601)).len(), 2);
 }
 
+/// Sealed in between, it would be named as archived by the works of an object that does not hold it.
+#[test]
+fn l3_an_object_is_not_sealed_while_lines_are_on_their_way_to_it() {
+    let ledger = MemoryLedger::plain([2, 2, 2]);
+    let mut plan = plan(1 << 20, 4 << 20, 100);
+    take(&mut plan, &ledger, &[(0, 0..2)], 0);
+    complete(&mut plan, 0);
+    let batch = ledger.batch(&[(1, 0..2)]);
+    let writings = plan.begin(&batch, time(3599));
+    assert!(plan.due(time(3600)).is_empty(), "it is old enough, and being written");
+    plan.appended(&writings[0], &batch);
+    assert!(plan.due(time(3600)).is_empty(), "not all of it is whole");
+    complete(&mut plan, 1);
+    let due = plan.due(time(3600));
+    assert_eq!((due.len(), due[0].whole.works), (1, 2));
+    // What could not be written goes elsewhere the next time, and holds nothing up.
+    take(&mut plan, &ledger, &[(2, 0..1)], 3600);
+    assert_eq!(plan.due(time(3600))[0].span, 1);
+}
+
 #[test]
 fn what_comes_near_to_a_bound_is_closed_early_and_at_the_bound_nothing_more_comes() {
     let ledger = MemoryLedger::plain([20; 12]);
