@@ -124,6 +124,7 @@ pub trait FeedLedger: Send + Sync + 'static {
         message: String,
     ) -> BoxFuture<'a, Result<bool, LedgerFailure>>;
 
-    /// Records that the blob can no longer be had.
-    fn gap(&self, lease: FetchLease, reason: GapReason) -> BoxFuture<'_, Result<(), LedgerFailure>>;
+    /// Records that the blob can no longer be had. Returns whether that is a gap: it is none when the body was only
+    /// fetched again, and all of its records were settled meanwhile.
+    fn gap(&self, lease: FetchLease, reason: GapReason) -> BoxFuture<'_, Result<bool, LedgerFailure>>;
 }

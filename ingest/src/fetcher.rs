@@ -367,9 +367,19 @@ impl Fetcher {
     }
 
     async fn gap(&self, lease: FetchLease, reason: GapReason, why: &str) -> Ended {
-        tracing::error!(tenant = %self.health.name, blob = %lease.blob.content_id, %reason, why, "a blob can no longer be had: recorded as a gap");
-        self.health.fetcher.gaps.add(1);
-        or_try_again(self.ledger.gap(lease, reason).await)
+        let blob = lease.blob.content_id.clone();
+        let recorded = self.ledger.gap(lease, reason).await;
+        match recorded {
+            Ok(true) => {
+                self.health.fetcher.gaps.add(1);
+                tracing::error!(tenant = %self.health.name, %blob, %reason, why, "a blob can no longer be had: recorded as a gap");
+            }
+            Ok(false) => {
+                tracing::info!(tenant = %self.health.name, %blob, %reason, why, "a blob cannot be fetched again, and need not: its records were delivered meanwhile");
+            }
+            Err(_) => {}
+        }
+        or_try_again(recorded.map(drop))
     }
 
     /// Tries again later, unless the blob has expired by the server's clock. `about_blob`: the API has just said

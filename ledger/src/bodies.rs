@@ -351,10 +351,7 @@ impl Writer {
         let times = self.first(sql, params![work.0, sha256.as_slice()], |row| row.get::<_, u32>(0))?;
         let times = times.ok_or(Unreadable::NotSpooled { work })?;
         match raw {
-            Some(raw) if times >= BROKEN_BODIES => {
-                self.quarantine_broken(work, raw, &cause)?;
-                Ok((times, true))
-            }
+            Some(raw) if times >= BROKEN_BODIES => Ok((times, self.quarantine_broken(work, raw, &cause)?)),
             _ => Ok((times, false)),
         }
     }

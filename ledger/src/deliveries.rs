@@ -142,11 +142,13 @@ impl Ledger {
             })?;
             let (panics, state) = row.ok_or(Unreadable::NotSpooled { work })?;
             match state.as_str() {
-                "spooled" if panics >= PANICS => writer.quarantine(work, QUARANTINED, &message)?,
-                "listed" if panics >= PANICS => writer.quarantine_unfetched(work, &message)?,
-                _ => return Ok(false),
+                "spooled" if panics >= PANICS => {
+                    writer.quarantine(work, QUARANTINED, &message)?;
+                    Ok(true)
+                }
+                "listed" if panics >= PANICS => writer.quarantine_unfetched(work, &message),
+                _ => Ok(false),
             }
-            Ok(true)
         })
     }
 }

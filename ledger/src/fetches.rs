@@ -61,8 +61,9 @@ impl Ledger {
         })
     }
 
-    /// Records that the blob can no longer be had. Gives the number that it took.
-    pub fn gap(&self, work: WorkId, reason: GapReason) -> Answer<Seq> {
+    /// Records that the blob can no longer be had. Gives the number that it took; `None` when nobody misses it, because
+    /// it was fetched again and all of its records were settled meanwhile.
+    pub fn gap(&self, work: WorkId, reason: GapReason) -> Answer<Option<Seq>> {
         self.change(move |writer| {
             writer.require_claim(work)?;
             writer.record_gap(work, reason)
@@ -182,8 +183,12 @@ impl Writer {
         })
     }
 
-    /// Makes a listed blob a gap. If it was spooled before, and its body was damaged, what was pending of it is dead.
-    pub(crate) fn record_gap(&mut self, work: WorkId, reason: GapReason) -> Result<Seq> {
+    /// Makes a listed blob a gap. If it was spooled before, and its body was damaged, what was pending of it is dead; when
+    /// nothing was, it is settled and no gap.
+    pub(crate) fn record_gap(&mut self, work: WorkId, reason: GapReason) -> Result<Option<Seq>> {
+        if self.settle_unwanted(work)? {
+            return Ok(None);
+        }
         let now = self.now_micros();
         let sql = "SELECT tenant, seq FROM blob WHERE work = ?1 AND state = 'listed'";
         let row =
@@ -200,6 +205,6 @@ impl Writer {
         self.exec(sql, (work.0, reason.as_str(), now))?;
         // A retry that cannot be had leaves the letters as unsent as they were.
         self.exec("UPDATE dead_letter SET retry = NULL WHERE retry = ?1 AND done_at IS NULL", [work.0])?;
-        Ok(Seq(seq as u64))
+        Ok(Some(Seq(seq as u64)))
     }
 }

@@ -33,6 +33,9 @@
 //!                         gap                     quarantined
 //! ```
 //!
+//! A blob that is listed once more, because its body is damaged, is settled without a fetch when its deliveries are settled
+//! meanwhile: what cannot be had then is no gap.
+//!
 //! A tenant's dense number, its Seq, is given when a blob is spooled or becomes a gap, to a hole, to a retry, and to
 //! each part of a restore.
 //!

@@ -61,10 +61,11 @@ impl Writer {
         for (work, blob) in overdue {
             if !self.leases.is_claimed(Leased::Fetch(work)) {
                 let reason = GapReason::ExpiryPassed;
-                self.record_gap(work, reason)?;
-                // Nobody else says so: no fetch of it ended.
-                tracing::error!(blob, %reason, "a blob can no longer be had: recorded as a gap");
-                done.gaps += 1;
+                if self.record_gap(work, reason)?.is_some() {
+                    // Nobody else says so: no fetch of it ended.
+                    tracing::error!(blob, %reason, "a blob can no longer be had: recorded as a gap");
+                    done.gaps += 1;
+                }
             }
         }
         done.folded = self.fold(now)?;

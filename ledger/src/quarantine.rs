@@ -74,13 +74,17 @@ impl Writer {
         self.count_letter_bytes(kept)
     }
 
-    /// Quarantines a listed blob whose body is no array of records. The body is kept in parts.
+    /// Quarantines a listed blob whose body is no array of records. The body is kept in parts. Gives whether it did:
+    /// not when nothing of it is wanted any more.
     pub(crate) fn quarantine_broken(
         &mut self,
         work: WorkId,
         mut raw: Incoming,
         cause: &SplitError,
-    ) -> Result<()> {
+    ) -> Result<bool> {
+        if self.settle_unwanted(work)? {
+            return Ok(false);
+        }
         let reason = format!("{QUARANTINED}: {cause}");
         raw.close()?;
         let codecs = Codecs::default();
@@ -102,14 +106,18 @@ impl Writer {
         self.count_letter_bytes(kept)?;
         self.end_unfetched(work, &reason)?;
         tracing::error!(%work, %cause, "the same broken body came again and again: quarantined");
-        Ok(())
+        Ok(true)
     }
 
-    /// Quarantines a listed blob whose fetching panics. There is no body to keep.
-    pub(crate) fn quarantine_unfetched(&mut self, work: WorkId, message: &str) -> Result<()> {
+    /// Quarantines a listed blob whose fetching panics. There is no body to keep. Gives whether it did, as
+    /// [`Writer::quarantine_broken`].
+    pub(crate) fn quarantine_unfetched(&mut self, work: WorkId, message: &str) -> Result<bool> {
+        if self.settle_unwanted(work)? {
+            return Ok(false);
+        }
         self.end_unfetched(work, &format!("{QUARANTINED}: {message}"))?;
         tracing::error!(%work, message, "fetching it panicked again and again: quarantined");
-        Ok(())
+        Ok(true)
     }
 
     fn end_unfetched(&mut self, work: WorkId, reason: &str) -> Result<()> {

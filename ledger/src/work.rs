@@ -5,6 +5,7 @@ use schemas::{ContentId, FeedKey, Seq, WorkId};
 
 use crate::{
     error::{LedgerError, Result},
+    leases::Leased,
     spool::incoming::Incoming,
     writer::Writer,
 };
@@ -99,7 +100,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Settles a work none of whose deliveries is pending any more (L4).
+    /// Settles a work none of whose deliveries is pending any more (L4), unless somebody is fetching its body just now: it
+    /// ends with the fetch.
     pub(crate) fn settle_when_done(&mut self, work: WorkId) -> Result<bool> {
         let sql = "SELECT EXISTS (SELECT 1 FROM delivery WHERE work = ?1 AND state = 'pending')";
         if self.number(sql, [work.0])? != 0 {
@@ -110,8 +112,26 @@ impl Writer {
         if self.exec(sql, (work.0, now))? == 1 {
             self.release_body(work)?;
             self.retry_is_done(work, now)?;
+        } else if !self.leases.is_claimed(Leased::Fetch(work)) {
+            self.settle_unwanted(work)?;
         }
         Ok(true)
+    }
+
+    /// Settles a listed work whose body was lost when all of its deliveries were settled, or were settled since: it was to
+    /// be fetched again for somebody who needs it no more, and whether it can be had is nobody's loss. Gives whether it was
+    /// such a one.
+    pub(crate) fn settle_unwanted(&mut self, work: WorkId) -> Result<bool> {
+        let now = self.now_micros();
+        let sql = "UPDATE blob SET state = 'settled', ended_at = ?2, not_before = 0 \
+                   WHERE work = ?1 AND state = 'listed' AND seq IS NOT NULL \
+                   AND EXISTS (SELECT 1 FROM delivery WHERE work = ?1) \
+                   AND NOT EXISTS (SELECT 1 FROM delivery WHERE work = ?1 AND state = 'pending')";
+        let unwanted = self.exec(sql, (work.0, now))? == 1;
+        if unwanted {
+            self.retry_is_done(work, now)?;
+        }
+        Ok(unwanted)
     }
 
     /// Ends the dead letters that a settled work has retried, if it has.

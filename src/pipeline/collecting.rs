@@ -91,12 +91,12 @@ impl FeedLedger for Collecting {
         Box::pin(async move { self.ledger.panicked(WorkId(lease.row), message).await.map_err(failure) })
     }
 
-    fn gap(&self, lease: FetchLease, reason: GapReason) -> BoxFuture<'_, Result<(), LedgerFailure>> {
+    fn gap(&self, lease: FetchLease, reason: GapReason) -> BoxFuture<'_, Result<bool, LedgerFailure>> {
         Box::pin(async move {
             let FetchLease { row, claim, .. } = lease;
             let recorded = self.ledger.gap(WorkId(row), reason).await;
             drop(claim);
-            recorded.map(drop).map_err(failure)
+            recorded.map(|gap| gap.is_some()).map_err(failure)
         })
     }
 }

@@ -329,12 +329,12 @@ impl FeedLedger for Shared {
         ready(Ok(row.panics == 3))
     }
 
-    fn gap(&self, lease: FetchLease, reason: GapReason) -> BoxFuture<'_, Result<(), LedgerFailure>> {
+    fn gap(&self, lease: FetchLease, reason: GapReason) -> BoxFuture<'_, Result<bool, LedgerFailure>> {
         if let Some(row) = self.0.lock().blobs.get_mut(&lease.blob) {
             assert_eq!(row.state, State::Listed, "{} became a gap after it was settled", lease.blob);
             row.state = State::Gap(reason);
         }
         drop(lease);
-        ready(Ok(()))
+        ready(Ok(true))
     }
 }

@@ -117,6 +117,94 @@ fn what_is_delivered_while_its_body_is_fetched_again_does_not_stay_in_the_spool(
     assert!(bench.reconcile().is_clean());
 }
 
+/// Delivers a blob to both sinks while its body, which was lost meanwhile, is being fetched again.
+fn delivered_while_it_is_fetched_again(bench: &Bench) -> crate::FetchLease {
+    bench.spool(feed(1), "x", &body(0..3));
+    bench.deliver("a");
+    let lease = bench.lease("b", 1).pop().unwrap();
+    bench.read(lease.work.id);
+    damage(bench);
+    bench.ledger.read_piece(lease.work.id, 0).unwrap_err();
+    let fetch = bench.claim(tenant(1)).unwrap();
+    bench.ledger.settle(&sink("b"), vec![delivered(&lease)], None).wait().unwrap();
+    fetch
+}
+
+fn is_delivered_and_no_loss(bench: &Bench) {
+    assert!(bench.claim(tenant(1)).is_none());
+    let report = bench.reconcile();
+    assert!(report.is_clean(), "{report:?}");
+    let hour = &report.hours[0];
+    assert_eq!((hour.fetched, hour.waiting, hour.gaps, hour.quarantined), (1, 0, 0, 0));
+    assert_eq!(hour.sinks[&sink("b")].blobs.delivered, 3);
+}
+
+#[test]
+fn a_delivered_blob_that_can_only_not_be_fetched_again_is_no_gap() {
+    let bench = Bench::new();
+    let fetch = delivered_while_it_is_fetched_again(&bench);
+    assert_eq!(bench.ledger.gap(fetch.work, GapReason::Expired).wait().unwrap(), None);
+    drop(fetch);
+    is_delivered_and_no_loss(&bench);
+
+    // Nor when nobody says that it is gone.
+    let bench = Bench::new();
+    drop(delivered_while_it_is_fetched_again(&bench));
+    bench.clock.advance(TimeDelta::days(7) + TimeDelta::hours(2));
+    assert_eq!(bench.maintain().gaps, 0);
+    is_delivered_and_no_loss(&bench);
+}
+
+#[test]
+fn a_blob_that_is_delivered_before_its_body_is_fetched_again_is_done_at_once() {
+    let bench = Bench::new();
+    let (work, _) = bench.spool(feed(1), "x", &body(0..3));
+    bench.deliver("a");
+    let lease = bench.lease("b", 1).pop().unwrap();
+    bench.read(work);
+    damage(&bench);
+    bench.ledger.read_piece(work, 0).unwrap_err();
+    bench.ledger.settle(&sink("b"), vec![delivered(&lease)], None).wait().unwrap();
+    is_delivered_and_no_loss(&bench);
+}
+
+#[test]
+fn a_delivered_blob_that_comes_broken_the_second_time_is_not_quarantined() {
+    let bench = Bench::new();
+    let fetch = delivered_while_it_is_fetched_again(&bench);
+    for _ in 0..3 {
+        assert!(matches!(bench.take(fetch.work, b"[{}}]"), Err(BodyError::Split(_))));
+    }
+    drop(fetch);
+    is_delivered_and_no_loss(&bench);
+    assert!(bench.letters().is_empty());
+
+    let bench = Bench::new();
+    let fetch = delivered_while_it_is_fetched_again(&bench);
+    for _ in 0..3 {
+        assert!(!bench.ledger.panicked(fetch.work, "a bug".into()).wait().unwrap());
+    }
+    drop(fetch);
+    is_delivered_and_no_loss(&bench);
+}
+
+#[test]
+fn what_one_sink_still_needs_of_a_body_that_cannot_be_fetched_again_is_a_gap() {
+    let bench = Bench::new();
+    let (work, _) = bench.spool(feed(1), "x", &body(0..3));
+    bench.deliver("a");
+    damage(&bench);
+    bench.ledger.read_piece(work, 0).unwrap_err();
+    let fetch = bench.claim(tenant(1)).unwrap();
+    assert_eq!(bench.ledger.gap(work, GapReason::Expired).wait().unwrap(), Some(Seq(1)));
+    drop(fetch);
+    let report = bench.reconcile();
+    assert!(report.agrees());
+    assert_eq!(report.open_findings().map(|found| found.id.to_string()).collect::<Vec<_>>(), ["gap-1"]);
+    let sums = &report.hours[0].sinks;
+    assert_eq!((sums[&sink("a")].blobs.delivered, sums[&sink("b")].blobs.dead), (3, 3));
+}
+
 #[test]
 fn another_body_under_the_same_name_is_decided_anew_and_never_against_itself() {
     let bench = Bench::new();

@@ -103,7 +103,7 @@ fn seq_is_dense_whatever_comes_between() {
     bench.spool(feed(1), "x", &body([1]));
     bench.list(feed(1), &["gone"]);
     let lease = bench.claim(tenant(1)).unwrap();
-    assert_eq!(bench.ledger.gap(lease.work, schemas::GapReason::Gone).wait().unwrap(), Seq(2));
+    assert_eq!(bench.ledger.gap(lease.work, schemas::GapReason::Gone).wait().unwrap(), Some(Seq(2)));
     drop(lease);
     let span = schemas::TimeRange { start: start() - TimeDelta::days(9), end: start() - TimeDelta::days(7) };
     bench.ledger.record_hole(feed(1), span, schemas::HoleReason::TooOld).wait().unwrap();
