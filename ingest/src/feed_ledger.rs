@@ -105,8 +105,9 @@ pub trait FeedLedger: Send + Sync + 'static {
     /// ended), at the latest after `at_most`.
     fn fetches_may_be_due(&self, tenant: TenantId, at_most: Duration) -> BoxFuture<'_, ()>;
 
-    /// Begins to take a blob's body.
-    fn body_writer(&self, lease: &FetchLease) -> Box<dyn BodyWriter>;
+    /// Begins to take a blob's body. `now` is the API's time, from which its records are remembered, so that their
+    /// repetitions are noticed.
+    fn body_writer(&self, lease: &FetchLease, now: DateTime<Utc>) -> Box<dyn BodyWriter>;
 
     /// Records a failed attempt: the blob is due again at `not_before`.
     fn fetch_failed(

@@ -214,7 +214,7 @@ impl Fetcher {
         let parcel = self.parcel(&mut body).await?;
         let mut last = parcel.last;
         let mut listening = sender.send(parcel).await.is_ok();
-        let (writer, packing, limit) = (self.ledger.body_writer(lease), body.packing(), self.blob_max_bytes);
+        let (writer, packing, limit) = (self.ledger.body_writer(lease, self.clock.now()), body.packing(), self.blob_max_bytes);
         let intake = tokio::task::spawn_blocking(move || take_body(receiver, writer, packing, limit));
         // The intake is gone when sending fails: it says why.
         while listening && !last {

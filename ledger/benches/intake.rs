@@ -83,7 +83,7 @@ fn run(place: &std::path::Path, bodies: &[String]) -> Result<()> {
                 let leases = ledger.claim_fetches(tenant, 1).wait().map_err(|error| error.to_string())?;
                 let Some(lease) = leases.first() else { return Ok(()) };
                 let number: usize = lease.blob.content_id.as_str().parse().map_err(|_| "a strange name")?;
-                let mut writer = ledger.body_writer(lease.work);
+                let mut writer = ledger.body_writer(lease.work, Utc::now());
                 for chunk in bodies[number].as_bytes().chunks(32 << 10) {
                     writer.write(chunk).map_err(|error| error.to_string())?;
                 }

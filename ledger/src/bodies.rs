@@ -6,6 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use chrono::{DateTime, Utc};
 use rusqlite::params;
 use schemas::{RecordKey, Seq, SplitError, Splitter, Spooled};
 use sha2::{Digest, Sha256};
@@ -32,6 +33,8 @@ pub struct BodyWriter {
     shared: Arc<Shared>,
     writer: Sender<Message>,
     work: WorkId,
+    /// From when on its records are remembered.
+    day: Day,
     /// Gone when the body turned out to be broken.
     splitter: Option<Splitter>,
     broken: Option<SplitError>,
@@ -88,6 +91,7 @@ impl Future for Finishing {
 /// A body that waits to be committed.
 struct Finished {
     work: WorkId,
+    day: Day,
     sha256: [u8; 32],
     bytes: u64,
     records: Incoming,
@@ -101,13 +105,15 @@ impl std::fmt::Debug for BodyWriter {
 }
 
 impl Ledger {
-    /// Begins to take the body of a blob that is claimed.
+    /// Begins to take the body of a blob that is claimed. `now` is the time by which its records are remembered and others
+    /// are forgotten: the service's, because by a local clock that is ahead their repetitions would come through.
     #[must_use]
-    pub fn body_writer(&self, work: WorkId) -> BodyWriter {
+    pub fn body_writer(&self, work: WorkId, now: DateTime<Utc>) -> BodyWriter {
         let shared = Arc::clone(&self.shared);
         BodyWriter {
             writer: self.writer(),
             work,
+            day: Day::of(now),
             splitter: Some(Splitter::new()),
             broken: None,
             hash: Sha256::new(),
@@ -193,7 +199,14 @@ impl BodyWriter {
         }
         self.records.close()?;
         dedupe::sort(&mut self.keys);
-        let body = Finished { work, sha256, bytes: self.bytes, records: self.records, keys: self.keys };
+        let body = Finished {
+            work,
+            day: self.day,
+            sha256,
+            bytes: self.bytes,
+            records: self.records,
+            keys: self.keys,
+        };
         Ok(Finishing(send(&self.writer, Kind::Body, move |writer| writer.spool(body).map(Ok))))
     }
 }
@@ -231,14 +244,13 @@ impl Writer {
             })
         })?;
         let Some(row) = row else { return Err(LedgerError::NotClaimed { work }) };
-        let today = Day::of(self.now());
         let dedupe = row.guid.parse().is_ok_and(|id| !lock(&self.shared.keep_duplicates).contains(&id));
         // A retry's ids are those of the blob whose records it brings again.
         let owner = WorkId(row.origin.unwrap_or(work.0));
         let (dropped, duplicates) = match self.earlier_decision(&row, &body.sha256)? {
             Some(decision) => decision,
             None if dedupe => {
-                let duplicates = self.find_duplicates(row.feed, &[work, owner], &body.keys, today)?;
+                let duplicates = self.find_duplicates(row.feed, &[work, owner], &body.keys, body.day)?;
                 (positions::encode(&duplicates), duplicates.len() as u32)
             }
             None => (Vec::new(), 0),
@@ -286,7 +298,7 @@ impl Writer {
             self.settle_when_done(work)?;
         }
         if dedupe {
-            self.stage_ids(row.feed, owner, &body.keys, today);
+            self.stage_ids(row.feed, owner, &body.keys, body.day);
         }
         self.usual_body = (self.usual_body * 7 + stored.max(4096)) / 8;
         self.after.wake_sinks.insert(None);

@@ -149,7 +149,8 @@ impl Ledger {
         let checkpoint =
             Checkpoint { journal: number("ids_journal")? as u64, length: number("ids_length")? as u64 };
         let horizon = settings.horizon.num_days().clamp(1, 400) as u16;
-        let ids = DuplicateIndex::open(&dir.join("ids"), secret, checkpoint, horizon, Day::of(now))
+        // By opening nothing is forgotten: the local clock may be ahead, and whoever spools and maintains says what day it is.
+        let ids = DuplicateIndex::open(&dir.join("ids"), secret, checkpoint, horizon, Day::UNKNOWN)
             .map_err(LedgerError::from)?;
 
         let count = |sql: &str| {

@@ -148,7 +148,17 @@ impl Bench {
     }
 
     pub(crate) fn take(&self, work: WorkId, body: &[u8]) -> Result<Spooled, BodyError> {
-        let mut writer = self.ledger.body_writer(work);
+        self.take_at(work, self.now(), body)
+    }
+
+    /// Takes a body when the service says that it is `now`.
+    pub(crate) fn take_at(
+        &self,
+        work: WorkId,
+        now: DateTime<Utc>,
+        body: &[u8],
+    ) -> Result<Spooled, BodyError> {
+        let mut writer = self.ledger.body_writer(work, now);
         for chunk in body.chunks(1000) {
             writer.write(chunk)?;
         }

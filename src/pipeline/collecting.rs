@@ -64,8 +64,8 @@ impl FeedLedger for Collecting {
         Box::pin(self.ledger.fetches_may_be_due(tenant, at_most))
     }
 
-    fn body_writer(&self, lease: &FetchLease) -> Box<dyn BodyWriter> {
-        Box::new(Body(self.ledger.body_writer(WorkId(lease.row))))
+    fn body_writer(&self, lease: &FetchLease, now: DateTime<Utc>) -> Box<dyn BodyWriter> {
+        Box::new(Body(self.ledger.body_writer(WorkId(lease.row), now)))
     }
 
     fn fetch_failed(

@@ -287,7 +287,7 @@ impl FeedLedger for Shared {
         })
     }
 
-    fn body_writer(&self, lease: &FetchLease) -> Box<dyn BodyWriter> {
+    fn body_writer(&self, lease: &FetchLease, _now: DateTime<Utc>) -> Box<dyn BodyWriter> {
         Box::new(Writer {
             ledger: Arc::clone(&self.0),
             blob: lease.blob.clone(),

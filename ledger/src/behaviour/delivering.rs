@@ -247,7 +247,7 @@ async fn wait_for_work(bench: &Bench) {
         bench.ledger.record_page(page).await.unwrap();
         bench.ledger.fetches_may_be_due(tenant(1), hour).await;
         let lease = bench.ledger.claim_fetches(tenant(1), 1).await.unwrap().pop().unwrap();
-        let mut writer = bench.ledger.body_writer(lease.work);
+        let mut writer = bench.ledger.body_writer(lease.work, bench.now());
         tokio::task::spawn_blocking(move || {
             writer.write(body([1]).as_bytes()).unwrap();
             writer.finish().unwrap()

@@ -41,7 +41,7 @@ fn a_body_that_is_not_finished_leaves_no_trace() {
     bench.list(feed(1), &["x"]);
     let lease = bench.claim(tenant(1)).unwrap();
     let text = body(0..100);
-    let mut writer = bench.ledger.body_writer(lease.work);
+    let mut writer = bench.ledger.body_writer(lease.work, bench.now());
     writer.write(text.as_bytes()).unwrap();
     drop(writer);
     let cut = bench.take(lease.work, &text.as_bytes()[..text.len() - 1]);
@@ -83,6 +83,33 @@ fn repetitions_are_found_in_other_blobs_and_in_the_same_one() {
     // And not after the horizon.
     bench.clock.advance(TimeDelta::days(10));
     assert_eq!(bench.spool(feed(1), "later", &body([1])).1.duplicates, 0);
+}
+
+#[test]
+fn repetitions_are_found_however_wrong_the_local_clock_is() {
+    let mut bench = Bench::new();
+    bench.spool(feed(1), "x", &body([1, 2]));
+    let days = TimeDelta::days(30);
+    for (name, wrong) in [("ahead", days), ("behind", -days)] {
+        bench.clock.advance(wrong);
+        // It is wrong at a start, while the ledger is tidied, and when a body comes.
+        bench.reopen();
+        let heard = bench.now() - wrong;
+        bench.ledger.maintain(heard.min(bench.now())).wait().unwrap();
+        bench.list(feed(1), &[name]);
+        let lease = bench.claim(tenant(1)).unwrap();
+        assert_eq!(
+            bench.take_at(lease.work, heard, body([1, 2]).as_bytes()).unwrap().duplicates,
+            2,
+            "{name}"
+        );
+        drop(lease);
+        bench.clock.advance(-wrong);
+        assert_eq!(bench.spool(feed(1), &format!("after {name}"), &body([1, 2])).1.duplicates, 2, "{name}");
+    }
+    // It is forgotten in time all the same.
+    bench.clock.advance(TimeDelta::days(9));
+    assert_eq!(bench.spool(feed(1), "later", &body([1, 2])).1.duplicates, 0);
 }
 
 #[test]

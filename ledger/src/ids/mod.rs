@@ -83,6 +83,9 @@ pub struct Owner(pub i64);
 pub struct Day(pub u16);
 
 impl Day {
+    /// A day on which nothing has expired.
+    pub const UNKNOWN: Self = Self(0);
+
     /// The day of a time; times before 1970 and after 2149 are the first and the last day.
     #[must_use]
     pub fn of(time: DateTime<Utc>) -> Self {
