@@ -23,7 +23,7 @@ const OVERDUE: TimeDelta = TimeDelta::hours(1);
 /// How long rows outlive the expiry of their blob, so that a sweep does not meet a forgotten one.
 pub const ROWS_KEPT: TimeDelta = TimeDelta::days(2);
 
-/// How long sums are kept.
+/// How long sums are kept, and longer those of an hour with something that nobody has acknowledged.
 pub const SUMS_KEPT: TimeDelta = TimeDelta::days(400);
 
 /// Rows that are dealt with in one call.
@@ -69,14 +69,7 @@ impl Writer {
             }
         }
         done.folded = self.fold(now)?;
-        self.exec(
-            "DELETE FROM hour WHERE feed IN (SELECT id FROM feed) AND hour < ?1",
-            [hour(micros(now - SUMS_KEPT))],
-        )?;
-        self.exec(
-            "DELETE FROM hour_sink WHERE feed IN (SELECT id FROM feed) AND hour < ?1",
-            [hour(micros(now - SUMS_KEPT))],
-        )?;
+        self.forget_sums(now)?;
         self.forget_letters(now)?;
         self.forget_restores(now)?;
         self.give_space_back(&mut done)?;
@@ -87,6 +80,24 @@ impl Writer {
         self.after.checkpoint = true;
         done.more = done.gaps as i64 == AT_ONCE || done.folded as i64 == AT_ONCE;
         Ok(done)
+    }
+
+    /// Removes old sums, but not those of an hour in which something still stands for itself: a row that was not folded,
+    /// such as a gap that nobody has acknowledged, does not agree with an hour that has forgotten it was listed.
+    fn forget_sums(&mut self, now: DateTime<Utc>) -> Result<()> {
+        let old = hour(micros(now - SUMS_KEPT));
+        for sums in ["hour", "hour_sink"] {
+            let sql = format!(
+                "DELETE FROM {sums} AS sums WHERE feed IN (SELECT id FROM feed) AND hour < ?1 \
+                 AND NOT EXISTS (SELECT 1 FROM blob WHERE blob.feed = sums.feed \
+                     AND created >= sums.hour * ?2 AND created < (sums.hour + 1) * ?2) \
+                 AND NOT EXISTS (SELECT 1 FROM hole WHERE hole.feed = sums.feed AND recovered_at IS NULL \
+                     AND ends > sums.hour * ?2 AND starts < (sums.hour + 1) * ?2 \
+                     AND NOT EXISTS (SELECT 1 FROM acknowledgement WHERE finding = 'hole-' || hole.id))"
+            );
+            self.exec(&sql, (old, MICROS_PER_HOUR))?;
+        }
+        Ok(())
     }
 
     fn give_space_back(&mut self, done: &mut Maintained) -> Result<()> {

@@ -107,6 +107,44 @@ fn old_rows_fold_into_sums_and_nobody_brings_them_back() {
 }
 
 #[test]
+fn an_hour_is_kept_for_as_long_as_a_loss_in_it_was_not_acknowledged() {
+    let bench = Bench::new();
+    bench.spool(feed(1), "x", &body([1, 2]));
+    bench.deliver("a");
+    bench.deliver("b");
+    bench.list(feed(1), &["lost"]);
+    let lease = bench.claim(tenant(1)).unwrap();
+    bench.ledger.gap(lease.work, GapReason::Gone).wait().unwrap();
+    drop(lease);
+    // An hour with a hole in it, and one that nobody needs.
+    bench.clock.advance(TimeDelta::hours(5));
+    bench.spool(feed(1), "y", &body([3]));
+    let span = TimeRange { start: bench.now() - TimeDelta::hours(1), end: bench.now() + TimeDelta::hours(1) };
+    bench.ledger.record_hole(feed(1), span, schemas::HoleReason::SubscriptionDisabled).wait().unwrap();
+    bench.clock.advance(TimeDelta::hours(5));
+    bench.spool(feed(1), "z", &body([4]));
+    bench.deliver("a");
+    bench.deliver("b");
+    let before = bench.reconcile();
+
+    bench.clock.advance(TimeDelta::days(420));
+    assert_eq!(bench.maintain().folded, 3);
+    let report = bench.reconcile();
+    assert!(report.agrees(), "{report:?}");
+    let kept: Vec<_> = before.hours.iter().filter(|hour| hour.gaps + hour.holes > 0).cloned().collect();
+    assert_eq!((report.hours, kept.len()), (kept, 4));
+    let findings = vec!["gap-2".parse().unwrap(), "hole-1".parse().unwrap()];
+    bench.ledger.acknowledge(findings, "known".into(), "kim".into()).wait().unwrap();
+    assert_eq!(bench.maintain().folded, 1);
+    let report = bench.reconcile();
+    assert!(report.is_clean());
+    assert!(
+        report.hours.iter().all(|hour| hour.listed + hour.gaps + hour.sinks.len() as u64 == 0),
+        "{report:?}"
+    );
+}
+
+#[test]
 fn a_clock_that_was_far_ahead_once_makes_no_new_blob_look_forgotten() {
     let bench = Bench::new();
     bench.spool(feed(1), "x", &body([1]));
