@@ -9,6 +9,7 @@ use crate::{
     WorkId,
     clock::{MICROS_PER_HOUR, hour, micros},
     dead_letters::BYTES_KEPT,
+    deliveries::HELD,
     error::Result,
     handle::{Answer, Ledger},
     ids::Day,
@@ -25,6 +26,9 @@ pub const ROWS_KEPT: TimeDelta = TimeDelta::days(2);
 
 /// How long sums are kept, and longer those of an hour with something that nobody has acknowledged.
 pub const SUMS_KEPT: TimeDelta = TimeDelta::days(400);
+
+/// No wait is longer than this: a blob that failed is tried again within a day, whatever asked it to wait.
+const LONGEST_WAIT: TimeDelta = TimeDelta::hours(25);
 
 /// Rows that are dealt with in one call.
 const AT_ONCE: i64 = 5000;
@@ -74,6 +78,7 @@ impl Writer {
         self.forget_restores(now)?;
         self.give_space_back(&mut done)?;
         self.review_pauses()?;
+        self.end_odd_waits()?;
         if let Err(error) = self.ids.maintain(Day::of(now)) {
             tracing::warn!(%error, "old ids were not removed; it is tried again");
         }
@@ -131,6 +136,28 @@ impl Writer {
             self.after.remove.push(number);
         }
         Ok(given_back)
+    }
+
+    /// Ends waits that reach further than any wait does. They were written down while the local clock was ahead, and would
+    /// keep a blob waiting for as long as the clock was wrong, beyond its expiry perhaps.
+    fn end_odd_waits(&mut self) -> Result<()> {
+        let (now, far) = (self.now_micros().max(1), micros(self.now() + LONGEST_WAIT));
+        let sql = "UPDATE blob SET not_before = ?1 WHERE tenant IN (SELECT id FROM tenant) AND state = 'listed' \
+                   AND not_before > 0 AND not_before > ?2";
+        let fetches = self.exec(sql, (now, far))?;
+        let sql = "UPDATE delivery SET not_before = ?1 WHERE sink IN (SELECT id FROM sink) AND state = 'pending' \
+                   AND not_before > 0 AND not_before > ?2 AND not_before < ?3";
+        let deliveries = self.exec(sql, (now, far, HELD))?;
+        if fetches + deliveries > 0 {
+            tracing::warn!(
+                fetches,
+                deliveries,
+                "what was to wait for days is due now: the local clock was ahead"
+            );
+            self.after.wake_fetches = true;
+            self.after.wake_sinks.insert(None);
+        }
+        Ok(())
     }
 
     /// Removes dead letters that were dealt with when the sums of their time were still kept.

@@ -158,6 +158,33 @@ fn a_clock_that_was_far_ahead_once_makes_no_new_blob_look_forgotten() {
 }
 
 #[test]
+fn a_wait_that_began_while_the_clock_was_ahead_ends_when_it_is_right() {
+    let bench = Bench::new();
+    bench.spool(feed(1), "x", &body([1]));
+    bench.list(feed(1), &["y"]);
+    bench.clock.advance(TimeDelta::days(30));
+    let until = bench.now() + TimeDelta::minutes(1);
+    let fetch = bench.claim(tenant(1)).unwrap();
+    bench.ledger.fetch_failed(fetch.work, until, "503".into()).wait().unwrap();
+    let lease = bench.lease("a", 1).pop().unwrap();
+    let deferral =
+        crate::Deferral { work: lease.work.id, not_before: Some(until), error: "503".into(), begun: 0 };
+    bench.ledger.defer(&sink("a"), vec![deferral]).wait().unwrap();
+    drop((fetch, lease));
+    bench.clock.advance(TimeDelta::days(-30));
+    assert!(bench.claim(tenant(1)).is_none() && bench.lease("a", 1).is_empty());
+    bench.maintain();
+    assert!(bench.claim(tenant(1)).is_some() && bench.lease("a", 1).len() == 1);
+    // A wait of a day is none of those.
+    let fetch = bench.claim(tenant(1)).unwrap();
+    let day = bench.now() + TimeDelta::days(1);
+    bench.ledger.fetch_failed(fetch.work, day, "too large".into()).wait().unwrap();
+    drop(fetch);
+    bench.maintain();
+    assert!(bench.claim(tenant(1)).is_none());
+}
+
+#[test]
 fn a_loss_that_nobody_has_seen_is_shown_however_many_were_acknowledged() {
     let mut bench = Bench::new();
     bench.spool(feed(1), "x", &body([1, 2]));
