@@ -70,9 +70,6 @@ pub(crate) const MEMORY: usize = 24 << 20;
 /// How often the ledger is tidied.
 const MAINTENANCE: Duration = Duration::from_secs(60);
 
-/// How long nothing is given up by the local clock while no API has said what time it is.
-const UNHEARD: Duration = Duration::from_secs(3600);
-
 /// A time by which nothing has expired: only what has to do with room is tidied.
 const LONG_AGO: DateTime<Utc> = DateTime::UNIX_EPOCH;
 
@@ -131,6 +128,8 @@ pub(crate) struct Pipeline {
     delivering: CancellationToken,
     fatal: watch::Sender<Option<Fatal>>,
     started: Instant,
+    /// By which time the ledger was tidied last before this start.
+    tidied: Option<DateTime<Utc>>,
 }
 
 /// What runs at present, in the order of the configuration.
@@ -311,6 +310,7 @@ impl Pipeline {
         listing: Listing,
     ) -> Result<Arc<Self>, StartError> {
         ledger.meet_sinks(config.sinks.iter().map(sink_spec).collect()).await?;
+        let tidied = ledger.last_maintained().await?;
         let network = Network::new(&config.network).await?;
         let deliveries = Arc::new(Delivering::new(ledger.clone()));
         deliveries.show(&config.tenants, &config.sinks);
@@ -341,6 +341,7 @@ impl Pipeline {
             delivering: CancellationToken::new(),
             fatal: watch::Sender::new(None),
             started: Instant::now(),
+            tidied,
         });
         let sinks = pipeline.run_sinks(sinks);
         let run = |tenant| pipeline.run_tenant(MadeTenant::new(tenant, &http, listing), &http);
@@ -400,12 +401,14 @@ impl Pipeline {
         }
     }
 
-    /// The time by which blobs expire and rows are folded: never later than an API says, because a local clock that is
-    /// ahead would give up what can still be had. `None` while nobody has said what time it is.
+    /// The time by which blobs expire, rows are folded and records are forgotten: never later than an API says, because a
+    /// local clock that is ahead would give up what can still be had. `None` while nobody has said what time it is.
     fn time(&self) -> Option<DateTime<Utc>> {
         let tenants = self.collected();
         let heard = tenants.iter().filter_map(|tenant| tenant.server_time()).min();
-        time_by(heard, Utc::now(), tenants.is_empty() || self.started.elapsed() >= UNHEARD)
+        let passed = TimeDelta::from_std(self.started.elapsed()).unwrap_or_default();
+        let at_least = self.tidied.map(|tidied| tidied + passed);
+        time_by(heard, Utc::now(), at_least, tenants.is_empty())
     }
 
     /// Resolves when something ended that should not have.
@@ -434,11 +437,18 @@ impl Pipeline {
     }
 }
 
-/// The earlier of both clocks. While the APIs' was not `heard`, the local one counts only when that has to do.
-fn time_by(heard: Option<DateTime<Utc>>, local: DateTime<Utc>, has_to_do: bool) -> Option<DateTime<Utc>> {
-    match heard {
-        Some(heard) => Some(heard.min(local)),
-        None => has_to_do.then_some(local),
+/// The earlier of both clocks. While the APIs' was not `heard`, it is as late as it certainly is: when the ledger was
+/// tidied last, and for how long this process runs since. Without either, the local clock counts only when there is
+/// `nobody` to ask.
+fn time_by(
+    heard: Option<DateTime<Utc>>,
+    local: DateTime<Utc>,
+    at_least: Option<DateTime<Utc>>,
+    nobody: bool,
+) -> Option<DateTime<Utc>> {
+    match heard.or(at_least) {
+        Some(known) => Some(known.min(local)),
+        None => nobody.then_some(local),
     }
 }
 
@@ -470,10 +480,14 @@ mod tests {
     fn a_local_clock_that_is_ahead_gives_nothing_up() {
         let now: DateTime<Utc> = "2026-03-02T10:00:00Z".parse().unwrap();
         let month = TimeDelta::days(30);
-        assert_eq!(time_by(Some(now), now + month, true), Some(now));
-        assert_eq!(time_by(Some(now), now - month, true), Some(now - month));
-        // At the start, before the first answer.
-        assert_eq!(time_by(None, now + month, false), None);
-        assert_eq!(time_by(None, now, true), Some(now));
+        assert_eq!(time_by(Some(now), now + month, None, false), Some(now));
+        assert_eq!(time_by(Some(now), now - month, None, false), Some(now - month));
+        // While no API answers, what is given up is what was certainly over: however long that lasts.
+        assert_eq!(time_by(None, now + month, None, false), None);
+        assert_eq!(time_by(None, now + month, Some(now), false), Some(now));
+        assert_eq!(time_by(None, now - month, Some(now), false), Some(now - month));
+        // Who collects nothing has nobody to ask.
+        assert_eq!(time_by(None, now, None, true), Some(now));
+        assert_eq!(time_by(None, now + month, Some(now), true), Some(now));
     }
 }

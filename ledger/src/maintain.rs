@@ -7,7 +7,7 @@ use schemas::GapReason;
 
 use crate::{
     WorkId,
-    clock::{MICROS_PER_HOUR, hour, micros},
+    clock::{MICROS_PER_HOUR, hour, micros, time},
     dead_letters::BYTES_KEPT,
     deliveries::HELD,
     error::Result,
@@ -33,6 +33,9 @@ const LONGEST_WAIT: TimeDelta = TimeDelta::hours(25);
 /// Rows that are dealt with in one call.
 const AT_ONCE: i64 = 5000;
 
+/// The time of the last call, in `meta`.
+const MAINTAINED: &str = "maintained_at";
+
 /// What a call did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Maintained {
@@ -51,6 +54,12 @@ impl Ledger {
     /// one that is too early gives nothing up.
     pub fn maintain(&self, now: DateTime<Utc>) -> Answer<Maintained> {
         self.change(move |writer| writer.maintain(now))
+    }
+
+    /// The time that the last call was told, over restarts; `None` when there was none. One that is before 1970 does not
+    /// count.
+    pub fn last_maintained(&self) -> Answer<Option<DateTime<Utc>>> {
+        self.look(|writer| Ok(Some(writer.meta(MAINTAINED)?).filter(|at| *at > 0).map(time)))
     }
 }
 
@@ -79,6 +88,9 @@ impl Writer {
         self.give_space_back(&mut done)?;
         self.review_pauses()?;
         self.end_odd_waits()?;
+        if micros(now) > 0 {
+            self.set_meta(MAINTAINED, micros(now))?;
+        }
         if let Err(error) = self.ids.maintain(Day::of(now)) {
             tracing::warn!(%error, "old ids were not removed; it is tried again");
         }

@@ -158,6 +158,19 @@ fn a_clock_that_was_far_ahead_once_makes_no_new_blob_look_forgotten() {
 }
 
 #[test]
+fn the_time_of_the_last_maintenance_is_known_after_a_restart() {
+    let mut bench = Bench::new();
+    let known = |bench: &Bench| bench.ledger.last_maintained().wait().unwrap();
+    assert_eq!(known(&bench), None);
+    bench.ledger.maintain(chrono::DateTime::UNIX_EPOCH).wait().unwrap();
+    assert_eq!(known(&bench), None, "that was no time");
+    bench.maintain();
+    bench.ledger.maintain(chrono::DateTime::UNIX_EPOCH).wait().unwrap();
+    bench.reopen();
+    assert_eq!(known(&bench), Some(bench.now()));
+}
+
+#[test]
 fn a_wait_that_began_while_the_clock_was_ahead_ends_when_it_is_right() {
     let bench = Bench::new();
     bench.spool(feed(1), "x", &body([1]));
