@@ -30,7 +30,7 @@ use crate::{
     fetcher::{Fetcher, RETRY_BLOB, panic_message},
     gates::Gates,
     health::{Condition, FeedHealth, FetcherHealth, Requests, TenantHealth, Trouble},
-    lister::{Lister, RETRY_LISTING, Subscribed},
+    lister::{Begun, Lister, RETRY_LISTING, Subscribed},
     plan::Policy,
     skew::ServerClock,
 };
@@ -242,7 +242,9 @@ impl Collector {
             clock: Arc::clone(&api.clock),
         });
         let (passed, passes) = watch::channel(Passes(content_types.iter().map(|kind| (*kind, 0)).collect()));
-        let tenant = Tenant { config, api: Arc::clone(&api), ledger, health: Arc::clone(&health), passed };
+        let begun = Begun::now();
+        let tenant =
+            Tenant { config, api: Arc::clone(&api), ledger, health: Arc::clone(&health), passed, begun };
         let task = tokio::spawn(tenant.run(cancel));
         Ok(CollectorHandle { health, api, passes, task })
     }
@@ -255,6 +257,7 @@ struct Tenant {
     ledger: Arc<dyn FeedLedger>,
     health: Arc<TenantHealth>,
     passed: watch::Sender<Passes>,
+    begun: Begun,
 }
 
 impl Tenant {
@@ -295,6 +298,7 @@ impl Tenant {
             poll_interval: self.config.poll_interval,
             pacing: self.config.pacing,
             subscription: Subscribed::default(),
+            begun: self.begun,
         };
         let passed = || {
             self.passed.send_modify(|passes| {

@@ -65,6 +65,28 @@ pub(crate) struct Lister {
     pub(crate) poll_interval: Duration,
     pub(crate) pacing: Pacing,
     pub(crate) subscription: Subscribed,
+    pub(crate) begun: Begun,
+}
+
+/// When collecting began. The configured start is counted back from it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Begun {
+    at: Instant,
+    /// By the server's clock, when that was heard of.
+    by_server: Option<DateTime<Utc>>,
+}
+
+impl Begun {
+    pub(crate) fn now() -> Self {
+        Self { at: Instant::now(), by_server: None }
+    }
+
+    /// When it was by the server's clock. It is found out once: later readings of a clock are as far apart as answers take.
+    fn by(&mut self, clock: &ServerClock) -> DateTime<Utc> {
+        let passed = TimeDelta::from_std(self.at.elapsed()).unwrap_or_default();
+        self.by_server = self.by_server.or_else(|| clock.known_now().map(|now| now - passed));
+        self.by_server.unwrap_or_else(|| clock.now() - passed)
+    }
 }
 
 /// What is known of the feed's subscription. It outlives a lister that panicked.
@@ -242,7 +264,7 @@ impl Lister {
         if self.subscription.waiting_since.is_some() {
             state.swept_at = None;
         }
-        let plan = plan::pass(state, self.clock.now(), &self.policy);
+        let plan = plan::pass(state, self.clock.now(), self.begun.by(&self.clock), &self.policy);
         if let Some(hole) = plan.hole {
             self.record_hole(hole, HoleReason::TooOld).await?;
             state.watermark = Some(hole.end);

@@ -29,8 +29,8 @@ pub struct Policy {
     pub overlap: TimeDelta,
     /// How often the whole retained week is listed again.
     pub sweep_every: TimeDelta,
-    /// Nothing before this is asked for; `None`: as far back as the API goes.
-    pub start: Option<DateTime<Utc>>,
+    /// How far before the moment at which collecting began is ever asked for; `None`: as far back as the API goes.
+    pub start: Option<TimeDelta>,
 }
 
 impl Default for Policy {
@@ -52,12 +52,13 @@ pub struct Pass {
     pub fresh_is_sweep: bool,
 }
 
-/// Plans a pass.
+/// Plans a pass. `begun` is when collecting began, by the same clock as `now`: the server's, because a start that is
+/// counted back from a local clock that is ahead lies in the future, and nothing would be listed until then.
 #[must_use]
-pub fn pass(state: FeedState, now: DateTime<Utc>, policy: &Policy) -> Pass {
+pub fn pass(state: FeedState, now: DateTime<Utc>, begun: DateTime<Utc>, policy: &Policy) -> Pass {
     let now = whole_second(now);
     let oldest = oldest_listable(now);
-    let from_start = policy.start.map_or(oldest, |start| whole_second(start).max(oldest)).min(now);
+    let from_start = policy.start.map_or(oldest, |back| whole_second(begun - back).max(oldest)).min(now);
     let (hole, fresh_from) = match state.watermark {
         None => (None, from_start),
         Some(watermark) => {
@@ -144,7 +145,7 @@ mod tests {
     #[test]
     fn a_new_feed_lists_the_whole_week_once_and_that_is_a_sweep() {
         let now = at("2026-03-08T12:00:00.9Z");
-        let pass = pass(FeedState::default(), now, &Policy::default());
+        let pass = pass(FeedState::default(), now, now, &Policy::default());
         assert_eq!((pass.hole, pass.sweep, pass.fresh_is_sweep), (None, None, true));
         let windows = windows(pass.fresh);
         assert_eq!(windows.len(), 7);
@@ -160,12 +161,12 @@ mod tests {
             swept_at: Some(now - TimeDelta::hours(5)),
         };
         let policy = Policy::default();
-        let planned = pass(state, now, &policy);
+        let planned = pass(state, now, now, &policy);
         assert_eq!(planned.fresh.map(|range| range.start), Some(at("2026-03-08T10:59:00Z")));
         assert_eq!(planned.sweep, None);
         for swept_at in [None, Some(now - TimeDelta::hours(6)), Some(now + TimeDelta::hours(1))] {
             state.swept_at = swept_at;
-            let planned = pass(state, now, &policy);
+            let planned = pass(state, now, now, &policy);
             let sweep = planned.sweep.unwrap();
             assert_eq!((sweep.start, sweep.end), (now - OLDEST, at("2026-03-08T10:59:00Z")), "{swept_at:?}");
         }
@@ -175,7 +176,7 @@ mod tests {
     fn what_is_too_old_to_be_listed_is_a_hole() {
         let now = at("2026-03-20T12:00:00Z");
         let state = FeedState { watermark: Some(at("2026-03-01T00:00:00Z")), swept_at: None };
-        let planned = pass(state, now, &Policy::default());
+        let planned = pass(state, now, now, &Policy::default());
         assert_eq!(planned.hole, Some(TimeRange { start: at("2026-03-01T00:00:00Z"), end: now - OLDEST }));
         assert_eq!(planned.fresh, Some(TimeRange { start: now - OLDEST, end: now }));
     }
@@ -184,19 +185,23 @@ mod tests {
     fn nothing_before_the_configured_start_is_asked_for() {
         let now = at("2026-03-08T12:00:00Z");
         let start = now - TimeDelta::hours(30);
-        let policy = Policy { start: Some(start), ..Policy::default() };
-        assert_eq!(pass(FeedState::default(), now, &policy).fresh, Some(TimeRange { start, end: now }));
+        let policy = Policy { start: Some(TimeDelta::hours(30)), ..Policy::default() };
+        assert_eq!(pass(FeedState::default(), now, now, &policy).fresh, Some(TimeRange { start, end: now }));
         let state = FeedState { watermark: Some(now), swept_at: None };
-        let sweep = pass(state, now, &policy).sweep.unwrap();
+        let sweep = pass(state, now, now, &policy).sweep.unwrap();
         assert_eq!(sweep, TimeRange { start, end: now - TimeDelta::hours(1) });
-        let moved = Policy { start: Some(now - TimeDelta::hours(1)), ..policy };
+        let moved = Policy { start: Some(TimeDelta::hours(1)), ..policy };
         let behind = FeedState { watermark: Some(now - TimeDelta::hours(3)), swept_at: Some(now) };
         assert_eq!(
-            pass(behind, now, &moved).fresh,
+            pass(behind, now, now, &moved).fresh,
             Some(TimeRange { start: now - TimeDelta::hours(3), end: now })
         );
-        let future = Policy { start: Some(now + TimeDelta::hours(1)), ..Policy::default() };
-        assert_eq!(pass(FeedState::default(), now, &future).fresh, None);
+        // A feed that could not be listed at once begins where it would have begun.
+        let later = now + TimeDelta::hours(5);
+        assert_eq!(
+            pass(FeedState::default(), later, now, &moved).fresh,
+            Some(TimeRange { start: now - TimeDelta::hours(1), end: later })
+        );
     }
 
     #[test]
@@ -240,7 +245,7 @@ mod tests {
             let policy = Policy {
                 overlap: TimeDelta::minutes(overlap),
                 sweep_every: TimeDelta::hours(6),
-                start: start_back.map(|minutes| begin - TimeDelta::minutes(minutes)),
+                start: start_back.map(TimeDelta::minutes),
             };
             let mut now = begin;
             let mut state = FeedState::default();
@@ -248,7 +253,7 @@ mod tests {
             let mut covered: Option<DateTime<Utc>> = None;
             for (idle, per_window) in steps {
                 now += TimeDelta::seconds(idle);
-                let planned = pass(state, now, &policy);
+                let planned = pass(state, now, begin, &policy);
                 if let Some(range) = planned.hole {
                     prop_assert_eq!(Some(range.start), covered);
                     prop_assert_eq!(range.end, oldest_listable(whole_second(now)));

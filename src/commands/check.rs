@@ -162,7 +162,7 @@ async fn check_tenant(tenant: &TenantConfig, what: &str, http: &Client, findings
     if !check_login(tenant, what, &tokens, findings).await {
         return;
     }
-    let api = match tenant.collector_config(Utc::now(), Listing::Once).api(tokens, http.clone()) {
+    let api = match tenant.collector_config(Listing::Once).api(tokens, http.clone()) {
         Ok(api) => api,
         Err(error) => return findings.problem(what, &error.to_string()),
     };

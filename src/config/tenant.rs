@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use entra::{
     ClientId, Cloud, Credential, Endpoint, ManagedIdentity, ManagedIdentityError, Scope, SecretError,
     SecretSource, ServiceUrl, TokenSource, WorkloadIdentity,
@@ -223,12 +223,8 @@ impl TenantConfig {
         self.credentials.token_source(&place, &self.cloud.authority(), Some(&tenant), scope, http)
     }
 
-    /// What the collector is told. `now` is what `start` counts back from.
-    pub(crate) fn collector_config(
-        &self,
-        now: DateTime<Utc>,
-        listing: ingest::Listing,
-    ) -> ingest::TenantConfig {
+    /// What the collector is told.
+    pub(crate) fn collector_config(&self, listing: ingest::Listing) -> ingest::TenantConfig {
         let api = self.cloud.api().url().clone();
         let delta = |duration| {
             TimeDelta::from_std(duration).expect("durations of the configuration are days at most")
@@ -239,7 +235,7 @@ impl TenantConfig {
             policy: Policy {
                 overlap: delta(self.overlap),
                 sweep_every: delta(self.sweep_interval),
-                start: (self.start < OLDEST_START).then(|| now - delta(self.start)),
+                start: (self.start < OLDEST_START).then(|| delta(self.start)),
             },
             requests_per_minute: self.requests_per_minute,
             blob_max_bytes: self.max_blob_bytes,

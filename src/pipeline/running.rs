@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::Utc;
 use entra::TokenSource;
 use ingest::{Collector, Listing, Passes, TenantHealth};
 use reqwest::Client;
@@ -107,7 +106,7 @@ impl MadeTenant {
     pub(super) fn new(config: &TenantConfig, http: &Client, listing: Listing) -> Self {
         let login = || {
             let tokens = config.token_source(http.clone()).map_err(|error| error.to_string())?;
-            let collected = config.collector_config(Utc::now(), listing);
+            let collected = config.collector_config(listing);
             collected.api(tokens.clone(), http.clone()).map_err(|error| error.to_string())?;
             Ok((tokens, collected))
         };
