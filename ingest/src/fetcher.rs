@@ -22,7 +22,7 @@ use crate::{
     api::{Action, ActivityApi, ApiError, body::Body, codes},
     backoff::Backoff,
     collector::Pacing,
-    feed_ledger::{BodyError, FeedLedger, FetchLease, LedgerFailure, Spooled},
+    feed_ledger::{BodyError, FeedLedger, FetchLease, Finishing, LedgerFailure, Spooled},
     gates::Gates,
     health::{Condition, TenantHealth, Trouble},
     intake::{FetchError, Parcel, take_body},
@@ -194,27 +194,46 @@ impl Fetcher {
     /// Fetches a body and waits until it is durable. The wire is free for the next one as soon as all of it came.
     async fn attempt(&self, lease: &FetchLease, wire: OwnedSemaphorePermit) -> Result<Spooled, FetchError> {
         let mut throttled = 0;
-        let mut body = loop {
-            // What waits for its turn or its answer has nothing to lose; a body that comes may come to its end.
-            let answer = tokio::select! {
-                () = self.stop.cancelled() => return Err(FetchError::Stopped),
-                answer = self.api.fetch(&lease.blob.content_id) => answer,
-            };
-            match answer {
-                Ok(body) => break body,
+        let finishing = loop {
+            match self.take(lease).await {
                 // The next turn comes when the pause is over.
-                Err(error) if error.action() == Action::Throttle && throttled < THROTTLED_ATTEMPTS => {
+                Err(FetchError::Api(error))
+                    if error.action() == Action::Throttle && throttled < THROTTLED_ATTEMPTS =>
+                {
                     throttled += 1;
                 }
-                Err(error) => return Err(error.into()),
+                taken => break taken?,
             }
         };
+        drop(wire);
+        Ok(finishing.await?)
+    }
+
+    /// Asks for a body once and takes it in. What came of the request is known at the body's end: the API may say within it
+    /// that there were too many.
+    async fn take(&self, lease: &FetchLease) -> Result<Finishing, FetchError> {
+        // What waits for its turn or its answer has nothing to lose; a body that comes may come to its end.
+        let (body, sent) = tokio::select! {
+            () = self.stop.cancelled() => return Err(FetchError::Stopped),
+            answer = self.api.fetch(&lease.blob.content_id) => answer?,
+        };
+        let mut taken = self.take_in(lease, body).await;
+        let error = match &mut taken {
+            Err(FetchError::Api(error)) => Some(error),
+            _ => None,
+        };
+        self.api.came_to(sent, error);
+        taken
+    }
+
+    async fn take_in(&self, lease: &FetchLease, mut body: Body) -> Result<Finishing, FetchError> {
         let (sender, receiver) = mpsc::channel(1);
         // What is there already is sent ahead: the other half of a small body's fetch never waits.
         let parcel = self.parcel(&mut body).await?;
         let mut last = parcel.last;
         let mut listening = sender.send(parcel).await.is_ok();
-        let (writer, packing, limit) = (self.ledger.body_writer(lease, self.clock.now()), body.packing(), self.blob_max_bytes);
+        let writer = self.ledger.body_writer(lease, self.clock.now());
+        let (packing, limit) = (body.packing(), self.blob_max_bytes);
         let intake = tokio::task::spawn_blocking(move || take_body(receiver, writer, packing, limit));
         // The intake is gone when sending fails: it says why.
         while listening && !last {
@@ -223,15 +242,13 @@ impl Fetcher {
             listening = sender.send(parcel).await.is_ok();
         }
         drop(sender);
-        let finishing = match intake.await {
-            Ok(taken) => taken?,
+        match intake.await {
+            Ok(taken) => taken,
             Err(error) if error.is_panic() => {
-                return Err(FetchError::Panicked { message: panic_message(&*error.into_panic()) });
+                Err(FetchError::Panicked { message: panic_message(&*error.into_panic()) })
             }
-            Err(_) => return Err(FetchError::Abandoned),
-        };
-        drop(wire);
-        Ok(finishing.await?)
+            Err(_) => Err(FetchError::Abandoned),
+        }
     }
 
     /// The next bytes of a body, as many as are handed over at once.

@@ -75,6 +75,7 @@ pub struct FaultHelp {
 kinds! {
     Throttle403 "throttle403" "SHARE[xTIMES]" "AF429 with HTTP status 403 and without Retry-After, for lists and fetches";
     Throttle429 "throttle429" "SHARE[xTIMES][@DURATION]" "AF429 with HTTP status 429 and Retry-After (default 1s)";
+    Throttle200 "throttle200" "SHARE[xTIMES]" "AF429 in the body of an answer with HTTP status 200";
     ServerError "server_error" "SHARE[xTIMES]" "HTTP 500 with AF50000";
     Unavailable "unavailable" "SHARE[xTIMES]" "HTTP 503 with an HTML body";
     Unauthorized "unauthorized" "SHARE[xTIMES]" "HTTP 401 although the token is good";
@@ -123,6 +124,7 @@ impl FaultKind {
     pub(crate) const FETCH: &[Self] = &[
         Self::Throttle403,
         Self::Throttle429,
+        Self::Throttle200,
         Self::Unauthorized,
         Self::ServerError,
         Self::Unavailable,
@@ -143,6 +145,7 @@ impl FaultKind {
     pub(crate) const LIST: &[Self] = &[
         Self::Throttle403,
         Self::Throttle429,
+        Self::Throttle200,
         Self::Unauthorized,
         Self::ServerError,
         Self::Unavailable,

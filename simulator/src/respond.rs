@@ -71,6 +71,7 @@ pub(crate) fn instead(
     Some(match kind {
         FaultKind::Throttle403 => throttled(StatusCode::FORBIDDEN, method, nobody, None),
         FaultKind::Throttle429 => throttled(StatusCode::TOO_MANY_REQUESTS, method, nobody, Some(rule.delay)),
+        FaultKind::Throttle200 => throttled(StatusCode::OK, method, nobody, None),
         FaultKind::Unauthorized => unauthorized("Authorization has been denied for this request."),
         FaultKind::ServerError => api_error(
             StatusCode::INTERNAL_SERVER_ERROR,

@@ -49,9 +49,10 @@ fn nothing_wrong() {
 }
 
 #[test]
-fn throttling_in_both_forms() {
+fn throttling_in_every_form() {
     complete_under(&["throttle403=1/4"]);
     complete_under(&["throttle429=1/4@1s"]);
+    complete_under(&["throttle200=1/4"]);
 }
 
 #[test]

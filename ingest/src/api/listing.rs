@@ -58,16 +58,16 @@ impl ActivityApi {
             }
         };
         let answer = self.send(Call::List, Method::GET, address).await?;
-        let next = self.address.next_page(answer.response.headers())?;
+        let next = self.address.next_page(answer.response.headers());
         let (window, server_time) = (answer.made, answer.server_time);
-        let body =
-            super::body::Body::new(answer.response, &self.timeouts)?.whole(LISTING, PAGE_BYTES).await?;
-        let (blobs, unusable) =
-            read_page(super::without_bom(&body), window).ok_or_else(|| self.no_list(&body))?;
+        let understand =
+            |body: &[u8]| read_page(super::without_bom(body), window).ok_or_else(|| super::no_list(body));
+        let read = self.read(answer.response, answer.sent, (LISTING, PAGE_BYTES), understand);
+        let (blobs, unusable) = read.await?;
         if unusable > 0 {
             tracing::error!(%content_type, unusable, "a listing names blobs without a usable contentId");
         }
-        Ok(Page { blobs, unusable, next, window, server_time })
+        Ok(Page { blobs, unusable, next: next?, window, server_time })
     }
 }
 

@@ -109,24 +109,41 @@ pub struct ActivityApi {
     pub(crate) timeouts: Timeouts,
 }
 
-/// An answer with the status 200.
+/// An answer with the status 200. What came of the request is known when its body was read:
+/// [`ActivityApi::came_to`] has to be told.
 pub(crate) struct Answer<T> {
     pub(crate) response: Response,
+    pub(crate) sent: Sent,
     pub(crate) server_time: Option<DateTime<Utc>>,
     /// What was made together with the URL.
     pub(crate) made: T,
 }
 
+/// A request that was answered with the status 200.
+#[derive(Debug, Clone, Copy)]
+#[must_use = "a body may hold an error, which counts like one with a status of its own"]
+pub(crate) struct Sent {
+    call: Call,
+    at: Instant,
+    retry_after: Option<Duration>,
+}
+
 impl ActivityApi {
-    /// Begins to fetch a blob.
+    /// Begins to fetch a blob. What its body comes to is for [`ActivityApi::came_to`].
     ///
     /// # Errors
     ///
     /// Any [`ApiError`] of a call.
-    pub async fn fetch(&self, content_id: &ContentId) -> Result<Body, ApiError> {
+    pub(crate) async fn fetch(&self, content_id: &ContentId) -> Result<(Body, Sent), ApiError> {
         let url = self.address.blob(content_id).ok_or(ApiError::UnusableContentId)?;
         let answer = self.send(Call::Fetch, Method::GET, || plain(Some(&url))).await?;
-        Body::new(answer.response, &self.timeouts)
+        match Body::new(answer.response, &self.timeouts) {
+            Ok(body) => Ok((body, answer.sent)),
+            Err(mut error) => {
+                self.came_to(answer.sent, Some(&mut error));
+                Err(error)
+            }
+        }
     }
 
     /// Sends a request when its turn has come. The URL is made only then.
@@ -147,11 +164,9 @@ impl ActivityApi {
                     return Err(ApiError::Token(error));
                 }
             };
-            match self.send_once(method.clone(), url, &token).await {
-                Ok((response, server_time)) => {
-                    self.requests.count(call, "ok");
-                    self.budget.answered();
-                    return Ok(Answer { response, server_time, made });
+            match self.send_once(call, method.clone(), url, &token).await {
+                Ok((response, sent, server_time)) => {
+                    return Ok(Answer { response, sent, server_time, made });
                 }
                 Err(error) => {
                     self.requests.count(call, error.kind());
@@ -174,10 +189,11 @@ impl ActivityApi {
 
     async fn send_once(
         &self,
+        call: Call,
         method: Method,
         url: Url,
         token: &AccessToken,
-    ) -> Result<(Response, Option<DateTime<Utc>>), ApiError> {
+    ) -> Result<(Response, Sent, Option<DateTime<Utc>>), ApiError> {
         let mut request = self
             .http
             .request(method.clone(), url)
@@ -202,7 +218,8 @@ impl ActivityApi {
         let status = response.status();
         if status == StatusCode::OK {
             let server_time = self.clock.observe(response.headers());
-            return Ok((response, server_time));
+            let retry_after = refusal::retry_after(response.headers(), self.clock.now());
+            return Ok((response, Sent { call, at: sent_at, retry_after }, server_time));
         }
         if status.is_redirection() {
             return Err(redirected(&response));
@@ -218,30 +235,60 @@ impl ActivityApi {
             // Only the API's own answers tell its time: a proxy's could tell another.
             self.clock.observe(&headers);
         }
-        if refusal.action == Action::Throttle {
-            self.requests.throttled(self.budget.throttled(sent_at, refusal.retry_after));
-        } else if let Some(wait) = refusal.retry_after.filter(|_| status.is_server_error()) {
-            self.budget.pause(wait);
-        }
+        self.heed(&refusal, sent_at);
         Err(refusal.into())
     }
 
-    async fn small_body(&self, response: Response) -> Result<Vec<u8>, ApiError> {
-        Body::new(response, &self.timeouts)?.whole("answer", 1 << 20).await
+    /// Does what a refusal asks of the whole tenant: to send fewer requests, or none for a while.
+    fn heed(&self, refusal: &Refusal, sent_at: Instant) {
+        if refusal.action == Action::Throttle {
+            self.requests.throttled(self.budget.throttled(sent_at, refusal.retry_after));
+        } else if let Some(wait) = refusal.retry_after.filter(|_| refusal.status.is_server_error()) {
+            self.budget.pause(wait);
+        }
     }
 
-    /// What a 200 that is no list means: an object is an error, sent with the wrong status.
-    pub(crate) fn no_list(&self, body: &[u8]) -> ApiError {
-        let refusal = Refusal::read(StatusCode::OK, body, None, None);
-        if refusal.code.is_some() {
-            if refusal.action == Action::Throttle {
-                self.requests.throttled(self.budget.throttled(Instant::now(), None));
-            }
-            return refusal.into();
+    /// Counts what came of a request that was answered with the status 200, now that its body was read. An error of the
+    /// API in it, throttling above all, counts like one with a status of its own.
+    pub(crate) fn came_to(&self, sent: Sent, error: Option<&mut ApiError>) {
+        if let Some(error) = error
+            && let ApiError::Refused(refusal) = error
+        {
+            refusal.retry_after = refusal.retry_after.or(sent.retry_after);
+            self.heed(refusal, sent.at);
+            self.requests.count(sent.call, error.kind());
+        } else {
+            self.requests.count(sent.call, "ok");
+            self.budget.answered();
         }
-        let excerpt = if body.is_empty() { "it is empty".to_owned() } else { refusal.message };
-        ApiError::NotAList { excerpt }
     }
+
+    /// Reads the body of an answer, and counts what came of the request.
+    pub(crate) async fn read<T>(
+        &self,
+        response: Response,
+        sent: Sent,
+        (what, limit): (&'static str, u64),
+        understand: impl FnOnce(&[u8]) -> Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
+        let whole = async { Body::new(response, &self.timeouts)?.whole(what, limit).await };
+        let mut read = whole.await.and_then(|body| understand(&body));
+        self.came_to(sent, read.as_mut().err());
+        read
+    }
+}
+
+/// How much of an answer is read that is known to be small.
+const SMALL: (&str, u64) = ("answer", 1 << 20);
+
+/// What a 200 that is no list means: an object is an error, sent with the wrong status.
+fn no_list(body: &[u8]) -> ApiError {
+    let refusal = Refusal::read(StatusCode::OK, body, None, None);
+    if refusal.code.is_some() {
+        return refusal.into();
+    }
+    let excerpt = if body.is_empty() { "it is empty".to_owned() } else { refusal.message };
+    ApiError::NotAList { excerpt }
 }
 
 fn redirected(response: &Response) -> ApiError {

@@ -1,6 +1,6 @@
 //! The tenant's subscriptions: which content types Microsoft keeps content for.
 
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use schemas::ContentType;
 use serde_json::Value;
 
@@ -67,8 +67,9 @@ impl ActivityApi {
     pub async fn subscriptions(&self) -> Result<Subscriptions, ApiError> {
         let url = self.address.subscriptions();
         let answer = self.send(Call::Subscriptions, Method::GET, || super::plain(url.as_ref())).await?;
-        let body = self.small_body(answer.response).await?;
-        Subscriptions::read(super::without_bom(&body)).ok_or_else(|| self.no_list(&body))
+        let understand =
+            |body: &[u8]| Subscriptions::read(super::without_bom(body)).ok_or_else(|| super::no_list(body));
+        self.read(answer.response, answer.sent, super::SMALL, understand).await
     }
 
     /// Starts a subscription, without a webhook. One that is enabled already (AF20024) is a success. The API wants 15
@@ -79,17 +80,35 @@ impl ActivityApi {
     /// Any [`ApiError`] of a call.
     pub async fn start_subscription(&self, content_type: ContentType) -> Result<Started, ApiError> {
         let url = self.address.start(content_type);
-        match self.send(Call::Start, Method::POST, || super::plain(url.as_ref())).await {
-            Ok(answer) => self.small_body(answer.response).await.map(|_| Started::Now),
+        let started = match self.send(Call::Start, Method::POST, || super::plain(url.as_ref())).await {
+            Ok(answer) => self.read(answer.response, answer.sent, super::SMALL, started).await,
+            Err(error) => Err(error),
+        };
+        match started {
+            Ok(()) => Ok(Started::Now),
             Err(ApiError::Refused(Refusal { action: Action::AlreadyEnabled, .. })) => Ok(Started::Before),
             Err(error) => Err(error),
         }
     }
 }
 
+/// What a start is answered with says nothing that the status does not, unless it is an error.
+fn started(body: &[u8]) -> Result<(), ApiError> {
+    let refusal = Refusal::read(StatusCode::OK, body, None, None);
+    if refusal.code.is_some() { Err(refusal.into()) } else { Ok(()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_in_the_answer_to_a_start_is_one() {
+        assert!(started(br#"{"contentType":"Audit.Exchange","status":"enabled","webhook":null}"#).is_ok());
+        assert!(started(b"").is_ok());
+        let error = started(br#"{"error":{"code":"AF429","message":"Too many requests."}}"#).unwrap_err();
+        assert_eq!(error.action(), Action::Throttle);
+    }
 
     #[test]
     fn the_status_may_be_missing_and_a_content_type_may_be_there_twice() {

@@ -47,6 +47,7 @@ macro_rules! survives {
 survives! {
     throttling_as_403: "throttle403=1/6x2";
     throttling_as_429_with_a_wait: "throttle429=1/6x1@1s";
+    throttling_in_a_200: "throttle200=1/6x2";
     server_errors: "server_error=1/3x3";
     unavailable_with_html: "unavailable=1/3x2";
     tokens_that_are_refused: "unauthorized=1/4x1";
@@ -105,4 +106,26 @@ async fn nothing_is_fetched_twice_when_nothing_fails() {
     assert_eq!(stats.requests_of(RequestKind::FetchBlob), 300);
     assert_eq!(stats.tokens_issued, 1);
     assert_eq!(stats.requests_of(RequestKind::StartSubscription), 1);
+}
+
+/// The documents name two forms of throttling, and errors come in a 200 as well: each pauses the tenant and lowers its rate.
+#[tokio::test(flavor = "multi_thread")]
+async fn throttling_counts_in_whatever_form_it_comes() {
+    for fault in ["throttle403=1x2", "throttle429=1x2@0s", "throttle200=1x2"] {
+        let simulator = start(simulation(12, fault)).await;
+        let config = tenant(&simulator, &[ContentType::Exchange]);
+        let limit = config.requests_per_minute.get();
+        let collecting = collect_with(simulator, config, &ingest::HttpSettings::default());
+        collecting.until_settled().await;
+        let health = std::sync::Arc::clone(collecting.handle.health());
+        collecting.finish().await;
+        let counts = health.requests.counts();
+        let of_fetches = |wanted: &str| {
+            let found = counts.iter().find(|(call, outcome, _)| (*call, *outcome) == ("fetch", wanted));
+            found.map(|(_, _, number)| *number)
+        };
+        assert_eq!((of_fetches("throttled"), of_fetches("ok")), (Some(24), Some(12)), "{fault}: {counts:?}");
+        assert!(health.requests.throttled.get() >= 24);
+        assert!(health.requests_per_minute() < limit, "{fault}: the rate is as it was");
+    }
 }
