@@ -4,6 +4,9 @@
 //! `control.sock` (mode 0600, so that only the same user can ask); when none runs, it takes the ledger's lock and
 //! does the same itself. One request is one line of JSON, and so is its answer; behind a request that brings records come their
 //! bytes, as many as it says.
+//!
+//! Several clients are served at once, and one that says nothing is cut off soon: nobody can hold up the others. Records come
+//! from one client at a time, because their bytes are in memory.
 
 use std::{
     fs::{self, File, Permissions},
@@ -13,11 +16,17 @@ use std::{
         unix::{fs::PermissionsExt, net::UnixStream},
     },
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
+    sync::Mutex,
+    task::JoinSet,
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -31,6 +40,11 @@ const SOCKET: &str = "control.sock";
 const MAX_REQUEST_BYTES: u64 = 1 << 20;
 /// A change is one commit. A minute without an answer means a process that hangs.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// So many clients are served at once; others wait to be accepted.
+const CLIENTS: usize = 16;
+/// A client has its request ready when it connects, and its records when it asks.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What can be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,36 +179,52 @@ pub(crate) async fn serve(state: PathBuf, live: Live, cancel: CancellationToken)
     let directory = File::open(&state).map_err(socket_error)?;
     let listener = tokio::net::UnixListener::bind(short_path(&directory)).map_err(socket_error)?;
     fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(socket_error)?;
+    let records = Arc::new(Mutex::new(()));
+    let mut clients = JoinSet::new();
     loop {
-        let stream = tokio::select! {
+        tokio::select! {
             () = cancel.cancelled() => break,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+            Some(ended) = clients.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "answering a client of the control socket ended badly");
+                }
+            }
+            accepted = listener.accept(), if clients.len() < CLIENTS => match accepted {
+                Ok((stream, _)) => {
+                    let (live, records) = (live.clone(), Arc::clone(&records));
+                    clients.spawn(async move { serve_client(stream, &live, &records).await });
+                }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept on the control socket");
                     tokio::time::sleep(Duration::from_secs(1)).await;
-                    continue;
                 }
-            },
-        };
-        tokio::select! {
-            () = cancel.cancelled() => break,
-            served = tokio::time::timeout(ANSWER_TIMEOUT, answer(stream, &live)) => match served {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(%error, "a request on the control socket failed"),
-                Err(_) => tracing::warn!("a client of the control socket was silent for too long"),
             },
         }
     }
+    clients.shutdown().await;
     let _ = fs::remove_file(&path);
     Ok(())
 }
 
-async fn answer(mut stream: tokio::net::UnixStream, live: &Live) -> io::Result<()> {
+async fn serve_client(stream: tokio::net::UnixStream, live: &Live, records: &Mutex<()>) {
+    match timeout(ANSWER_TIMEOUT, answer(stream, live, records)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "a request on the control socket failed"),
+        Err(_) => tracing::warn!("a request on the control socket took too long"),
+    }
+}
+
+/// Reads what a client sends, which it is not to make wait for.
+async fn sent<T>(reading: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let silent = |_| Err(io::Error::new(io::ErrorKind::TimedOut, "the client said nothing for too long"));
+    timeout(REQUEST_TIMEOUT, reading).await.unwrap_or_else(silent)
+}
+
+async fn answer(mut stream: tokio::net::UnixStream, live: &Live, records: &Mutex<()>) -> io::Result<()> {
     let (read, mut write) = stream.split();
     let mut line = String::new();
     let mut read = tokio::io::BufReader::new(read.take(MAX_REQUEST_BYTES));
-    read.read_line(&mut line).await?;
+    sent(read.read_line(&mut line)).await?;
     let answer = match serde_json::from_str::<Request>(&line) {
         Ok(Request::Live) => Answer::Live(live.report()),
         Ok(Request::Alive) => match live.pipeline().alive().await {
@@ -210,9 +240,10 @@ async fn answer(mut stream: tokio::net::UnixStream, live: &Live) -> io::Result<(
         }
         Ok(Request::Restore(ask)) => {
             let bytes = ask.bytes();
+            let _turn = records.lock().await;
             let mut lines = Vec::new();
             read.get_mut().set_limit(bytes);
-            (&mut read).take(bytes).read_to_end(&mut lines).await?;
+            sent((&mut read).take(bytes).read_to_end(&mut lines)).await?;
             if lines.len() as u64 != bytes {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }

@@ -1,6 +1,6 @@
 //! Running again, running twice, and running for several tenants.
 
-use std::{fs, time::Duration};
+use std::{fs, io::Read, os::unix::net::UnixStream, time::Duration};
 
 use schemas::ContentType;
 use simulator::{Faults, RequestKind, SimulatorConfig, TenantConfig};
@@ -37,6 +37,27 @@ fn a_second_process_is_refused() {
     assert!(refused.stderr.contains(&running.pid().to_string()), "it names the other: {}", refused.stderr);
     // Commands that read work beside it.
     world.mailtrail(&["status"]).ends_with(0);
+    terminate(&running);
+    running.wait().ends_with(0);
+}
+
+#[test]
+fn clients_of_the_control_socket_that_say_nothing_hold_nobody_up() {
+    let world = World::new(small());
+    world.configure();
+    let running = world.start(&["run"]);
+    let socket = world.path().join("state/control.sock");
+    world.until("it runs", || UnixStream::connect(&socket).is_ok());
+    let connect = || UnixStream::connect(&socket).expect("it listens");
+    // One more would have to wait for all of them, were they not cut off; a few are answered beside.
+    let mut silent: Vec<_> = (0..3).map(|_| connect()).collect();
+    world.mailtrail(&["dead-letters", "retry", "--all"]).ends_with(0);
+    silent.extend((0..30).map(|_| connect()));
+    world.mailtrail(&["dead-letters", "retry", "--all"]).ends_with(0);
+    for stream in &mut silent {
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+        assert_eq!(stream.read(&mut [0; 8]).expect("it is cut off"), 0);
+    }
     terminate(&running);
     running.wait().ends_with(0);
 }
