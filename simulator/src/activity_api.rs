@@ -17,7 +17,7 @@ use crate::{
     feed::{BlobNumber, looks_like_content_id},
     page::{Place, seal, unseal},
     respond::{
-        Answer, accepts_gzip, answer, api_error, empty, instead, pretty, send, throttled, unauthorized,
+        Answer, accepts_gzip, answer, api_error, bomb, empty, instead, pretty, send, throttled, unauthorized,
     },
     state::{LiveFeed, SnapshotKey, State, Tenant, lock},
     stats::RequestKind,
@@ -145,6 +145,14 @@ fn admit<'s>(state: &'s State, request: &ApiRequest<'_>) -> Result<(&'s Tenant, 
         breach("missing_role");
         return Err(permission_denied(&claims));
     }
+    if state.faults.read(|faults| faults.tenant_misconfigured) {
+        state.stats.fault("tenant_misconfigured");
+        return Err(refuse(
+            400,
+            "AF20012",
+            &format!("Specified tenant ID ({id}) is incorrectly configured."),
+        ));
+    }
     if let Some(text) = publisher.filter(|text| text.parse::<TenantId>().is_err()) {
         breach("bad_publisher_identifier");
         return Err(refuse(
@@ -193,15 +201,22 @@ pub(crate) fn content_type(state: &State, request: &ApiRequest<'_>) -> Result<Co
 /// Whether the application may read the feed and is subscribed to it; gives when its content begins to be listed.
 fn readable(state: &State, live: &LiveFeed, claims: &Claims) -> Result<Option<DateTime<Utc>>, Refusal> {
     let kind = live.feed.content_type;
-    let (denied, disabled) = state.faults.read(|faults| {
-        (faults.permission_denied.contains(&kind), faults.subscription_disabled.contains(&kind))
+    let (denied, disabled, limbo, auditing_off) = state.faults.read(|faults| {
+        let disabled = faults.subscription_disabled.contains(&kind);
+        let limbo = faults.subscription_limbo.contains(&kind);
+        (faults.permission_denied.contains(&kind), disabled, limbo, faults.auditing_off)
     });
     if denied {
         state.stats.fault("permission_denied");
         return Err(permission_denied(claims));
     }
     let subscription = *lock(&live.subscription);
-    if disabled || subscription.known && !subscription.enabled {
+    for (happens, name) in [(limbo, "subscription_limbo"), (auditing_off, "auditing_off")] {
+        if happens {
+            state.stats.fault(name);
+        }
+    }
+    if disabled || limbo || subscription.known && (auditing_off || !subscription.enabled) {
         if disabled {
             state.stats.fault("subscription_disabled");
         }
@@ -318,10 +333,16 @@ fn entry(state: &State, tenant: &Tenant, live: &LiveFeed, blob: BlobNumber, orig
     } else {
         format!("{origin}/api/v1.0/{}/activity/feed/audit/{id}", tenant.config.tenant_id)
     };
-    Some(json!({
+    let mut entry = json!({
         "contentType": feed.content_type.as_str(), "contentId": id, "contentUri": uri,
         "contentCreated": write_time(feed.created(blob)?), "contentExpiration": write_time(feed.expires(blob)?),
-    }))
+    });
+    let padding = state.faults.read(|faults| faults.padded_entries);
+    if padding > 0 {
+        state.stats.fault("padded_entries");
+        entry["padding"] = "x".repeat(padding).into();
+    }
+    Some(entry)
 }
 
 fn next_page_uri(
@@ -413,6 +434,9 @@ async fn fetch(
     let Some(mut body) = feed.body(&tenant.cast, blob) else {
         return Ok(empty(StatusCode::NOT_FOUND));
     };
+    if chosen(FaultKind::GzipBomb) {
+        return Ok(bomb(&body, state.config.gzip && accepts_gzip(request.headers)));
+    }
     let mut compressed = feed.compressed(blob);
     if chosen(FaultKind::PrettyPrinted) {
         (body, compressed) = (pretty(&body), None);

@@ -1,8 +1,8 @@
 //! What goes wrong, and how often.
 //!
 //! A fault is named, has a share of the items that it afflicts, and fails each of them a number of times before it
-//! lets it through: a run against any mix of transient faults ends with everything collected. Only `expired` and
-//! `gone` are for good, and [`Truth`](crate::Truth) knows which blobs they take.
+//! lets it through: a run against any mix of transient faults ends with everything collected. Only `expired`,
+//! `gone` and `gzip_bomb` are for good, and [`Truth`](crate::Truth) knows which blobs they take.
 //!
 //! Which items are afflicted depends on the seed only. For blobs an item is a blob; for listings and tokens, which
 //! have no lasting identity, an item is a turn: an afflicted turn is answered wrongly that many times in a row, then
@@ -55,6 +55,10 @@ macro_rules! kinds {
             FaultHelp { name: "clock_skew", value: "[-]DURATION", what: "the servers' clock is ahead (or behind) by this much; at the start only" },
             FaultHelp { name: "permission_denied", value: "CONTENT_TYPE", what: "AF10001 for this content type, for as long as it is set" },
             FaultHelp { name: "subscription_disabled", value: "CONTENT_TYPE", what: "the subscription is disabled (AF20023) until it is started again" },
+            FaultHelp { name: "subscription_limbo", value: "CONTENT_TYPE", what: "as after a stop and a start at once, for as long as it is set: started (AF20024), but not listed and without content (AF20023)" },
+            FaultHelp { name: "auditing_off", value: "on|off", what: "the tenant records nothing: no subscription can be started (HTTP 400 without a code), those that were are disabled (AF20023)" },
+            FaultHelp { name: "tenant_misconfigured", value: "on|off", what: "AF20012 for every request" },
+            FaultHelp { name: "padded_entries", value: "BYTES", what: "each entry of a listing has so many bytes more, so that pages become long; 0 for none" },
             FaultHelp { name: "partial_listing", value: "on|off", what: "a window of more than 24 h is answered in part instead of AF20055" },
             FaultHelp { name: "lost_publisher_id", value: "on|off", what: "NextPageUri comes without PublisherIdentifier; on by default, as in reality" },
         ];
@@ -78,6 +82,8 @@ kinds! {
     Throttle200 "throttle200" "SHARE[xTIMES]" "AF429 in the body of an answer with HTTP status 200";
     ServerError "server_error" "SHARE[xTIMES]" "HTTP 500 with AF50000";
     Unavailable "unavailable" "SHARE[xTIMES]" "HTTP 503 with an HTML body";
+    InternalError "internal_error" "SHARE[xTIMES]" "HTTP 503 with AF50005, which is undocumented";
+    RequestTimeout "request_timeout" "SHARE[xTIMES]" "HTTP 408 without a body";
     Unauthorized "unauthorized" "SHARE[xTIMES]" "HTTP 401 although the token is good";
     TokenError "token_error" "SHARE[xTIMES]" "HTTP 503 with AADSTS90033 from the token endpoint";
     SlowFirstByte "slow_first_byte" "SHARE[xTIMES][@DURATION]" "the answer begins late (default 2s)";
@@ -94,6 +100,7 @@ kinds! {
     WrongBlobId "wrong_blob_id" "SHARE[xTIMES]" "AF20052 for a blob that exists";
     Expired "expired" "SHARE" "AF20051 for good: the blob is a gap";
     Gone "gone" "SHARE" "AF20050 for good: the blob is a gap";
+    GzipBomb "gzip_bomb" "SHARE" "the body unpacks to 1 GiB more than it says, for good: the blob is a gap when it expires";
     Late "late" "SHARE[@DURATION]" "the blob is listed only this long (default 2m) after it should be; at the start only";
     SameCreated "same_created" "SHARE" "the blob shares contentCreated with the one before it; at the start only";
     DuplicateRecords "duplicate_records" "SHARE" "the blob repeats a record of an earlier blob and one of its own, with another key order; at the start only";
@@ -128,6 +135,8 @@ impl FaultKind {
         Self::Unauthorized,
         Self::ServerError,
         Self::Unavailable,
+        Self::InternalError,
+        Self::RequestTimeout,
         Self::Redirect,
         Self::Bare404,
         Self::WrongBlobId,
@@ -149,6 +158,8 @@ impl FaultKind {
         Self::Unauthorized,
         Self::ServerError,
         Self::Unavailable,
+        Self::InternalError,
+        Self::RequestTimeout,
         Self::Redirect,
         Self::ErrorIn200,
         Self::Empty200,
@@ -174,6 +185,11 @@ pub struct Faults {
     pub(crate) rules: BTreeMap<FaultKind, Rule>,
     pub(crate) permission_denied: BTreeSet<ContentType>,
     pub(crate) subscription_disabled: BTreeSet<ContentType>,
+    pub(crate) subscription_limbo: BTreeSet<ContentType>,
+    pub(crate) auditing_off: bool,
+    pub(crate) tenant_misconfigured: bool,
+    /// Bytes that each entry of a listing has more.
+    pub(crate) padded_entries: usize,
     pub(crate) partial_listing: bool,
     pub(crate) lost_publisher_id: bool,
     pub(crate) token_expiry: Option<TimeDelta>,
@@ -186,6 +202,10 @@ impl Default for Faults {
             rules: BTreeMap::new(),
             permission_denied: BTreeSet::new(),
             subscription_disabled: BTreeSet::new(),
+            subscription_limbo: BTreeSet::new(),
+            auditing_off: false,
+            tenant_misconfigured: false,
+            padded_entries: 0,
             partial_listing: false,
             lost_publisher_id: true,
             token_expiry: None,
@@ -259,6 +279,12 @@ impl Faults {
             "subscription_disabled" => {
                 self.subscription_disabled.insert(value.parse().map_err(|_| bad())?);
             }
+            "subscription_limbo" => {
+                self.subscription_limbo.insert(value.parse().map_err(|_| bad())?);
+            }
+            "auditing_off" => self.auditing_off = switch()?,
+            "tenant_misconfigured" => self.tenant_misconfigured = switch()?,
+            "padded_entries" => self.padded_entries = value.parse().map_err(|_| bad())?,
             "partial_listing" => self.partial_listing = switch()?,
             "lost_publisher_id" => self.lost_publisher_id = switch()?,
             _ => {
@@ -344,6 +370,9 @@ impl fmt::Display for Faults {
         for kind in &self.subscription_disabled {
             writeln!(f, "subscription_disabled={kind}")?;
         }
+        for kind in &self.subscription_limbo {
+            writeln!(f, "subscription_limbo={kind}")?;
+        }
         if let Some(expiry) = self.token_expiry {
             writeln!(f, "token_expiry={}ms", expiry.num_milliseconds())?;
         }
@@ -351,6 +380,9 @@ impl fmt::Display for Faults {
             writeln!(f, "clock_skew={}ms", self.clock_skew.num_milliseconds())?;
         }
         let switch = |on| if on { "on" } else { "off" };
+        writeln!(f, "auditing_off={}", switch(self.auditing_off))?;
+        writeln!(f, "tenant_misconfigured={}", switch(self.tenant_misconfigured))?;
+        writeln!(f, "padded_entries={}", self.padded_entries)?;
         writeln!(f, "partial_listing={}", switch(self.partial_listing))?;
         writeln!(f, "lost_publisher_id={}", switch(self.lost_publisher_id))
     }
@@ -408,7 +440,8 @@ mod tests {
                 .replace("[-]DURATION", "-5m")
                 .replace("DURATION", "5m")
                 .replace("CONTENT_TYPE", "DLP.All")
-                .replace("on|off", "on");
+                .replace("on|off", "on")
+                .replace("BYTES", "4096");
             let mut faults = Faults::default();
             faults.set(&format!("{}={value}", help.name)).unwrap();
             let again: Faults =
@@ -432,6 +465,7 @@ mod tests {
             "clock_skew=x",
             "permission_denied=Audit.Nothing",
             "partial_listing=1",
+            "padded_entries=1KiB",
             "stall=1@3w",
         ] {
             assert!(faults.set(text).is_err(), "{text}");

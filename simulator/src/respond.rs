@@ -1,6 +1,6 @@
 //! Answers, and how they are damaged on their way.
 
-use std::{convert::Infallible, io::Write, time::Duration};
+use std::{convert::Infallible, io::Write, sync::LazyLock, time::Duration};
 
 use axum::{
     body::Body,
@@ -83,6 +83,12 @@ pub(crate) fn instead(
             HTML,
             "<html><head><title>503</title></head><body>The service is unavailable.</body></html>",
         ),
+        FaultKind::InternalError => api_error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "AF50005",
+            "An internal error occurred. Retry the request.",
+        ),
+        FaultKind::RequestTimeout => empty(StatusCode::REQUEST_TIMEOUT),
         FaultKind::Redirect => {
             let mut answer = empty(StatusCode::FOUND);
             let location = HeaderValue::from_str(&format!("{}{path}", state.other_origin)).ok()?;
@@ -159,6 +165,29 @@ pub(crate) async fn send(
     };
     if let Some(encoding) = encoding {
         answer.headers_mut().insert(header::CONTENT_ENCODING, encoding);
+    }
+    answer
+}
+
+/// How many MiB of blanks a bomb has.
+const BOMB_MIB: usize = 1024;
+
+/// A JSON array with a GiB of blanks before its end. For clients that accept gzip it is some MB on the wire: gzip may
+/// have several members (RFC 1952, section 2.2), and all but two are the same.
+pub(crate) fn bomb(body: &Bytes, gzip: bool) -> Answer {
+    static BLANKS: LazyLock<Bytes> = LazyLock::new(|| vec![b' '; 1 << 20].into());
+    static PACKED: LazyLock<Bytes> = LazyLock::new(|| compress(&BLANKS));
+    let records = body.strip_suffix(b"]").unwrap_or(&body[..]);
+    let (first, blanks, last) = if gzip {
+        (compress(records), &*PACKED, compress(b"]"))
+    } else {
+        (Bytes::copy_from_slice(records), &*BLANKS, Bytes::from_static(b"]"))
+    };
+    let blanks = stream::repeat(blanks.clone()).take(BOMB_MIB);
+    let parts = stream::iter([first]).chain(blanks).chain(stream::iter([last]));
+    let mut answer = answer(StatusCode::OK, JSON, Body::from_stream(parts.map(Ok::<_, Infallible>)));
+    if gzip {
+        answer.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     answer
 }

@@ -1,12 +1,12 @@
 //! Subscriptions: started, stopped and listed (Activity API reference, "Start a subscription" and what follows).
 
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
 use crate::{
     activity_api::{ApiRequest, NOBODY, Refusal, content_type, refuse},
     config::delta,
-    respond::{Answer, empty, json_answer, throttled},
+    respond::{Answer, answer, empty, json_answer, throttled},
     state::{State, Tenant, lock},
 };
 
@@ -28,6 +28,20 @@ pub(crate) fn start(state: &State, tenant: &Tenant, request: &ApiRequest<'_>) ->
             Some(_) => return Err(refuse(400, "AF20021", "The webhook endpoint could not be validated.")),
         }
     }
+    if state.faults.read(|faults| faults.auditing_off) {
+        state.stats.fault("auditing_off");
+        // An exception's text in place of a code (Troubleshooting the Office 365 Management Activity API).
+        let text = format!(
+            "Microsoft.Office.Compliance.Audit.DataServiceException: Tenant {} does not exist.",
+            tenant.config.tenant_id
+        );
+        return Err(Box::new(answer(StatusCode::BAD_REQUEST, HeaderValue::from_static("text/plain"), text)));
+    }
+    let already = || refuse(400, "AF20024", "The subscription is already enabled. No property change.");
+    if state.faults.read(|faults| faults.subscription_limbo.contains(&kind)) {
+        state.stats.fault("subscription_limbo");
+        return Err(already());
+    }
     let now = state.clock.now();
     let mut subscription = lock(&tenant.live(kind).subscription);
     let spacing = delta(state.config.start_spacing);
@@ -45,7 +59,7 @@ pub(crate) fn start(state: &State, tenant: &Tenant, request: &ApiRequest<'_>) ->
     let disabled = state.faults.read(|faults| faults.subscription_disabled.contains(&kind));
     if subscription.enabled && !disabled {
         state.stats.violation("started_twice");
-        return Err(refuse(400, "AF20024", "The subscription is already enabled. No property change."));
+        return Err(already());
     }
     if disabled {
         let lifted = state.faults.change(|faults| {
@@ -85,9 +99,13 @@ pub(crate) fn list(state: &State, tenant: &Tenant) -> Answer {
         .filter_map(|live| {
             let subscription = *lock(&live.subscription);
             let kind = live.feed.content_type;
-            let disabled = state.faults.read(|faults| faults.subscription_disabled.contains(&kind));
-            let status = if subscription.enabled && !disabled { "enabled" } else { "disabled" };
-            (subscription.known || disabled)
+            let (disabled, limbo, auditing_off) = state.faults.read(|faults| {
+                let disabled = faults.subscription_disabled.contains(&kind);
+                (disabled, faults.subscription_limbo.contains(&kind), faults.auditing_off)
+            });
+            let enabled = subscription.enabled && !disabled && !auditing_off;
+            let status = if enabled { "enabled" } else { "disabled" };
+            ((subscription.known || disabled) && !limbo)
                 .then(|| json!({ "contentType": kind.as_str(), "status": status, "webhook": null }))
         })
         .collect();

@@ -29,6 +29,8 @@ pub enum Fate {
     Expired,
     /// AF20050: a gap.
     Gone,
+    /// Its body unpacks to more than a collector should take, whatever its bound: a gap when it expires.
+    Oversized,
     /// Its given body is not a JSON array.
     Unreadable,
 }
@@ -117,6 +119,8 @@ impl Truth {
             Fate::Expired
         } else if chosen(FaultKind::Gone) {
             Fate::Gone
+        } else if chosen(FaultKind::GzipBomb) {
+            Fate::Oversized
         } else {
             Fate::Deliverable
         })
@@ -191,6 +195,7 @@ impl TruthBlob {
             Fate::Deliverable => "deliverable",
             Fate::Expired => "expired",
             Fate::Gone => "gone",
+            Fate::Oversized => "oversized",
             Fate::Unreadable => "unreadable",
         }
     }

@@ -179,8 +179,8 @@ async fn check_tenant(tenant: &TenantConfig, what: &str, http: &Client, findings
                     ),
                     Subscription::Disabled => findings.problem(
                         &what,
-                        "the subscription is disabled: an administrator or the service has stopped it, and what happens \
-                         meanwhile is lost; `mailtrail run` starts it again",
+                        "the subscription is disabled: an administrator or the service has stopped it, or auditing was \
+                         turned off, and what happens meanwhile is lost; `mailtrail run` starts it again",
                     ),
                 }
             }

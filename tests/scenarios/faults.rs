@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use simulator::{FaultKind, Faults, SimulatorConfig};
 
 use crate::support::World;
@@ -59,6 +60,8 @@ fn throttling_in_every_form() {
 fn errors_of_the_service() {
     complete_under(&["server_error=1/3"]);
     complete_under(&["unavailable=1/3"]);
+    complete_under(&["internal_error=1/3"]);
+    complete_under(&["request_timeout=1/3"]);
     complete_under(&["token_error=1"]);
 }
 
@@ -186,6 +189,40 @@ fn a_subscription_that_was_disabled_leaves_a_hole_that_stays() {
     world.mailtrail(&["reconcile", "acknowledge", "hole-1", "--reason", "known"]).ends_with(0);
     world.mailtrail(&["reconcile"]).ends_with(0);
     world.is_complete();
+}
+
+/// Nobody can read out of the answer alone that auditing is off.
+#[test]
+fn a_tenant_whose_auditing_is_off_is_told_how_to_turn_it_on() {
+    for (fault, advice) in [
+        ("auditing_off", "Start recording user and admin activity"),
+        ("tenant_misconfigured", "open a support request in the Microsoft 365 admin center"),
+    ] {
+        let world = World::new(config(&[&format!("{fault}=on")]));
+        world.configure();
+        let running = world.start(&["run"]);
+        let mut told = Value::Null;
+        world.until("it is halted", || {
+            let outcome = world.mailtrail(&["status", "--json"]);
+            let status: Value = serde_json::from_str(&outcome.stdout).unwrap_or_default();
+            told = status["running"]["sources"][0].clone();
+            told["state"] == "halted"
+        });
+        let error = told["error"].as_str().expect("an error");
+        assert!(error.contains(advice), "{error}");
+        crate::support::terminate(&running);
+        let outcome = running.wait().ends_with(0);
+        assert!(
+            outcome.stderr.contains("listing halted") && outcome.stderr.contains(advice),
+            "{}",
+            outcome.stderr
+        );
+        assert!(world.simulator().stats().faults.contains_key(fault));
+
+        world.simulator().change_faults(|faults| faults.set(&format!("{fault}=off"))).expect("at any time");
+        world.collect();
+        world.is_complete();
+    }
 }
 
 #[test]

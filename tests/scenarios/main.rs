@@ -12,6 +12,7 @@ mod health;
 mod hec;
 mod house;
 mod kills;
+mod oversized;
 mod real_archive;
 mod real_azure;
 mod real_hec;

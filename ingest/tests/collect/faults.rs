@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use chrono::{TimeDelta, Utc};
 use schemas::ContentType;
 use simulator::{FaultKind, RequestKind};
 
-use crate::harness::{collect, collect_with, simulation, start, tenant};
+use crate::harness::{collect, collect_with, simulation, start, tenant, until};
 
 /// Collects 24 blobs with these faults; at the end every blob is there exactly once.
 async fn survives(faults: &str) -> simulator::StatsSnapshot {
@@ -49,6 +50,8 @@ survives! {
     throttling_as_429_with_a_wait: "throttle429=1/6x1@1s";
     throttling_in_a_200: "throttle200=1/6x2";
     server_errors: "server_error=1/3x3";
+    errors_that_are_undocumented: "internal_error=1/3x3";
+    requests_that_time_out: "request_timeout=1/3x2";
     unavailable_with_html: "unavailable=1/3x2";
     tokens_that_are_refused: "unauthorized=1/4x1";
     tokens_that_are_refused_again: "unauthorized=1/4x3";
@@ -106,6 +109,27 @@ async fn nothing_is_fetched_twice_when_nothing_fails() {
     assert_eq!(stats.requests_of(RequestKind::FetchBlob), 300);
     assert_eq!(stats.tokens_issued, 1);
     assert_eq!(stats.requests_of(RequestKind::StartSubscription), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bomb_is_given_up_at_the_bound_and_stops_nobody() {
+    let simulator = start(simulation(12, "gzip_bomb=1/4")).await;
+    let mut config = tenant(&simulator, &[ContentType::Exchange]);
+    config.blob_max_bytes = 4 << 20;
+    let collecting = collect_with(simulator, config, &ingest::HttpSettings::default());
+    let tried = || collecting.ledger.lock().blobs.values().filter(|row| !row.errors.is_empty()).count();
+    until("the others are fetched and the bombs were tried", || {
+        collecting.ledger.fetched() == 9 && tried() == 3
+    })
+    .await;
+    {
+        let inner = collecting.ledger.lock();
+        for row in inner.blobs.values().filter(|row| !row.errors.is_empty()) {
+            assert_eq!(row.errors, ["the blob has more than 4194304 bytes"]);
+            assert!(row.not_before > Utc::now() + TimeDelta::hours(20), "it is not fetched in vain all day");
+        }
+    }
+    collecting.finish().await;
 }
 
 /// The documents name two forms of throttling, and errors come in a 200 as well: each pauses the tenant and lowers its rate.

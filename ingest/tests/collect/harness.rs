@@ -158,7 +158,7 @@ impl Collecting {
                 Fate::Deliverable => State::Fetched,
                 Fate::Expired => State::Gap(schemas::GapReason::Expired),
                 Fate::Gone => State::Gap(schemas::GapReason::Gone),
-                Fate::Unreadable => State::Listed,
+                Fate::Oversized | Fate::Unreadable => State::Listed,
             };
             assert_eq!(row.state, expected, "{} after {:?}", blob.content_id, row.errors);
             if row.state == State::Fetched {

@@ -211,6 +211,28 @@ async fn a_subscription_that_was_enabled_all_the_time_leaves_no_hole() {
     collecting.handle.join().await.unwrap();
 }
 
+/// After a stop and a start at once, the service may say for long that there is no subscription and that it is enabled.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_in_limbo_is_asked_about_until_it_is_there() {
+    let mut config = simulation(5, "subscription_limbo=Audit.Exchange");
+    config.subscribed = true;
+    let collecting = collect(config).await;
+    until("it fails and says why", || {
+        let condition = collecting.condition(ContentType::Exchange);
+        matches!(condition, Condition::Failing(trouble) if trouble.error.contains("AF20023"))
+    })
+    .await;
+    let lift = |faults: &mut simulator::Faults| {
+        *faults = simulator::Faults::default();
+        Ok(())
+    };
+    collecting.simulator.change_faults(lift).unwrap();
+    collecting.until_settled().await;
+    assert_eq!(collecting.handle.health().feeds[0].starts.get(), 1, "15 minutes must lie between two starts");
+    assert!(collecting.ledger.lock().holes.is_empty());
+    collecting.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn l1_a_pass_that_is_cut_off_anywhere_is_made_up_for() {
     let mut config = simulation(120, "slow_first_byte=1/1x1@2ms");

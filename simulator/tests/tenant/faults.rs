@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use reqwest::{Method, StatusCode};
-use simulator::{FAULTS, FaultKind, SimulatorConfig};
+use simulator::{FAULTS, Fate, FaultKind, SimulatorConfig};
 
 use crate::client::{Client, Got, start, started};
 
@@ -41,6 +41,9 @@ async fn every_fault_of_a_fetch_is_what_it_says_and_passes() {
     for (faults, status, code, body_ends) in [
         ("throttle403=1", 403, "AF429", true),
         ("throttle429=1@3s", 429, "AF429", true),
+        ("throttle200=1", 200, "AF429", true),
+        ("internal_error=1", 503, "AF50005", true),
+        ("request_timeout=1", 408, "", true),
         ("server_error=1", 500, "AF50000", true),
         ("unavailable=1", 503, "", true),
         ("unauthorized=1", 401, "", true),
@@ -100,9 +103,9 @@ async fn a_cut_body_gives_a_part_before_it_ends() {
 
 #[tokio::test]
 async fn through_any_transient_fault_everything_is_collected_without_a_duplicate() {
-    let transient = FAULTS
-        .iter()
-        .filter(|help| help.value.starts_with("SHARE") && !["expired", "gone"].contains(&help.name));
+    let transient = FAULTS.iter().filter(|help| {
+        help.value.starts_with("SHARE") && !["expired", "gone", "gzip_bomb"].contains(&help.name)
+    });
     let quick = |name: &str| match name {
         "slow_first_byte" | "stall" => "@5ms",
         "late" => "@50ms",
@@ -268,6 +271,65 @@ async fn one_content_type_may_be_denied_or_disabled_and_the_others_go_on() {
 }
 
 #[tokio::test]
+async fn a_bomb_is_small_on_the_wire_and_has_no_end() {
+    let (running, client) = started(with("gzip_bomb=1", 2)).await;
+    let blobs: Vec<_> = running.truth().blobs().collect();
+    assert!(blobs.iter().all(|blob| (blob.fate, blob.records) == (Fate::Oversized, 0)));
+    let url = client.feed(&format!("audit/{}", blobs[0].content_id));
+    for _ in 0..2 {
+        let got = client.request(Method::GET, &url, &[("accept-encoding", "gzip")]).await;
+        assert_eq!((got.status.as_u16(), got.header("content-encoding")), (200, Some("gzip")));
+        let packed = got.body.unwrap();
+        assert!(packed.len() < 16 << 20, "{}", packed.len());
+        let mut plain = Vec::new();
+        let decoder = flate2::read::MultiGzDecoder::new(&*packed);
+        std::io::Read::read_to_end(&mut std::io::Read::take(decoder, 4 << 20), &mut plain).unwrap();
+        assert!(plain.starts_with(b"[{") && plain.ends_with(&[b' '; 1 << 20]) && plain.len() == 4 << 20);
+    }
+}
+
+#[tokio::test]
+async fn entries_are_as_long_as_they_are_told_to_be() {
+    let (running, client) = started(with("padded_entries=10000", 5)).await;
+    let now = running.now();
+    let got = client.get(&Client::window("Audit.Exchange", now - TimeDelta::hours(24), now)).await;
+    assert_eq!(got.json().as_array().unwrap().len(), 5);
+    assert!(got.body.unwrap().len() > 50_000);
+}
+
+#[tokio::test]
+async fn without_auditing_nothing_can_be_started_and_what_was_is_disabled() {
+    let content = "subscriptions/content?contentType=Audit.Exchange";
+    let running = start(with("auditing_off=on", 1)).await;
+    let client = Client::new(&running).await;
+    assert_eq!(client.get("subscriptions/list").await.json(), serde_json::json!([]));
+    assert_eq!(client.get(content).await.code(), "AF20022");
+    let refused = client.post("subscriptions/start?contentType=Audit.Exchange").await;
+    let text = String::from_utf8(refused.body.unwrap()).unwrap();
+    assert!(refused.status == 400 && text.contains("DataServiceException: Tenant"), "{text}");
+    running.change_faults(|faults| faults.set("auditing_off=off")).unwrap();
+    assert_eq!(client.post("subscriptions/start?contentType=Audit.Exchange").await.status, 200);
+    running.change_faults(|faults| faults.set("auditing_off=on")).unwrap();
+    assert_eq!(client.get(content).await.code(), "AF20023");
+    assert_eq!(client.get("subscriptions/list").await.json()[0]["status"], "disabled");
+    running.change_faults(|faults| faults.set("tenant_misconfigured=on")).unwrap();
+    assert_eq!(client.get("subscriptions/list").await.code(), "AF20012");
+}
+
+#[tokio::test]
+async fn a_subscription_in_limbo_is_started_and_not_there() {
+    let (running, client) = started(with("subscription_limbo=Audit.Exchange", 1)).await;
+    let listed = client.get("subscriptions/list").await.json();
+    assert!(
+        listed.as_array().unwrap().iter().all(|entry| entry["contentType"] != "Audit.Exchange"),
+        "{listed}"
+    );
+    assert_eq!(client.post("subscriptions/start?contentType=Audit.Exchange").await.code(), "AF20024");
+    assert_eq!(client.get("subscriptions/content?contentType=Audit.Exchange").await.code(), "AF20023");
+    assert!(running.stats().violations.is_empty());
+}
+
+#[tokio::test]
 async fn a_long_window_is_answered_in_part_and_the_publisher_is_kept_when_told_to() {
     let (running, client) =
         started(SimulatorConfig { page_size: 5, ..with("partial_listing=on,lost_publisher_id=off", 24) })
@@ -301,7 +363,7 @@ fn every_fault_is_named_once() {
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), FAULTS.len());
-    assert_eq!(names.len(), FaultKind::ALL.len() + 6);
+    assert_eq!(names.len(), FaultKind::ALL.len() + 10);
 }
 
 #[tokio::test]
