@@ -2,6 +2,7 @@
 //! What is there is counted by a reader that knows nothing but zstd and lines.
 
 mod entra;
+pub(crate) mod kills;
 pub(crate) mod stores;
 
 use std::{
@@ -12,19 +13,18 @@ use std::{
     time::Duration,
 };
 
-use rand::{RngExt, SeedableRng, rngs::StdRng};
 use schemas::ContentType;
-use simulator::{Faults, SimulatorConfig, TenantConfig};
+use simulator::{SimulatorConfig, TenantConfig};
 
-use crate::support::{Arrived, Outcome, World, kill_hard, terminate};
+use crate::support::{Arrived, Outcome, World, terminate};
 
 /// Every file below a folder.
 pub(crate) fn below(folder: &Path) -> Vec<PathBuf> {
     let mut all = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten() {
         let Ok(entry) = entry else { continue };
-        let path = entry.path();
-        if path.is_dir() { all.extend(below(&path)) } else { all.push(path) }
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if is_folder { all.extend(below(&entry.path())) } else { all.push(entry.path()) }
     }
     all.sort();
     all
@@ -42,9 +42,14 @@ pub(crate) fn staging(world: &World) -> PathBuf {
     world.path().join("state/archive/evidence")
 }
 
-/// The objects of records that are in the archive.
+/// The objects of records, as lines, below a folder.
+pub(crate) fn objects_below(folder: &Path) -> Vec<PathBuf> {
+    below(folder).into_iter().filter(|path| ends_with(path, ".ndjson.zst")).collect()
+}
+
+/// Those that are in the archive.
 pub(crate) fn objects(world: &World) -> Vec<PathBuf> {
-    below(&target(world)).into_iter().filter(|path| ends_with(path, ".ndjson.zst")).collect()
+    objects_below(&target(world))
 }
 
 /// Makes `archive.key` and `archive.pub`, once.
@@ -67,15 +72,16 @@ pub(crate) fn configure(world: &World, lines: &str) {
     world.configure_sinks("", "", &sink);
 }
 
-fn arrived(world: &World) -> Arrived {
-    arrived_in(&target(world))
-}
-
 /// Every record of an archive, as somebody reads it who knows zstd.
 pub(crate) fn arrived_in(folder: &Path) -> Arrived {
+    arrived_of(&objects_below(folder))
+}
+
+/// Every record of these objects.
+pub(crate) fn arrived_of(objects: &[PathBuf]) -> Arrived {
     let mut lines = Vec::new();
-    for object in below(folder).into_iter().filter(|path| ends_with(path, ".ndjson.zst")) {
-        let plain = zstd::decode_all(&fs::read(&object).expect("an object")[..]).expect("zstd");
+    for object in objects {
+        let plain = zstd::decode_all(&fs::read(object).expect("an object")[..]).expect("zstd");
         assert!(plain.ends_with(b"\n"), "{} ends with half a line", object.display());
         lines
             .extend(plain.split_inclusive(|byte| *byte == b'\n').map(|line| line[..line.len() - 1].to_vec()));
@@ -83,14 +89,23 @@ pub(crate) fn arrived_in(folder: &Path) -> Arrived {
     Arrived::of_lines(lines)
 }
 
+/// Every record is in one object, and so says whoever looks.
 pub(crate) fn is_complete(world: &World) {
-    arrived(world).is_exactly(&world.simulator().truth());
+    arrived_in(&target(world)).is_exactly(&world.simulator().truth());
+    is_accounted_for(world, "archive");
+}
+
+/// The books agree; `verify` finds every record in order, in the target and in this folder, which is the target or a copy
+/// of it; and nothing waits on this machine.
+pub(crate) fn is_accounted_for(world: &World, folder: &str) {
     world.mailtrail(&["reconcile"]).ends_with(0);
-    let verified = verify(world, &[]).ends_with(0);
-    assert!(verified.stdout.contains(&world.simulator().truth().count().to_string()), "{}", verified.stdout);
-    let by_name = ["archive", "verify", "--sink", "evidence", "--public-key", "archive.pub", "--json"];
-    assert_eq!(world.mailtrail(&by_name).ends_with(0).stdout, verified.stdout);
-    let left: Vec<_> = below(&staging(world));
+    for place in [["--sink", "evidence"], ["--directory", folder]] {
+        let arguments = ["archive", "verify", place[0], place[1], "--public-key", "archive.pub", "--json"];
+        let verified = world.mailtrail(&arguments).ends_with(0);
+        let verified: serde_json::Value = serde_json::from_str(&verified.stdout).expect("JSON");
+        assert_eq!(verified["records"].as_u64(), Some(world.simulator().truth().count()), "{verified}");
+    }
+    let left = below(&staging(world));
     assert!(left.is_empty(), "nothing is left in the staging folder: {left:?}");
 }
 
@@ -158,74 +173,6 @@ fn after_sigterm_what_is_open_goes_on() {
     world.collect();
     is_complete(&world);
     assert_eq!(objects(&world).len(), 1);
-}
-
-/// How far the objects had come when a process was killed.
-#[derive(Debug, Default)]
-struct Phases {
-    open: usize,
-    sealing: usize,
-    sealed: usize,
-    putting: usize,
-    put: usize,
-}
-
-impl Phases {
-    fn look(&mut self, world: &World) {
-        let staged = below(&staging(world));
-        let archived = below(&target(world));
-        let some = |files: &[PathBuf], ending: &str| files.iter().any(|path| ends_with(path, ending));
-        self.open += usize::from(some(&staged, ".ndjson"));
-        self.sealing += usize::from(some(&staged, ".object.part"));
-        self.putting += usize::from(some(&archived, ".part"));
-        let is_put = |object: &Path| {
-            let bytes = fs::read(object).expect("an object");
-            archived.iter().any(|path| fs::read(path).is_ok_and(|archived| archived == bytes))
-        };
-        let objects: Vec<_> = staged.iter().filter(|path| ends_with(path, ".object")).collect();
-        let put = objects.iter().filter(|object| is_put(object)).count();
-        self.put += usize::from(put > 0);
-        self.sealed += usize::from(put < objects.len());
-    }
-}
-
-#[test]
-fn twenty_kills_in_every_phase_lose_and_double_nothing() {
-    let mut faults = Faults::default();
-    for fault in ["duplicate_records=1/3", "cut_body=1/7x1"] {
-        faults.set(fault).expect("a fault");
-    }
-    let world = World::new(SimulatorConfig {
-        blobs: 1500,
-        records_per_blob: 40,
-        page_size: 37,
-        faults,
-        backlog_span: Duration::from_secs(5 * 24 * 3600),
-        ..SimulatorConfig::default()
-    });
-    configure(&world, "object_bytes = \"256KiB\"\nobject_age = \"300ms\"");
-    let mut random = StdRng::seed_from_u64(11);
-    let mut phases = Phases::default();
-    for round in 0..20 {
-        let before = objects(&world).len();
-        let running = world.start(&["run"]);
-        // Every other time it is killed anywhere after its start, else in the midst of its objects.
-        for _ in 0..500 {
-            if round % 2 == 0 || objects(&world).len() > before {
-                break;
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        thread::sleep(Duration::from_micros(random.random_range(0..400_000)));
-        kill_hard(&running);
-        running.wait();
-        phases.look(&world);
-    }
-    println!("killed while objects were: {phases:?}");
-    assert!(phases.open > 0, "{phases:?}");
-    assert!(phases.sealing + phases.sealed + phases.putting + phases.put > 0, "{phases:?}");
-    world.collect();
-    is_complete(&world);
 }
 
 #[test]

@@ -4,9 +4,12 @@
 //! `cargo test --test scenarios -- --ignored real_`.
 
 use crate::{
-    archive::stores::{
-        a_server_that_is_asked_too_often_is_asked_again, a_server_that_is_stopped_and_started_is_waited_for,
-        configure, is_complete, kills_lose_and_double_nothing, world,
+    archive::{
+        kills::kills_lose_and_double_nothing,
+        stores::{
+            a_server_that_is_asked_too_often_is_asked_again,
+            a_server_that_is_stopped_and_started_is_waited_for, every_record_is_in_one_object,
+        },
     },
     support::bucket::Bucket,
 };
@@ -14,22 +17,13 @@ use crate::{
 #[test]
 #[ignore = "needs Azurite: tests/servers/azurite"]
 fn real_azure_has_every_record_in_one_object() {
-    let bucket = Bucket::azurite();
-    let world = world(60);
-    configure(&world, &bucket, bucket.address, "", "");
-    world.mailtrail(&["check"]).ends_with(0);
-    assert!(bucket.names().is_empty(), "it leaves nothing behind");
-    world.collect();
-    is_complete(&world, &bucket);
-    let before = bucket.names();
-    world.collect();
-    assert_eq!(bucket.names(), before, "a run with nothing new puts nothing");
+    every_record_is_in_one_object(&Bucket::azurite());
 }
 
 #[test]
 #[ignore = "needs Azurite: tests/servers/azurite"]
-fn real_azure_a_kill_in_each_phase_loses_and_doubles_nothing() {
-    kills_lose_and_double_nothing(&Bucket::azurite(), 1);
+fn real_azure_twenty_kills_in_every_phase_lose_and_double_nothing() {
+    kills_lose_and_double_nothing(&Bucket::azurite());
 }
 
 #[test]

@@ -6,29 +6,23 @@
 use std::time::Duration;
 
 use crate::{
-    archive::stores::{configure, is_complete, kills_lose_and_double_nothing, world},
+    archive::{
+        kills::kills_lose_and_double_nothing,
+        stores::{configure, every_record_is_in_one_object, is_complete, world},
+    },
     support::bucket::Bucket,
 };
 
 #[test]
 #[ignore = "needs moto: tests/servers/moto"]
 fn real_s3_has_every_record_in_one_object() {
-    let bucket = Bucket::moto();
-    let world = world(200);
-    configure(&world, &bucket, bucket.address, "", "");
-    world.mailtrail(&["check"]).ends_with(0);
-    assert!(bucket.names().is_empty(), "it leaves nothing behind");
-    world.collect();
-    is_complete(&world, &bucket);
-    let before = bucket.names();
-    world.collect();
-    assert_eq!(bucket.names(), before, "a run with nothing new puts nothing");
+    every_record_is_in_one_object(&Bucket::moto());
 }
 
 #[test]
 #[ignore = "needs moto: tests/servers/moto"]
-fn real_s3_twenty_kills_lose_and_double_nothing() {
-    kills_lose_and_double_nothing(&Bucket::moto(), 4);
+fn real_s3_twenty_kills_in_every_phase_lose_and_double_nothing() {
+    kills_lose_and_double_nothing(&Bucket::moto());
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! A gate before a bucket: it lets requests through, refuses them as a service that is asked too often does, or keeps
-//! the ones that put an object of records waiting, before they arrive or before they are answered.
+//! the ones that put (or get) an object of records waiting, before they arrive or before they are answered.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -9,7 +9,7 @@ use std::{
 
 use super::wire::{Reply, Request, Server};
 
-/// What happens to requests that put an object of records. All others pass.
+/// What happens to requests of the gate's method for objects of records. All others pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// They pass.
@@ -38,11 +38,17 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// Before the server at this address.
-    pub(crate) fn before(upstream: SocketAddr) -> Self {
+    /// Before the server at this address, for requests of this method.
+    pub(crate) fn before(upstream: SocketAddr, method: &'static str) -> Self {
         let state = Arc::new((Mutex::new(State { mode: Mode::Open, round: 0, seen: 0 }), Condvar::new()));
         let known = Arc::clone(&state);
-        let server = Server::start(None, None, move |request| pass(request, upstream, &known));
+        let server = Server::start(None, None, move |request| {
+            if request.method == method && request.path.contains("content_type") {
+                pass(request, upstream, &known)
+            } else {
+                forward(request, upstream).map_or(Reply::Cut, Reply::Raw)
+            }
+        });
         Self { server, state }
     }
 
@@ -76,10 +82,6 @@ fn pass(request: &Request, upstream: SocketAddr, state: &(Mutex<State>, Condvar)
     let forward = || forward(request, upstream).map_or(Reply::Cut, Reply::Raw);
     let (mode, round) = {
         let mut state = locked.lock().expect("no panic");
-        if request.method != "PUT" || !request.path.contains("content_type") {
-            drop(state);
-            return forward();
-        }
         match &mut state.mode {
             Mode::Busy(0) => state.mode = Mode::Open,
             Mode::Busy(left) => {
