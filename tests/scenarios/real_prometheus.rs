@@ -14,15 +14,12 @@ use simulator::{Blob, SimulatorConfig};
 
 use crate::{
     deploy::{alerts, dashboard_queries, root},
-    support::{World, free_address, get, sample, terminate},
+    support::{World, free_address, get, install, sample, terminate},
 };
 
 /// Where Prometheus and promtool are.
 fn tools() -> PathBuf {
-    let fetch = root().join("tests/servers/prometheus");
-    let output = Command::new(fetch).stderr(Stdio::inherit()).output().expect("the script runs");
-    assert!(output.status.success(), "tests/servers/prometheus failed");
-    PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
+    install("prometheus")
 }
 
 /// Runs promtool; it must be content.

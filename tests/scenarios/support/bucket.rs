@@ -6,6 +6,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
+    ops::Range,
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
@@ -20,10 +21,9 @@ use nix::{
 use tempfile::TempDir;
 
 use super::{
-    World, lasting_port,
+    World, install, lasting_port,
     wire::{Reply, Request, Server},
 };
-use crate::deploy::root;
 
 const BUCKET: &str = "audit";
 /// A signature that nobody here looks at, but moto wants one.
@@ -172,7 +172,7 @@ impl Bucket {
 
     /// The names of the objects of records.
     pub(crate) fn objects(&self) -> Vec<String> {
-        self.names().into_iter().filter(|name| name.ends_with(".ndjson.zst")).collect()
+        self.names().into_iter().filter(|name| !name.starts_with("evidence/manifests/")).collect()
     }
 
     /// Copies the archive into a folder, as somebody does who downloads it.
@@ -234,12 +234,8 @@ fn signal(process: &Child, signal: Signal) {
 
 /// Starts what a script of `tests/servers` has installed, and waits until it listens. `PORT` is where.
 fn start(script: &str, address: SocketAddr, arguments: &[&str]) -> Child {
-    let script = root().join("tests/servers").join(script);
-    let installed = Command::new(&script).stderr(Stdio::inherit()).output().expect("the script runs");
-    assert!(installed.status.success(), "{} failed", script.display());
-    let program = String::from_utf8(installed.stdout).expect("a path");
-    let port = address.port().to_string();
-    let process = Command::new(program.trim())
+    let (program, port) = (install(script), address.port().to_string());
+    let process = Command::new(&program)
         .args(arguments.iter().map(|text| text.replace("PORT", &port)))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -248,7 +244,7 @@ fn start(script: &str, address: SocketAddr, arguments: &[&str]) -> Child {
         .expect("it starts");
     let deadline = Instant::now() + Duration::from_secs(240);
     while TcpStream::connect(address).is_err() {
-        assert!(Instant::now() < deadline, "{} does not listen", program.trim());
+        assert!(Instant::now() < deadline, "{} does not listen", program.display());
         thread::sleep(Duration::from_millis(100));
     }
     process
@@ -283,10 +279,15 @@ fn answer(request: &Request, objects: &mut BTreeMap<String, Vec<u8>>) -> Vec<u8>
         }
         "GET" | "HEAD" => match objects.get(&name) {
             None => whole(404, "<Error><Code>NoSuchKey</Code></Error>"),
-            Some(bytes) => {
-                let head = request.method == "HEAD";
-                [head_of(200, bytes.len()).as_slice(), if head { &[] } else { bytes }].concat()
-            }
+            Some(bytes) if request.method == "HEAD" => head_of(200, bytes.len()),
+            Some(bytes) => match request.headers.get("range").and_then(|range| part(range, bytes.len())) {
+                None => [head_of(200, bytes.len()).as_slice(), bytes].concat(),
+                Some(part) => {
+                    let (first, last) = (part.start, part.end - 1);
+                    let head = head_with(206, part.len(), &format!("bytes {first}-{last}/{}", bytes.len()));
+                    [head.as_slice(), &bytes[part]].concat()
+                }
+            },
         },
         "POST" if parameter("uploads") => whole(
             200,
@@ -311,10 +312,22 @@ fn answer(request: &Request, objects: &mut BTreeMap<String, Vec<u8>>) -> Vec<u8>
     }
 }
 
+/// The part of an object that is asked for.
+fn part(range: &str, length: usize) -> Option<Range<usize>> {
+    let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+    let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+    (first <= last && first < length).then(|| first..(last + 1).min(length))
+}
+
 fn head_of(status: u16, length: usize) -> Vec<u8> {
+    head_with(status, length, "")
+}
+
+fn head_with(status: u16, length: usize, range: &str) -> Vec<u8> {
+    let range = if range.is_empty() { String::new() } else { format!("content-range: {range}\r\n") };
     format!(
         "HTTP/1.1 {status} Said\r\nconnection: close\r\ncontent-length: {length}\r\netag: \"1\"\r\n\
-         last-modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n\r\n"
+         {range}last-modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n\r\n"
     )
     .into_bytes()
 }

@@ -3,10 +3,10 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
-use super::Binary;
+use super::{Binary, install};
 use crate::deploy::root;
 
 /// What was found, by kind and subject.
@@ -14,10 +14,7 @@ pub(crate) type Findings = BTreeSet<(String, String)>;
 
 /// The Python that has what the independent verifier needs.
 pub(crate) fn python() -> PathBuf {
-    let make = root().join("tests/servers/archive-verifier");
-    let output = Command::new(make).stderr(Stdio::inherit()).output().expect("the script runs");
-    assert!(output.status.success(), "tests/servers/archive-verifier failed");
-    PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
+    install("archive-verifier")
 }
 
 /// What mailtrail finds in a folder.
