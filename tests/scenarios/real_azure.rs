@@ -11,6 +11,7 @@ use crate::{
             a_server_that_is_stopped_and_started_is_waited_for, every_record_is_in_one_object,
         },
     },
+    restoring::what_was_lost_comes_back_from,
     support::bucket::Bucket,
 };
 
@@ -24,6 +25,12 @@ fn real_azure_has_every_record_in_one_object() {
 #[ignore = "needs Azurite: tests/servers/azurite"]
 fn real_azure_twenty_kills_in_every_phase_lose_and_double_nothing() {
     kills_lose_and_double_nothing(&Bucket::azurite());
+}
+
+#[test]
+#[ignore = "needs Azurite: tests/servers/azurite"]
+fn real_azure_gives_back_what_a_sink_has_lost() {
+    what_was_lost_comes_back_from(&Bucket::azurite());
 }
 
 #[test]

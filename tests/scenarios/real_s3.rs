@@ -10,6 +10,7 @@ use crate::{
         kills::kills_lose_and_double_nothing,
         stores::{configure, every_record_is_in_one_object, is_complete, world},
     },
+    restoring::what_was_lost_comes_back_from,
     support::bucket::Bucket,
 };
 
@@ -23,6 +24,12 @@ fn real_s3_has_every_record_in_one_object() {
 #[ignore = "needs moto: tests/servers/moto"]
 fn real_s3_twenty_kills_in_every_phase_lose_and_double_nothing() {
     kills_lose_and_double_nothing(&Bucket::moto());
+}
+
+#[test]
+#[ignore = "needs moto: tests/servers/moto"]
+fn real_s3_gives_back_what_a_sink_has_lost() {
+    what_was_lost_comes_back_from(&Bucket::moto());
 }
 
 #[test]

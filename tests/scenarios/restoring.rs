@@ -1,20 +1,19 @@
 //! `archive restore`: what a sink has lost comes back from the archive, to that sink only, with the same events.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-    thread,
-    time::Duration,
-};
+use std::{collections::BTreeSet, fs, path::Path, thread, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::Value;
 use simulator::{SimulatorConfig, TenantConfig};
 
 use crate::{
-    archive::{arrived_in, make_key},
-    support::{Arrived, Outcome, World, kill_hard, terminate},
+    archive::{arrived_in, arrived_of, make_key, objects_below, stores},
+    support::{
+        Arrived, Outcome, World,
+        bucket::Bucket,
+        gate::{Gate, Mode},
+        kill_hard, terminate,
+    },
 };
 
 /// An archive of small objects, a file sink `soc` with events, and one that is not concerned.
@@ -71,20 +70,6 @@ fn arrived_ids(arrived: &Arrived) -> BTreeSet<String> {
     ids.into_keys().collect()
 }
 
-fn objects(folder: &Path) -> Vec<PathBuf> {
-    let mut all = Vec::new();
-    for entry in fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        match path.is_dir() {
-            true => all.extend(objects(&path)),
-            false if path.to_str().is_some_and(|name| name.ends_with(".ndjson.zst")) => all.push(path),
-            false => {}
-        }
-    }
-    all.sort();
-    all
-}
-
 fn name(object: &Path) -> &str {
     object.file_name().and_then(|name| name.to_str()).expect("a name")
 }
@@ -94,7 +79,7 @@ fn a_lost_time_comes_back_to_one_sink_with_the_same_events() {
     let world = world(small(), "");
     let before: BTreeSet<_> = soc(&world).lines().to_vec().into_iter().collect();
     let (files, archived) =
-        (Arrived::read(&world.out("files")).len(), objects(&world.path().join("archive")));
+        (Arrived::read(&world.out("files")).len(), objects_below(&world.path().join("archive")));
     let mut times: Vec<_> =
         records(&world).iter().map(|record| text(record, "CreationTime").to_owned()).collect();
     times.sort();
@@ -132,7 +117,7 @@ fn a_lost_time_comes_back_to_one_sink_with_the_same_events() {
         "an event differs from what it was"
     );
     assert_eq!(Arrived::read(&world.out("files")).len(), files, "nobody else gets anything");
-    assert_eq!(objects(&world.path().join("archive")), archived);
+    assert_eq!(objects_below(&world.path().join("archive")), archived);
     let reconciled = world.mailtrail(&["reconcile", "--by", "feed"]).ends_with(0).stdout;
     assert!(reconciled.contains("soc (restored)") && reconciled.contains("the sums agree"), "{reconciled}");
     // The chain of manifests goes on over the numbers that were taken.
@@ -267,7 +252,7 @@ fn a_damaged_object_is_named_and_nothing_of_it_is_restored() {
     let world = world(small(), "");
     let archive = world.path().join("archive");
     let expected = ids(&records(&world));
-    let all = objects(&archive);
+    let all = objects_below(&archive);
     let [damaged, missing, rest @ ..] = &all[..] else { panic!("there are too few objects: {all:?}") };
     assert!(!rest.is_empty());
     let whole: Vec<_> = [damaged, missing].map(|object| fs::read(object).expect("an object")).into();
@@ -305,16 +290,37 @@ fn a_damaged_object_is_named_and_nothing_of_it_is_restored() {
     assert_eq!(arrived_ids(&arrived_in(&archive)), expected);
 }
 
-fn arrived_of(objects: &[PathBuf]) -> Arrived {
-    let lines = objects.iter().flat_map(|object| {
-        let plain = zstd::decode_all(&fs::read(object).expect("an object")[..]).expect("zstd");
-        plain
-            .split(|byte| *byte == b'\n')
-            .filter(|line| !line.is_empty())
-            .map(<[u8]>::to_vec)
-            .collect::<Vec<_>>()
-    });
-    Arrived::of_lines(lines.collect())
+/// What a sink has lost comes back from a bucket, when the command was killed and its requests were refused.
+pub(crate) fn what_was_lost_comes_back_from(bucket: &Bucket) {
+    let world = World::new(SimulatorConfig { blobs: 60, ..small() });
+    let gate = Gate::before(bucket.address, "GET");
+    stores::configure(&world, bucket, gate.address(), "", "object_bytes = \"256KiB\"");
+    let out = world.out("soc");
+    world.edit(|text| format!("{text}\n[sinks.soc]\ntype = \"file\"\ndirectory = {out:?}\n"));
+    world.collect();
+    let (due, archived) = (world.due(), bucket.objects());
+    assert_eq!(arrived_ids(&soc(&world)), due);
+    assert!(archived.len() > 1, "several objects are to be read: {archived:?}");
+    lose(&world);
+
+    gate.set(Mode::Before);
+    let restoring = world.start(&[&["archive", "restore", "--sink", "soc"], &ALL[..]].concat());
+    world.until("it waits for an object", || gate.seen() > 0);
+    kill_hard(&restoring);
+    restoring.wait();
+    gate.set(Mode::Busy(2));
+    let restored = restore(&world, &ALL).ends_with(0);
+    assert!(restored.stdout.starts_with("Restore 1 goes on"), "{}", restored.stdout);
+    assert_eq!(gate.seen(), 2, "it was refused that often");
+    world.collect();
+    assert_eq!(arrived_ids(&soc(&world)), due);
+    assert_eq!(bucket.objects(), archived, "what is restored is not archived again");
+    stores::is_complete(&world, bucket);
+}
+
+#[test]
+fn s3_gives_back_what_a_sink_has_lost() {
+    what_was_lost_comes_back_from(&Bucket::memory());
 }
 
 #[test]
