@@ -5,7 +5,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     thread,
     time::Duration,
 };
@@ -20,19 +20,28 @@ use serde_json::Value;
 use simulator::SimulatorConfig;
 
 use crate::{
-    archive::{arrived_in, below, configure, ends_with, is_complete, objects, staging, target, verify},
+    archive::{
+        arrived_in, below, configure, ends_with, is_accounted_for, is_complete, objects, objects_below, staging,
+        stores, target, verify,
+    },
     deploy::root,
-    support::{Arrived, Outcome, World, kill_hard, terminate},
+    support::{Arrived, World, bucket::Bucket, install, kill_hard, terminate, verifiers::{self, Findings}},
 };
 
-const BOTH: &str = "formats = [\"ndjson\", \"parquet\"]\nsort = \"user\"";
-const LAKE: &str = "formats = [\"parquet\"]\nlayout = \"security_lake\"\n\
+/// Lines, and columns beside them.
+pub(crate) const BOTH: &str = "formats = [\"ndjson\", \"parquet\"]\nsort = \"user\"";
+/// Columns alone, as Amazon Security Lake wants them.
+pub(crate) const LAKE: &str = "formats = [\"parquet\"]\nlayout = \"security_lake\"\n\
                     security_lake = { source = \"audit\", region = \"eu-central-1\" }";
 /// Where `raw` is among the columns.
 const RAW: usize = 16;
 
 fn twins(world: &World) -> Vec<PathBuf> {
-    below(&target(world)).into_iter().filter(|path| ends_with(path, ".parquet")).collect()
+    twins_below(&target(world))
+}
+
+fn twins_below(folder: &Path) -> Vec<PathBuf> {
+    below(folder).into_iter().filter(|path| ends_with(path, ".parquet")).collect()
 }
 
 fn rows(twin: &Path) -> Vec<Row> {
@@ -40,16 +49,16 @@ fn rows(twin: &Path) -> Vec<Row> {
     reader.get_row_iter(None).expect("rows").map(|row| row.expect("a row")).collect()
 }
 
-/// The records in the columns of a whole archive.
-fn columns(world: &World) -> Arrived {
-    let rows = twins(world).into_iter().flat_map(|twin| rows(&twin));
-    Arrived::of_lines(rows.map(|row| row.get_string(RAW).expect("a record").clone().into_bytes()).collect())
-}
-
 /// Every record is in the columns once, and each column says what the record does.
 fn columns_are_complete(world: &World) {
-    columns(world).is_exactly(&world.simulator().truth());
-    for row in twins(world).iter().flat_map(|twin| rows(twin)) {
+    columns_have_every_record(world, &target(world));
+}
+
+fn columns_have_every_record(world: &World, folder: &Path) {
+    let rows: Vec<Row> = twins_below(folder).into_iter().flat_map(|twin| rows(&twin)).collect();
+    let raw = rows.iter().map(|row| row.get_string(RAW).expect("a record").clone().into_bytes());
+    Arrived::of_lines(raw.collect()).is_exactly(&world.simulator().truth());
+    for row in rows {
         let record: Value = serde_json::from_str(row.get_string(RAW).expect("a record")).expect("JSON");
         let text = |at: usize| row.get_string(at).ok().map(String::as_str);
         for (at, name) in [(0, "Id"), (3, "Operation"), (4, "Workload"), (5, "UserId"), (7, "UserKey")] {
@@ -106,7 +115,7 @@ fn a_security_lake_has_one_class_and_day_a_file() {
     configure(&world, LAKE);
     world.collect();
     columns_are_complete(&world);
-    lake_is_complete(&world);
+    is_accounted_for(&world, "archive");
     assert!(objects(&world).is_empty(), "no lines are wanted");
     let (mut classes, mut days) = (BTreeSet::new(), BTreeSet::new());
     for twin in twins(&world) {
@@ -135,15 +144,6 @@ fn a_security_lake_has_one_class_and_day_a_file() {
     let listed =
         world.mailtrail(&["archive", "list", "--directory", "archive", "--objects"]).ends_with(0).stdout;
     assert!(listed.contains("audit_6003"), "{listed}");
-}
-
-/// `verify` finds all of it in order, and nothing waits on this machine.
-fn lake_is_complete(world: &World) -> Outcome {
-    world.mailtrail(&["reconcile"]).ends_with(0);
-    let verified = verify(world, &[]).ends_with(0);
-    assert!(verified.stdout.contains(&world.simulator().truth().count().to_string()), "{}", verified.stdout);
-    assert_eq!(below(&staging(world)), Vec::<PathBuf>::new(), "nothing is left in the staging folder");
-    verified
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn kills_while_columns_are_made_and_put_lose_and_double_nothing() {
             is_complete(&world);
             arrived_in(&target(&world)).is_exactly(&world.simulator().truth());
         } else {
-            lake_is_complete(&world);
+            is_accounted_for(&world, "archive");
         }
     }
 }
@@ -227,18 +227,47 @@ fn check_says_which_formats_make_no_sense() {
     }
 }
 
-/// The Python that a script of `tests/servers` makes.
-fn python(script: &str) -> PathBuf {
-    let output = Command::new(root().join("tests/servers").join(script)).stderr(Stdio::inherit()).output();
-    let output = output.expect("the script runs");
-    assert!(output.status.success(), "tests/servers/{script} failed");
-    PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
+/// Lines and columns, or the files of a lake, are in a bucket as they are in a directory.
+pub(crate) fn columns_arrive_in(bucket: &Bucket, lines: &str) {
+    let world = World::new(SimulatorConfig {
+        blobs: 60,
+        records_per_blob: 40,
+        backlog_span: Duration::from_secs(2 * 24 * 3600),
+        ..SimulatorConfig::default()
+    });
+    let sink = format!("object_bytes = \"1MiB\"\n{lines}");
+    stores::configure(&world, bucket, bucket.address, "", &sink);
+    world.collect();
+    let copy = bucket.download(&world);
+    columns_have_every_record(&world, &copy);
+    is_accounted_for(&world, "copy");
+    let (lines_there, twins) = (objects_below(&copy), twins_below(&copy));
+    if lines == LAKE {
+        assert_eq!(lines_there, Vec::<PathBuf>::new(), "no lines are wanted");
+        assert!(twins.len() > 2 && twins.iter().all(|twin| twin.starts_with(copy.join("ext"))), "{twins:?}");
+    } else {
+        arrived_in(&copy).is_exactly(&world.simulator().truth());
+        let without = |path: &PathBuf, end: &str| path.to_str().and_then(|path| path.strip_suffix(end)).map(str::to_owned);
+        let (lines_there, twins): (Vec<_>, Vec<_>) = (
+            lines_there.iter().map(|path| without(path, ".ndjson.zst")).collect(),
+            twins.iter().map(|path| without(path, ".parquet")).collect(),
+        );
+        assert_eq!(lines_there, twins, "each object has both");
+        assert!(twins.len() > 1);
+    }
+}
+
+#[test]
+fn s3_takes_columns_and_a_security_lake() {
+    for lines in [BOTH, LAKE] {
+        columns_arrive_in(&Bucket::memory(), lines);
+    }
 }
 
 #[test]
 #[ignore = "needs pyarrow and DuckDB, which tests/servers/parquet-readers installs"]
 fn real_readers_find_what_the_sink_has_written() {
-    let (readers, verifier) = (python("parquet-readers"), python("archive-verifier"));
+    let (readers, verifier) = (install("parquet-readers"), verifiers::python());
     for lines in [BOTH, LAKE] {
         let world = World::new(SimulatorConfig {
             blobs: 120,
@@ -260,26 +289,21 @@ fn real_readers_find_what_the_sink_has_written() {
         assert!(said.starts_with(&format!("{count} records ")), "{said}");
 
         // Both verifiers say the same of what is whole, of a file that was changed, and of one that is gone.
-        let independent = || {
-            let mut command = Command::new(&verifier);
-            command.arg(root().join("tests/archive/verify.py")).arg(target(&world));
-            let output = command.arg("--public-key").arg(world.path().join("archive.pub")).output();
-            let output = output.expect("Python runs");
-            assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-            (output.status.code(), String::from_utf8(output.stdout).expect("text"))
+        let key = world.path().join("archive.pub");
+        let found = |kind: &str, name: &str| BTreeSet::from([(kind.to_owned(), name.to_owned())]);
+        let agree_on = |expected: &Findings| {
+            assert_eq!(verifiers::independent(&verifier, &target(&world), &key, &[]), *expected);
+            assert_eq!(verifiers::mailtrail(&target(&world), &key, &[]), *expected);
         };
-        assert_eq!(independent(), (Some(0), String::new()));
-        verify(&world, &[]).ends_with(0);
+        agree_on(&Findings::new());
         let twin = twins(&world).remove(0);
         let name = twin.strip_prefix(target(&world)).expect("below").to_str().expect("plain").to_owned();
         let good = fs::read(&twin).expect("a file");
         let mut bad = good.clone();
         bad[good.len() / 2] ^= 4;
         fs::write(&twin, bad).expect("a file");
-        assert_eq!(independent(), (Some(1), format!("object-changed {name}\n")));
-        assert!(verify(&world, &[]).ends_with(1).stdout.contains("object-changed"));
+        agree_on(&found("object-changed", &name));
         fs::remove_file(&twin).expect("a file");
-        assert_eq!(independent(), (Some(1), format!("object-missing {name}\n")));
-        assert!(verify(&world, &[]).ends_with(1).stdout.contains("object-missing"));
+        agree_on(&found("object-missing", &name));
     }
 }

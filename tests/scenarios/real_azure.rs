@@ -11,6 +11,7 @@ use crate::{
             a_server_that_is_stopped_and_started_is_waited_for, every_record_is_in_one_object,
         },
     },
+    columns::{BOTH, columns_arrive_in},
     restoring::what_was_lost_comes_back_from,
     support::bucket::Bucket,
 };
@@ -31,6 +32,12 @@ fn real_azure_twenty_kills_in_every_phase_lose_and_double_nothing() {
 #[ignore = "needs Azurite: tests/servers/azurite"]
 fn real_azure_gives_back_what_a_sink_has_lost() {
     what_was_lost_comes_back_from(&Bucket::azurite());
+}
+
+#[test]
+#[ignore = "needs Azurite: tests/servers/azurite"]
+fn real_azure_takes_columns() {
+    columns_arrive_in(&Bucket::azurite(), BOTH);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::{
         kills::kills_lose_and_double_nothing,
         stores::{configure, every_record_is_in_one_object, is_complete, world},
     },
+    columns::{BOTH, LAKE, columns_arrive_in},
     restoring::what_was_lost_comes_back_from,
     support::bucket::Bucket,
 };
@@ -30,6 +31,14 @@ fn real_s3_twenty_kills_in_every_phase_lose_and_double_nothing() {
 #[ignore = "needs moto: tests/servers/moto"]
 fn real_s3_gives_back_what_a_sink_has_lost() {
     what_was_lost_comes_back_from(&Bucket::moto());
+}
+
+#[test]
+#[ignore = "needs moto: tests/servers/moto"]
+fn real_s3_takes_columns_and_a_security_lake() {
+    for lines in [BOTH, LAKE] {
+        columns_arrive_in(&Bucket::moto(), lines);
+    }
 }
 
 #[test]

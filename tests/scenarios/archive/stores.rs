@@ -8,7 +8,7 @@ use simulator::SimulatorConfig;
 use super::{arrived_in, is_accounted_for, make_key};
 use crate::support::{
     Binary, World,
-    bucket::Bucket,
+    bucket::{Bucket, PREFIX},
     gate::{Gate, Mode},
     terminate,
 };
@@ -26,8 +26,11 @@ pub(crate) fn world(blobs: u64) -> World {
 /// An archive with signed manifests in a bucket that is reached through this address.
 pub(crate) fn configure(world: &World, bucket: &Bucket, address: SocketAddr, tenant: &str, lines: &str) {
     let key = make_key(world);
+    // A lake has its bucket for itself.
+    let prefix =
+        if lines.contains("security_lake") { String::new() } else { format!("prefix = {PREFIX:?}\n") };
     let sink = format!(
-        "[sinks.evidence]\ntype = \"archive\"\ntarget = {:?}\nsigning_key = {{ file = {key:?} }}\n{lines}\n{}",
+        "[sinks.evidence]\ntype = \"archive\"\ntarget = {:?}\nsigning_key = {{ file = {key:?} }}\n{lines}\n{}{prefix}",
         bucket.target(),
         bucket.keys(world, address)
     );

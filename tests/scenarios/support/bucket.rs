@@ -26,6 +26,8 @@ use super::{
 };
 
 const BUCKET: &str = "audit";
+/// Where archives lie in it, unless they have to be at its top.
+pub(crate) const PREFIX: &str = "evidence";
 /// A signature that nobody here looks at, but moto wants one.
 const SOMEBODY: &str =
     "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0";
@@ -125,7 +127,7 @@ impl Bucket {
         }
     }
 
-    /// The keys of a sink whose target it is, when it is reached through this address.
+    /// The keys of a sink whose target it is, when it is reached through this address. The last of them are in a table of its own.
     pub(crate) fn keys(&self, world: &World, address: SocketAddr) -> String {
         let secret = world.path().join("bucket-secret");
         let (text, keys) = match self.place {
@@ -145,7 +147,7 @@ impl Bucket {
             ),
         };
         fs::write(secret, text).expect("a secret");
-        format!("{keys}prefix = \"evidence\"\n")
+        keys
     }
 
     /// The word that the configuration has for it.
@@ -172,7 +174,7 @@ impl Bucket {
 
     /// The names of the objects of records.
     pub(crate) fn objects(&self) -> Vec<String> {
-        self.names().into_iter().filter(|name| !name.starts_with("evidence/manifests/")).collect()
+        self.names().into_iter().filter(|name| !name.contains("manifests/")).collect()
     }
 
     /// Copies the archive into a folder, as somebody does who downloads it.
@@ -180,7 +182,8 @@ impl Bucket {
         let folder = world.path().join("copy");
         let _ = fs::remove_dir_all(&folder);
         for name in self.names() {
-            let file = folder.join(name.strip_prefix("evidence/").expect("it is below the prefix"));
+            let file =
+                folder.join(name.strip_prefix(PREFIX).map_or(&*name, |name| name.trim_start_matches('/')));
             fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
             let path = match self.place {
                 Place::Azurite(..) => format!("/{ACCOUNT}/{BUCKET}/{name}"),
