@@ -4,18 +4,19 @@
 use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::bufread::MultiGzDecoder;
-use parquet::file::metadata::ParquetMetaDataReader;
 
 use crate::{
     hash::{Hash, Hasher},
     merkle::{LeafHasher, Merkle},
     names::FileFormat,
+    parquet::rows::{DIRECTORY_BYTES, NoDirectory, directory},
+    records::NotRecords,
 };
 
 /// How much is decompressed at a time.
 const CHUNK: usize = 128 * 1024;
-/// The longest end of a Parquet file that is kept to read its footer. One for 128 MiB of records has some 100 KiB.
-const FOOTER_BYTES: usize = 4 << 20;
+/// The end of a Parquet file that is kept, for its directory.
+const END_BYTES: usize = DIRECTORY_BYTES + 8;
 
 /// What was found in a file.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,8 +53,8 @@ impl<R: Read> Read for Watched<R> {
         self.hasher.update(&buffer[..count]);
         if let Some(end) = &mut self.end {
             end.extend_from_slice(&buffer[..count]);
-            if end.len() > 2 * FOOTER_BYTES {
-                end.drain(..end.len() - FOOTER_BYTES);
+            if end.len() > 2 * END_BYTES {
+                end.drain(..end.len() - END_BYTES);
             }
         }
         Ok(count)
@@ -81,14 +82,14 @@ pub(crate) fn measure(file: impl Read, format: FileFormat) -> io::Result<Measure
     io::copy(&mut file, &mut io::sink())?;
     let Watched { hasher, end, .. } = file.into_inner();
     let content = content.unwrap_or_else(|| {
-        let rows = parquet_rows(end.as_deref().unwrap_or_default());
+        let rows = stated_rows(end.as_deref().unwrap_or_default());
         rows.map(|records| Content { records, raw_bytes: 0, root: None })
     });
     Ok(Measured { bytes: hasher.bytes(), sha256: hasher.finish(), content })
 }
 
 /// Calls `take` with each piece of the decompressed content.
-fn each_chunk(file: impl BufRead, format: FileFormat, mut take: impl FnMut(&[u8])) -> Result<(), NotLines> {
+fn each_chunk(file: impl BufRead, format: FileFormat, mut take: impl FnMut(&[u8])) -> Result<(), NotRecords> {
     let mut content = decoder(file, format)?;
     let mut chunk = vec![0; CHUNK];
     loop {
@@ -96,37 +97,23 @@ fn each_chunk(file: impl BufRead, format: FileFormat, mut take: impl FnMut(&[u8]
             Ok(0) => return Ok(()),
             Ok(count) => take(&chunk[..count]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(source) => return Err(NotLines::Compression { source }),
+            Err(source) => return Err(NotRecords::Compression { source }),
         }
     }
 }
 
-fn decoder<'a>(file: impl BufRead + 'a, format: FileFormat) -> Result<Box<dyn Read + 'a>, NotLines> {
+fn decoder<'a>(file: impl BufRead + 'a, format: FileFormat) -> Result<Box<dyn Read + 'a>, NotRecords> {
     match format {
         FileFormat::NdjsonZstd => match zstd::Decoder::with_buffer(file) {
             Ok(decoder) => Ok(Box::new(decoder)),
-            Err(source) => Err(NotLines::Compression { source }),
+            Err(source) => Err(NotRecords::Compression { source }),
         },
         FileFormat::NdjsonGzip => Ok(Box::new(MultiGzDecoder::new(file))),
-        FileFormat::Parquet => Err(NotLines::Columns),
+        FileFormat::Parquet => {
+            let source = io::Error::new(io::ErrorKind::InvalidInput, "it holds columns");
+            Err(NotRecords::Compression { source })
+        }
     }
-}
-
-/// A file that holds no lines.
-#[derive(Debug, thiserror::Error)]
-pub enum NotLines {
-    /// It is damaged, or cut off.
-    #[error("it cannot be decompressed ({source})")]
-    Compression {
-        /// What the decoder says.
-        source: io::Error,
-    },
-    /// It is cut off.
-    #[error("its last line has no line break")]
-    Unfinished,
-    /// It is a Parquet file.
-    #[error("it holds no lines")]
-    Columns,
 }
 
 /// The lines of a file, one at a time.
@@ -137,21 +124,21 @@ pub(crate) struct Lines<'a> {
 
 impl<'a> Lines<'a> {
     /// The lines of a file as it is stored.
-    pub(crate) fn new(file: impl Read + 'a, format: FileFormat) -> Result<Self, NotLines> {
+    pub(crate) fn new(file: impl Read + 'a, format: FileFormat) -> Result<Self, NotRecords> {
         let content = decoder(BufReader::with_capacity(CHUNK, file), format)?;
         Ok(Self { content: BufReader::with_capacity(CHUNK, content), line: Vec::new() })
     }
 
     /// The next line, without its line break.
-    pub(crate) fn next_line(&mut self) -> Result<Option<&[u8]>, NotLines> {
+    pub(crate) fn next_line(&mut self) -> Result<Option<&[u8]>, NotRecords> {
         self.line.clear();
         let read = self.content.read_until(b'\n', &mut self.line);
-        if read.map_err(|source| NotLines::Compression { source })? == 0 {
+        if read.map_err(|source| NotRecords::Compression { source })? == 0 {
             return Ok(None);
         }
         match self.line.strip_suffix(b"\n") {
             Some(line) => Ok(Some(line)),
-            None => Err(NotLines::Unfinished),
+            None => Err(NotRecords::Unfinished),
         }
     }
 }
@@ -179,23 +166,22 @@ impl Counter {
         }
     }
 
-    fn finish(self) -> Result<Content, NotLines> {
+    fn finish(self) -> Result<Content, NotRecords> {
         if self.line.is_some() {
-            return Err(NotLines::Unfinished);
+            return Err(NotRecords::Unfinished);
         }
         Ok(Content { records: self.tree.leaves(), raw_bytes: self.raw_bytes, root: Some(self.tree.root()) })
     }
 }
 
-/// The number of rows that the footer of a Parquet file states, from the end of the file.
-fn parquet_rows(end: &[u8]) -> Result<u64, String> {
-    let damaged = || "it has no Parquet footer".to_owned();
-    let (rest, tail) = end.split_last_chunk::<8>().ok_or_else(damaged)?;
-    let [length @ .., b'P', b'A', b'R', b'1'] = *tail else { return Err(damaged()) };
-    let length = u32::from_le_bytes(length) as usize;
-    let footer = rest.len().checked_sub(length).map(|from| &rest[from..]).ok_or_else(damaged)?;
-    let metadata = ParquetMetaDataReader::decode_metadata(footer).map_err(|error| error.to_string())?;
-    u64::try_from(metadata.file_metadata().num_rows()).map_err(|_| damaged())
+/// The number of rows that a Parquet file's directory states, from the end of the file.
+fn stated_rows(end: &[u8]) -> Result<u64, String> {
+    let directory = directory(end).map_err(|why| match why {
+        NoDirectory::Damaged(error) => error.to_string(),
+        NoDirectory::Longer { .. } => "its Parquet footer is cut off".to_owned(),
+    })?;
+    let rows = directory.file_metadata().num_rows();
+    u64::try_from(rows).map_err(|_| format!("its Parquet footer says that it has {rows} rows"))
 }
 
 #[cfg(test)]
@@ -261,7 +247,7 @@ mod tests {
         let file = gzip(b"{}\n{");
         let mut lines = Lines::new(&file[..], FileFormat::NdjsonGzip).unwrap();
         lines.next_line().unwrap();
-        assert!(matches!(lines.next_line(), Err(NotLines::Unfinished)));
+        assert!(matches!(lines.next_line(), Err(NotRecords::Unfinished)));
     }
 
     #[test]

@@ -268,6 +268,18 @@ impl SealedObject {
     pub fn ndjson(&self) -> Option<&SealedFile> {
         self.files.iter().find(|file| file.format.is_ndjson())
     }
+
+    /// The files over whose records its tree stands, in their order: the one with lines, or all of them.
+    #[must_use]
+    pub fn evidence(&self) -> &[SealedFile] {
+        self.ndjson().map_or(&self.files[..], std::slice::from_ref)
+    }
+
+    /// What its files take.
+    #[must_use]
+    pub fn stored_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
 }
 
 impl Accounts {

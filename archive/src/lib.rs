@@ -13,7 +13,7 @@
 //! | `envelope.rs` | [`Envelope`]: a payload and its signature |
 //! | `entry.rs` | [`Entry`]: what a manifest's entry says |
 //! | `chain.rs` | [`Draft`], [`Link`]: how entries form a chain |
-//! | `reading.rs`, `content.rs`, `blocking.rs` | how an archive is read again |
+//! | `reading.rs`, `content.rs`, `records.rs`, `blocking.rs` | how an archive is read again |
 //! | [`verify`] | [`Verify`]: whether all of that is true |
 //! | `proof.rs`, `search.rs` | [`Proof`], [`Search`]: one record, found and proved |
 //! | [`restoring`] | the records of a time, found and verified |
@@ -37,6 +37,7 @@ pub mod parquet;
 mod path;
 mod proof;
 mod reading;
+mod records;
 pub mod restoring;
 mod search;
 pub mod store;
@@ -44,7 +45,6 @@ pub mod timestamp;
 pub mod verify;
 
 pub use chain::{Begins, Draft, DraftError, Link, SignedEntry};
-pub use content::NotLines;
 pub use entry::{
     Accounts, Entry, EntryError, FORMAT, Head, LateHour, NotAHead, OldHead, Retries, SealedFile, SealedObject,
 };
@@ -58,6 +58,7 @@ pub use names::{ChainFile, ChainKey, FileFormat, MANIFESTS, NotAnObjectName, Obj
 pub use path::{NotAPath, ObjectPath};
 pub use proof::{NotProved, Proof, Proved};
 pub use reading::{Unreadable, chains, read_entry};
+pub use records::NotRecords;
 pub use search::{Match, Search, SearchError};
 pub use store::{Put, Source, Store, StoreError, Target};
 pub use timestamp::{Timestamp, TimestampError, TimestampQuery};

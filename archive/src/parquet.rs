@@ -22,11 +22,14 @@
 //! | `tenant_id`, `feed` | string | tenant and content type; the folders' own names would be columns twice |
 //! | `raw` | string | the record, byte for byte, unless it is left out |
 //!
+//! What `raw` holds is read again by `parquet/rows.rs`.
+//!
 //! What a record does not say is null. Everything is compressed with zstd and has statistics and a page index; `id`, `user`,
 //! `mailbox` and `client_ip` have a Bloom filter.
 
 mod columns;
 mod order;
+pub(crate) mod rows;
 mod schema;
 
 use std::{

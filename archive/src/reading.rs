@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{self, Read},
+    ops::Range,
     time::Duration,
 };
 
@@ -12,10 +13,13 @@ use tokio::runtime::Handle;
 
 use crate::{
     blocking::blocking,
-    entry::{Entry, EntryError},
+    content::Lines,
+    entry::{Entry, EntryError, SealedFile},
     envelope::{Envelope, EnvelopeError},
     names::{ChainFile, ChainKey, MANIFESTS},
+    parquet::rows::Rows,
     path::ObjectPath,
+    records::{NotRecords, Records},
     store::{Body, Store, StoreError},
 };
 
@@ -137,6 +141,52 @@ pub(crate) async fn read_blocking<T: Send + 'static, E: Send + 'static>(
     match (done, failed) {
         (Err(_), Some(failed)) => Err(failed),
         (done, _) => Ok(done),
+    }
+}
+
+/// Gives the records of a file to `read`, on a blocking thread: its lines as they come, or of a Parquet file the parts that
+/// hold them.
+pub(crate) async fn read_records<T: Send + 'static>(
+    store: &Store,
+    file: &SealedFile,
+    read: impl FnOnce(&mut Records<'_>) -> Result<T, NotRecords> + Send + 'static,
+) -> Result<Result<T, NotRecords>, StoreError> {
+    let format = file.format;
+    if format.is_ndjson() {
+        return read_blocking(store, &file.path, move |content| {
+            read(&mut Records::Lines(Lines::new(content, format)?))
+        })
+        .await;
+    }
+    let (store, path, bytes, runtime) = (store.clone(), file.path.clone(), file.bytes, Handle::current());
+    blocking(move || {
+        let mut failed = None;
+        let part = |part| {
+            runtime.block_on(read_part(&store, &path, part)).map_err(|error| {
+                let text = error.to_string();
+                failed = Some(error);
+                io::Error::other(text)
+            })
+        };
+        let rows = Rows::open(bytes, Box::new(part)).map_err(|source| NotRecords::Columns { source });
+        let done = rows.and_then(|rows| read(&mut Records::Rows(Box::new(rows))));
+        match failed {
+            Some(failed) => Err(failed),
+            None => Ok(done),
+        }
+    })
+    .await
+}
+
+/// Reads a part of a file.
+async fn read_part(store: &Store, path: &ObjectPath, part: Range<u64>) -> Result<Bytes, StoreError> {
+    let mut attempt = 1;
+    loop {
+        match store.get_part(path, part.clone()).await {
+            Err(error) if again(&error, attempt) => pause(&error, attempt).await,
+            got => return got,
+        }
+        attempt += 1;
     }
 }
 

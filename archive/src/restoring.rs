@@ -6,7 +6,8 @@
 //! believed.
 //!
 //! An object is copied whole to this machine before a record of it is given out, and its hash compared: with its entry, or, without
-//! one, with the digits of it in its name. So nothing is ever restored of an object that turns out to be damaged at its end.
+//! one, with the digits of it in its name. So nothing is ever restored of an object that turns out to be damaged at its end. Its
+//! records are its lines, or without lines what the column `raw` of its Parquet files holds, in the order of their rows.
 
 #[cfg(test)]
 mod tests;
@@ -15,20 +16,26 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     fs::File,
-    io::{self, BufReader, Seek as _, SeekFrom, Write as _},
+    io::{self, Seek as _, SeekFrom, Write as _},
+    ops::Range,
+    os::unix::fs::FileExt as _,
+    sync::Arc,
 };
 
+use bytes::BytesMut;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::TryStreamExt as _;
 use schemas::{ContentType, FeedKey, Seq, TenantId};
 
 use crate::{
-    content::{Lines, NotLines},
+    content::Lines,
     entry::{Entry, SealedFile},
     hash::{Hash, Hasher},
     names::{ChainKey, FileFormat, MANIFESTS, ObjectName},
+    parquet::rows::Rows,
     path::ObjectPath,
     reading::{Unreadable, again, chains, open, pause, read_entry},
+    records::{NotRecords, Records},
     store::{Head, Store, StoreError},
 };
 
@@ -109,7 +116,7 @@ pub enum Why {
     },
     /// It has that hash, and is no object.
     #[error("{0}")]
-    NotLines(#[from] NotLines),
+    NotRecords(#[from] NotRecords),
     /// It does not hold so many records as its entry says.
     #[error("it holds {found} records, and its entry says {expected}")]
     Records {
@@ -121,13 +128,8 @@ pub enum Why {
     /// It lies where the entries should name it.
     #[error("no entry names it, although they speak for its Seqs: it is not believed")]
     Surplus,
-    /// Its records are in Parquet only.
-    #[error(
-        "its records are archived in Parquet only, and only NDJSON holds them as they came: it is not restored"
-    )]
-    ParquetOnly,
     /// There is no telling whose records it holds.
-    #[error("no entry names it, and its folders do not tell its tenant and content type")]
+    #[error("no entry names it (yet), and its folders do not tell its tenant and content type")]
     NoFeed,
 }
 
@@ -179,7 +181,7 @@ impl Selection {
                 };
                 let span = spoken.entry(chain).or_insert((entry.after_seq, entry.last_seq));
                 *span = (span.0.min(entry.after_seq), span.1.max(entry.last_seq));
-                self.choose_named(&entry, &mut files, &mut named, &mut chosen.unusable);
+                self.choose_named(&entry, &mut files, &mut named);
             }
         }
         self.choose_listed(store, &spoken, &named, &mut files, &mut chosen.unusable).await?;
@@ -193,13 +195,7 @@ impl Selection {
     }
 
     /// Takes the objects of an entry that may hold a record of that time.
-    fn choose_named(
-        &self,
-        entry: &Entry,
-        files: &mut Vec<Selected>,
-        named: &mut BTreeSet<String>,
-        unusable: &mut Vec<NotRestorable>,
-    ) {
+    fn choose_named(&self, entry: &Entry, files: &mut Vec<Selected>, named: &mut BTreeSet<String>) {
         for object in &entry.objects {
             named.extend(object.files.iter().map(|file| file.path.to_string()));
             let (Some(first), Some(last)) = (object.first_creation_time, object.last_creation_time) else {
@@ -209,15 +205,11 @@ impl Selection {
             if first >= self.until || last < self.since {
                 continue;
             }
-            let Some(file) = object.ndjson() else {
-                let path = object.files.first().map_or_else(String::new, |file| file.path.to_string());
-                unusable.push(NotRestorable { path, why: Why::ParquetOnly });
-                continue;
-            };
-            let SealedFile { path, format, sha256, bytes, records } = file.clone();
             let feed = FeedKey { tenant: entry.tenant, content_type: object.content_type };
-            let known = Known::ByEntry { sha256, records };
-            files.push(Selected { path, format, feed, bytes, known });
+            files.extend(object.evidence().iter().cloned().map(|file| {
+                let SealedFile { path, format, sha256, bytes, records } = file;
+                Selected { path, format, feed, bytes, known: Known::ByEntry { sha256, records } }
+            }));
         }
     }
 
@@ -231,8 +223,13 @@ impl Selection {
         unusable: &mut Vec<NotRestorable>,
     ) -> Result<(), StoreError> {
         let mut listed = store.list(None);
-        // Parquet files by their names without the end, until NDJSON of the same name is met.
-        let (mut columns, mut lines) = (BTreeMap::new(), BTreeSet::new());
+        // Parquet files wait until it is known whether there is NDJSON of the same name.
+        let (mut columns, mut lines) = (Vec::new(), BTreeSet::new());
+        let mut take = |name: String, unnamed: &ByName, head| match unnamed.selected(&name, head) {
+            Some(file) => files.push(file),
+            None => unusable.push(NotRestorable { path: name, why: Why::NoFeed }),
+        };
+        let mut surplus = Vec::new();
         while let Some(object) = listed.try_next().await? {
             let name = object.name;
             let Some(unnamed) = ByName::read(&name) else { continue };
@@ -242,23 +239,21 @@ impl Selection {
             if unnamed.tenant.is_some_and(|tenant| !self.wants(tenant)) {
                 continue;
             }
-            let fault = match unnamed.standing(spoken) {
-                Standing::Surplus => Some(Why::Surplus),
+            match unnamed.standing(spoken) {
+                Standing::Surplus => surplus.push(NotRestorable { path: name, why: Why::Surplus }),
                 Standing::NotSpokenFor if unnamed.format == FileFormat::Parquet => {
-                    columns.insert(unnamed.object.to_string(), name);
-                    continue;
+                    columns.push((name, unnamed, object.head));
                 }
-                Standing::NotSpokenFor => None,
-            };
-            lines.insert(unnamed.object.to_string());
-            match (fault, unnamed.selected(&name, object.head)) {
-                (Some(why), _) => unusable.push(NotRestorable { path: name, why }),
-                (None, Some(file)) => files.push(file),
-                (None, None) => unusable.push(NotRestorable { path: name, why: Why::NoFeed }),
+                Standing::NotSpokenFor => {
+                    take(name, &unnamed, object.head);
+                    lines.insert(unnamed.object.to_string());
+                }
             }
         }
-        let only = columns.into_iter().filter(|(object, _)| !lines.contains(object));
-        unusable.extend(only.map(|(_, path)| NotRestorable { path, why: Why::ParquetOnly }));
+        let alone =
+            columns.into_iter().filter(|(_, unnamed, _)| !lines.contains(&unnamed.object.to_string()));
+        alone.for_each(|(name, unnamed, head)| take(name, &unnamed, head));
+        unusable.extend(surplus);
         Ok(())
     }
 }
@@ -289,6 +284,7 @@ impl ByName {
             return None;
         }
         let end = file.split_once('.')?.1;
+        let end = end.strip_prefix("undated.").unwrap_or(end);
         let formats = [FileFormat::NdjsonZstd, FileFormat::NdjsonGzip, FileFormat::Parquet];
         let format = formats.into_iter().find(|format| format.extension() == end)?;
         let keys: BTreeMap<&str, &str> =
@@ -330,7 +326,7 @@ impl Selected {
         (name.as_ref().and_then(|name| name.begun), name.map(|name| name.object.first_seq), self.path.clone())
     }
 
-    /// Copies the file into `copy`, an empty file of this machine, and gives its lines when it is what it should be. `got` is
+    /// Copies the file into `copy`, an empty file of this machine, and gives its records when it is what it should be. `got` is
     /// told of each piece that came.
     ///
     /// # Errors
@@ -341,7 +337,7 @@ impl Selected {
         store: &Store,
         mut copy: File,
         got: &mut dyn FnMut(u64),
-    ) -> Result<VerifiedLines, ReadError> {
+    ) -> Result<VerifiedRecords, ReadError> {
         let mut attempt = 1;
         let found = loop {
             match self.copy(store, &mut copy, got).await {
@@ -354,12 +350,31 @@ impl Selected {
             attempt += 1;
         };
         self.check(found)?;
-        let cannot = |source| ReadError::Copy { path: self.path.clone(), source };
+        let copy = Arc::new(copy);
         // Once more to its end, before a record is believed: a file whose name tells its hash may still be no object.
-        let expected = self.count(&mut copy)?;
-        copy.seek(SeekFrom::Start(0)).map_err(cannot)?;
-        let lines = Lines::new(BufReader::new(copy), self.format).map_err(|why| self.fault(why.into()))?;
-        Ok(VerifiedLines { lines, path: self.path.clone(), records: expected })
+        let count = self.count(self.records(&copy)?)?;
+        Ok(VerifiedRecords { records: self.records(&copy)?, path: self.path.clone(), count })
+    }
+
+    /// What the copy holds, from its beginning.
+    fn records(&self, copy: &Arc<File>) -> Result<Records<'static>, ReadError> {
+        let cannot = |source| ReadError::Copy { path: self.path.clone(), source };
+        let records = if self.format.is_ndjson() {
+            (&**copy).seek(SeekFrom::Start(0)).map_err(cannot)?;
+            Lines::new(Arc::clone(copy), self.format).map(Records::Lines)
+        } else {
+            let bytes = copy.metadata().map_err(cannot)?.len();
+            let copy = Arc::clone(copy);
+            let part = move |part: Range<u64>| {
+                let length = usize::try_from(part.end - part.start).map_err(io::Error::other)?;
+                let mut bytes = BytesMut::zeroed(length);
+                copy.read_exact_at(&mut bytes, part.start)?;
+                Ok(bytes.freeze())
+            };
+            let rows = Rows::open(bytes, Box::new(part)).map_err(|source| NotRecords::Columns { source });
+            rows.map(|rows| Records::Rows(Box::new(rows)))
+        };
+        records.map_err(|why| self.fault(why.into()).into())
     }
 
     async fn copy(
@@ -391,21 +406,14 @@ impl Selected {
     }
 
     /// How many records it holds, which must be as many as its entry says.
-    fn count(&self, copy: &mut File) -> Result<u64, ReadError> {
-        let cannot = |source| ReadError::Copy { path: self.path.clone(), source };
-        copy.seek(SeekFrom::Start(0)).map_err(cannot)?;
-        let read = || -> Result<u64, NotLines> {
-            let mut lines = Lines::new(BufReader::new(&*copy), self.format)?;
-            let mut found = 0;
-            while lines.next_line()?.is_some() {
-                found += 1;
-            }
-            Ok(found)
-        };
-        let found = read().map_err(|why| self.fault(why.into()))?;
+    fn count(&self, mut records: Records<'_>) -> Result<u64, NotRestorable> {
+        let mut found = 0;
+        while records.next_record().map_err(|why| self.fault(why.into()))?.is_some() {
+            found += 1;
+        }
         match &self.known {
             Known::ByEntry { records, .. } if *records != found => {
-                Err(self.fault(Why::Records { expected: *records, found }).into())
+                Err(self.fault(Why::Records { expected: *records, found }))
             }
             _ => Ok(found),
         }
@@ -417,17 +425,17 @@ impl Selected {
 }
 
 /// The records of a file that was verified, one at a time.
-pub struct VerifiedLines {
-    lines: Lines<'static>,
+pub struct VerifiedRecords {
+    records: Records<'static>,
     path: ObjectPath,
-    records: u64,
+    count: u64,
 }
 
-impl VerifiedLines {
+impl VerifiedRecords {
     /// How many there are in all.
     #[must_use]
-    pub fn records(&self) -> u64 {
-        self.records
+    pub fn count(&self) -> u64 {
+        self.count
     }
 
     /// The next record.
@@ -437,14 +445,14 @@ impl VerifiedLines {
     /// When the copy on this machine can no longer be read.
     pub fn next_record(&mut self) -> Result<Option<&[u8]>, ReadError> {
         let path = &self.path;
-        self.lines
-            .next_line()
+        self.records
+            .next_record()
             .map_err(|why| ReadError::Copy { path: path.clone(), source: io::Error::other(why) })
     }
 }
 
-impl fmt::Debug for VerifiedLines {
+impl fmt::Debug for VerifiedRecords {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VerifiedLines").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("VerifiedRecords").field("path", &self.path).finish_non_exhaustive()
     }
 }

@@ -1,7 +1,8 @@
 //! Finding a record in an archive by its `Id`, and proving it.
 //!
 //! There is no index. Objects whose span of `CreationTime` does not touch the asked one are not read; the others are searched on
-//! as many threads as are asked for, one line of each in memory.
+//! as many threads as are asked for, one line of each in memory. An object without lines is searched in the columns that hold its
+//! records, of which one row group is in memory.
 
 use std::borrow::Cow;
 
@@ -13,16 +14,16 @@ use tokio::task::JoinHandle;
 
 use crate::{
     blocking::ended,
-    content::{Lines, NotLines},
     entry::{Entry, SealedFile, SealedObject},
     envelope::Envelope,
     hash::Hash,
     inclusion::Prover,
     merkle::leaf_hash,
-    names::ChainKey,
+    names::{ChainKey, FileFormat},
     path::ObjectPath,
     proof::Proof,
-    reading::{Unreadable, chains, read_blocking, read_entry},
+    reading::{Unreadable, chains, read_entry, read_records},
+    records::NotRecords,
     store::{Store, StoreError},
 };
 
@@ -44,8 +45,10 @@ pub struct Search {
 pub struct Match {
     /// The file that holds it.
     pub path: ObjectPath,
-    /// On which line, counted from 0.
+    /// On which line or row, counted from 0.
     pub index: u64,
+    /// How the file is written.
+    pub format: FileFormat,
     /// The entry that names the file.
     pub entry: ObjectPath,
     /// The proof.
@@ -72,16 +75,7 @@ pub enum SearchError {
         /// Which.
         path: ObjectPath,
         /// Why.
-        why: NotLines,
-    },
-    /// An object has no lines, so the record might be in it.
-    #[error(
-        "the record is in no object with lines, and {path} belongs to one that has Parquet files only, in which nothing \
-         is searched: look for it there with a reader of Parquet"
-    )]
-    Columns {
-        /// One of the files.
-        path: ObjectPath,
+        why: NotRecords,
     },
     /// The record is there, but not as its entry says.
     #[error(
@@ -96,20 +90,25 @@ pub enum SearchError {
     },
 }
 
-/// A line that was found in a file.
-struct Line {
+/// A record that was found in an object.
+struct Found {
+    /// In which of its files.
+    file: usize,
+    /// On which line or row of that.
     index: u64,
     record: Vec<u8>,
 }
 
+/// An object that is to be searched.
 struct Job {
     chain: ChainKey,
     number: u64,
-    file: SealedFile,
+    /// The files over whose records its tree stands.
+    files: Vec<SealedFile>,
     root: Hash,
 }
 
-type Running = JoinHandle<(Job, Result<Option<Line>, SearchError>)>;
+type Running = JoinHandle<(Job, Result<Option<Found>, SearchError>)>;
 
 impl Search {
     /// Looks for the record in entries from the newest to the oldest. `None` when no object holds it. `searched` is told the size
@@ -124,7 +123,7 @@ impl Search {
         searched: &mut dyn FnMut(u64),
     ) -> Result<Option<Match>, SearchError> {
         let mut running: FuturesUnordered<Running> = FuturesUnordered::new();
-        let (mut failed, mut without_lines) = (None, None);
+        let mut failed = None;
         for (chain, last) in chains(store).await? {
             for number in (1..=last).rev() {
                 let entry = match read_entry(store, &chain, number).await {
@@ -135,17 +134,13 @@ impl Search {
                     }
                 };
                 for object in entry.objects.iter().filter(|object| self.may_be_in(object)) {
-                    let Some(file) = object.ndjson() else {
-                        let path = object.files.first().map(|file| file.path.clone());
-                        without_lines = without_lines.or(path);
-                        continue;
-                    };
                     while running.len() >= self.jobs.max(1) {
                         if let Some(found) = self.next(store, &mut running, &mut failed, searched).await? {
                             return Ok(Some(found));
                         }
                     }
-                    let job = Job { chain, number, file: file.clone(), root: object.merkle_root };
+                    let (files, root) = (object.evidence().to_vec(), object.merkle_root);
+                    let job = Job { chain, number, files, root };
                     running.push(tokio::spawn(find(store.clone(), job, self.id.clone())));
                 }
             }
@@ -155,8 +150,7 @@ impl Search {
                 return Ok(Some(found));
             }
         }
-        let columns = without_lines.map(|path| SearchError::Columns { path });
-        failed.or(columns).map_or(Ok(None), Err)
+        failed.map_or(Ok(None), Err)
     }
 
     fn may_be_in(&self, object: &SealedObject) -> bool {
@@ -177,10 +171,10 @@ impl Search {
             Ok(done) => done,
             Err(error) => ended(error).await,
         };
-        searched(job.file.bytes);
+        job.files.iter().for_each(|file| searched(file.bytes));
         match found {
             Ok(None) => Ok(None),
-            Ok(Some(line)) => prove(store, job, line).await.map(Some),
+            Ok(Some(found)) => prove(store, job, found).await.map(Some),
             Err(error) => {
                 failed.get_or_insert(error);
                 Ok(None)
@@ -189,22 +183,36 @@ impl Search {
     }
 }
 
-/// Looks for the record in one file.
-async fn find(store: Store, job: Job, id: String) -> (Job, Result<Option<Line>, SearchError>) {
-    let found = read_lines(&store, &job.file, move |lines| {
+/// Looks for the record in one object.
+async fn find(store: Store, job: Job, id: String) -> (Job, Result<Option<Found>, SearchError>) {
+    for (at, file) in job.files.iter().enumerate() {
+        match find_in(&store, file, id.clone()).await {
+            Ok(None) => {}
+            Ok(Some((index, record))) => return (job, Ok(Some(Found { file: at, index, record }))),
+            Err(error) => return (job, Err(error)),
+        }
+    }
+    (job, Ok(None))
+}
+
+async fn find_in(
+    store: &Store,
+    file: &SealedFile,
+    id: String,
+) -> Result<Option<(u64, Vec<u8>)>, SearchError> {
+    let found = read_records(store, file, move |records| {
         let finder = memmem::Finder::new(id.as_bytes());
         let mut index = 0;
-        while let Some(record) = lines.next_line()? {
-            // Most lines do not have the text of the id at all. An id with escapes in it would be missed; a GUID has none.
+        while let Some(record) = records.next_record()? {
+            // Most do not have the text of the id at all. An id with escapes in it would be missed; a GUID has none.
             if finder.find(record).is_some() && has_id(record, &id) {
-                return Ok(Some(Line { index, record: record.to_vec() }));
+                return Ok(Some((index, record.to_vec())));
             }
             index += 1;
         }
         Ok(None)
     });
-    let found = found.await;
-    (job, found)
+    found.await?.map_err(|why| SearchError::File { path: file.path.clone(), why })
 }
 
 fn has_id(record: &[u8], id: &str) -> bool {
@@ -216,41 +224,31 @@ fn has_id(record: &[u8], id: &str) -> bool {
     serde_json::from_slice::<Identified<'_>>(record).is_ok_and(|record| record.id.as_deref() == Some(id))
 }
 
-/// Reads the file once more for the way from the record to the root.
-async fn prove(store: &Store, job: Job, line: Line) -> Result<Match, SearchError> {
-    let Job { chain, number, file, root } = job;
-    let index = line.index;
-    let tree = read_lines(store, &file, move |lines| {
-        let mut prover = Prover::new(index);
-        while let Some(record) = lines.next_line()? {
-            prover.push(leaf_hash(record));
-        }
-        Ok(prover.finish())
-    });
-    let tree = tree.await?;
+/// Reads the object once more for the way from the record to the root.
+async fn prove(store: &Store, job: Job, found: Found) -> Result<Match, SearchError> {
+    let Job { chain, number, files, root } = job;
+    let before: u64 = files[..found.file].iter().map(|file| file.records).sum();
+    let mut prover = Prover::new(before + found.index);
+    for file in &files {
+        let read = read_records(store, file, move |records| {
+            while let Some(record) = records.next_record()? {
+                prover.push(leaf_hash(record));
+            }
+            Ok(prover)
+        });
+        prover = read.await?.map_err(|why| SearchError::File { path: file.path.clone(), why })?;
+    }
     let entry_path = chain.entry(number);
     let (envelope, entry): (Envelope, Entry) = read_entry(store, &chain, number)
         .await
         .map_err(|why| SearchError::Entry { path: entry_path.clone(), why })?;
-    let proof = tree
-        .filter(|(_, found)| *found == root)
-        .and_then(|(inclusion, _)| Proof::new(line.record, inclusion, envelope, &entry));
+    let SealedFile { path, format, .. } = files[found.file].clone();
+    let proof = prover
+        .finish()
+        .filter(|(_, made)| *made == root)
+        .and_then(|(inclusion, _)| Proof::new(found.record, inclusion, envelope, &entry));
     match proof {
-        Some(proof) => Ok(Match { path: file.path, index, entry: entry_path, proof }),
-        None => Err(SearchError::Changed { path: file.path, entry: entry_path }),
+        Some(proof) => Ok(Match { path, index: found.index, format, entry: entry_path, proof }),
+        None => Err(SearchError::Changed { path, entry: entry_path }),
     }
-}
-
-/// Gives the lines of a file to `read`, on a blocking thread.
-async fn read_lines<T: Send + 'static>(
-    store: &Store,
-    file: &SealedFile,
-    read: impl FnOnce(&mut Lines<'_>) -> Result<T, NotLines> + Send + 'static,
-) -> Result<T, SearchError> {
-    let format = file.format;
-    let done = read_blocking(store, &file.path, move |content| {
-        Lines::new(content, format).and_then(|mut lines| read(&mut lines))
-    })
-    .await?;
-    done.map_err(|why| SearchError::File { path: file.path.clone(), why })
 }

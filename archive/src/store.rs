@@ -32,7 +32,7 @@ mod s3;
 pub mod target;
 mod wire;
 
-use std::{path::Path, sync::Arc};
+use std::{ops::Range, path::Path, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
@@ -165,6 +165,21 @@ impl Store {
         match &*self.0 {
             Place::Directory(directory) => directory.get(path).await,
             Place::Bucket(bucket) => bucket.get(path).await,
+        }
+    }
+
+    /// A part of an object. It is as long as it is asked for.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::get`], also when the object has no such part.
+    pub async fn get_part(&self, path: &ObjectPath, part: Range<u64>) -> Result<Bytes, StoreError> {
+        if part.is_empty() {
+            return Ok(Bytes::new());
+        }
+        match &*self.0 {
+            Place::Directory(directory) => directory.get_part(path, part).await,
+            Place::Bucket(bucket) => bucket.get_part(path, part).await,
         }
     }
 

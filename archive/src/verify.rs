@@ -2,8 +2,9 @@
 //! nothing is there that no entry names.
 //!
 //! - It needs the public keys and nothing else; nothing is written anywhere.
-//! - Memory is bounded by 64 KiB and a decoder's window for each file that is being read, one entry, and 40 bytes for each file
-//!   of the archive (the hashes of the names, to find what is surplus).
+//! - Memory is bounded by 64 KiB and a decoder's window for each file that is being read (of an object without lines by the records
+//!   of a row group, as they are stored), one entry, and 40 bytes for each file of the archive (the hashes of the names, to find
+//!   what is surplus).
 //! - Files are read, hashed and decompressed on as many threads as are asked for.
 //! - What is put while it runs is not taken for a finding: it looks at the entries that were there when it began, and at what is
 //!   listed again at the end.
@@ -13,7 +14,7 @@
 //! | `finding.rs` | [`Finding`]: what is wrong, in a sentence |
 //! | `entries.rs` | the rules of a chain |
 //! | `listing.rs` | what lies in the archive, and what of it nobody named |
-//! | `files.rs` | one file against what its entry says |
+//! | `files.rs` | files against what their entry says |
 
 mod entries;
 mod files;
@@ -31,7 +32,7 @@ use serde::Serialize;
 pub use self::finding::Finding;
 use self::{
     entries::Walk,
-    files::Job,
+    files::{Job, Part},
     listing::{Listing, Unnamed},
 };
 use crate::{
@@ -237,21 +238,35 @@ impl Run<'_> {
     async fn files(&mut self, chain: &ChainKey, number: u64, entry: Entry, unnamed: &mut Unnamed) {
         let path = Arc::new(chain.entry(number));
         for object in entry.objects {
-            let has_lines = object.ndjson().is_some();
+            let (has_lines, count) = (object.ndjson().is_some(), object.files.len());
+            let mut fresh = Vec::new();
             for file in object.files {
-                if !unnamed.name(file.path.as_str()) {
+                if unnamed.name(file.path.as_str()) {
+                    fresh.push(file);
+                } else {
                     self.found(Finding::ObjectTwice { path: file.path, entry: (*path).clone() });
-                    continue;
                 }
-                self.verified.files += 1;
-                while self.running.len() >= self.jobs {
-                    self.finish_one().await;
-                }
-                let counts = file.format.is_ndjson() || !has_lines;
-                let job = Job { entry: path.clone(), file, root: object.merkle_root, counts };
-                self.running.push(job.start(self.store.clone()));
+            }
+            self.verified.files += fresh.len() as u64;
+            let root = object.merkle_root;
+            let job = |files, part| Job { entry: Arc::clone(&path), files, root, part };
+            if !has_lines && fresh.len() == count {
+                // Their rows have to be hashed in their order.
+                self.start(job(fresh, Part::All)).await;
+                continue;
+            }
+            for file in fresh {
+                let part = if file.format.is_ndjson() { Part::Lines } else { Part::Columns };
+                self.start(job(vec![file], part)).await;
             }
         }
+    }
+
+    async fn start(&mut self, job: Job) {
+        while self.running.len() >= self.jobs {
+            self.finish_one().await;
+        }
+        self.running.push(job.start(self.store.clone()));
     }
 
     /// Waits until one of the files is done; `false` when there is none.
@@ -262,10 +277,8 @@ impl Run<'_> {
                 self.verified.bytes += done.bytes;
                 self.verified.records += done.records;
                 (self.step)(Step::Read { bytes: done.bytes });
-                (self.step)(Step::File);
-                if let Some(finding) = done.finding {
-                    self.found(finding);
-                }
+                (0..done.files).for_each(|_| (self.step)(Step::File));
+                done.findings.into_iter().for_each(|finding| self.found(finding));
             }
             // The thread that read the file panicked: go on in the same way.
             Err(error) => ended(error).await,

@@ -21,11 +21,16 @@ use simulator::SimulatorConfig;
 
 use crate::{
     archive::{
-        arrived_in, below, configure, ends_with, is_accounted_for, is_complete, objects, objects_below, staging,
-        stores, target, verify,
+        arrived_in, below, configure, ends_with, is_accounted_for, is_complete, objects, objects_below,
+        staging, stores, target, verify,
     },
     deploy::root,
-    support::{Arrived, World, bucket::Bucket, install, kill_hard, terminate, verifiers::{self, Findings}},
+    support::{
+        Arrived, World,
+        bucket::Bucket,
+        install, kill_hard, terminate,
+        verifiers::{self, Findings},
+    },
 };
 
 /// Lines, and columns beside them.
@@ -138,9 +143,12 @@ fn a_security_lake_has_one_class_and_day_a_file() {
     }
     assert!(classes.len() > 1 && days.len() > 1, "{classes:?} {days:?}");
 
-    let line = ["archive", "prove", "--directory", "archive", "--id", "00000000-0000-4000-8000-000000000000"];
-    let told = world.mailtrail(&line).ends_with(1).stderr;
-    assert!(told.contains("Parquet files only"), "{told}");
+    let told = a_record_is_proved(&world, ["--directory", "archive"], &target(&world));
+    assert!(told.starts_with("The record is row "), "{told}");
+    let nobody =
+        ["archive", "prove", "--directory", "archive", "--id", "00000000-0000-4000-8000-000000000000"];
+    let told = world.mailtrail(&nobody).ends_with(1).stderr;
+    assert!(told.contains("no object holds a record with the Id"), "{told}");
     let listed =
         world.mailtrail(&["archive", "list", "--directory", "archive", "--objects"]).ends_with(0).stdout;
     assert!(listed.contains("audit_6003"), "{listed}");
@@ -227,6 +235,18 @@ fn check_says_which_formats_make_no_sense() {
     }
 }
 
+/// A record is proved from an archive, of which this folder is a copy, and the proof convinces without it.
+fn a_record_is_proved(world: &World, place: [&str; 2], folder: &Path) -> String {
+    let row = rows(&twins_below(folder)[0]).pop().expect("a row");
+    let (id, record) = (row.get_string(0).expect("an id"), row.get_string(RAW).expect("a record"));
+    let line = ["archive", "prove", place[0], place[1], "--id", id, "--out", "proof.json"];
+    let told = world.mailtrail(&line).ends_with(0).stdout;
+    let check = ["archive", "verify", "--proof", "proof.json", "--public-key", "archive.pub"];
+    let proved = world.mailtrail(&check).ends_with(0).stdout;
+    assert!(proved.contains(record), "{proved}");
+    told
+}
+
 /// Lines and columns, or the files of a lake, are in a bucket as they are in a directory.
 pub(crate) fn columns_arrive_in(bucket: &Bucket, lines: &str) {
     let world = World::new(SimulatorConfig {
@@ -241,13 +261,16 @@ pub(crate) fn columns_arrive_in(bucket: &Bucket, lines: &str) {
     let copy = bucket.download(&world);
     columns_have_every_record(&world, &copy);
     is_accounted_for(&world, "copy");
+    a_record_is_proved(&world, ["--sink", "evidence"], &copy);
     let (lines_there, twins) = (objects_below(&copy), twins_below(&copy));
     if lines == LAKE {
         assert_eq!(lines_there, Vec::<PathBuf>::new(), "no lines are wanted");
         assert!(twins.len() > 2 && twins.iter().all(|twin| twin.starts_with(copy.join("ext"))), "{twins:?}");
     } else {
         arrived_in(&copy).is_exactly(&world.simulator().truth());
-        let without = |path: &PathBuf, end: &str| path.to_str().and_then(|path| path.strip_suffix(end)).map(str::to_owned);
+        let without = |path: &PathBuf, end: &str| {
+            path.to_str().and_then(|path| path.strip_suffix(end)).map(str::to_owned)
+        };
         let (lines_there, twins): (Vec<_>, Vec<_>) = (
             lines_there.iter().map(|path| without(path, ".ndjson.zst")).collect(),
             twins.iter().map(|path| without(path, ".parquet")).collect(),

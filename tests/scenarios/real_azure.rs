@@ -31,7 +31,9 @@ fn real_azure_twenty_kills_in_every_phase_lose_and_double_nothing() {
 #[test]
 #[ignore = "needs Azurite: tests/servers/azurite"]
 fn real_azure_gives_back_what_a_sink_has_lost() {
-    what_was_lost_comes_back_from(&Bucket::azurite());
+    for lines in ["", "formats = [\"parquet\"]"] {
+        what_was_lost_comes_back_from(&Bucket::azurite(), lines);
+    }
 }
 
 #[test]

@@ -30,7 +30,9 @@ fn real_s3_twenty_kills_in_every_phase_lose_and_double_nothing() {
 #[test]
 #[ignore = "needs moto: tests/servers/moto"]
 fn real_s3_gives_back_what_a_sink_has_lost() {
-    what_was_lost_comes_back_from(&Bucket::moto());
+    for lines in ["", LAKE] {
+        what_was_lost_comes_back_from(&Bucket::moto(), lines);
+    }
 }
 
 #[test]

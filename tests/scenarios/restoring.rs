@@ -7,7 +7,8 @@ use serde_json::Value;
 use simulator::{SimulatorConfig, TenantConfig};
 
 use crate::{
-    archive::{arrived_in, arrived_of, make_key, objects_below, stores},
+    archive::{arrived_in, arrived_of, is_accounted_for, make_key, objects_below, stores},
+    columns::LAKE,
     support::{
         Arrived, Outcome, World,
         bucket::Bucket,
@@ -290,11 +291,13 @@ fn a_damaged_object_is_named_and_nothing_of_it_is_restored() {
     assert_eq!(arrived_ids(&arrived_in(&archive)), expected);
 }
 
-/// What a sink has lost comes back from a bucket, when the command was killed and its requests were refused.
-pub(crate) fn what_was_lost_comes_back_from(bucket: &Bucket) {
+/// What a sink has lost comes back from a bucket, when the command was killed and its requests were refused. `lines` are of
+/// the archive sink.
+pub(crate) fn what_was_lost_comes_back_from(bucket: &Bucket, lines: &str) {
     let world = World::new(SimulatorConfig { blobs: 60, ..small() });
     let gate = Gate::before(bucket.address, "GET");
-    stores::configure(&world, bucket, gate.address(), "", "object_bytes = \"256KiB\"");
+    let lines = format!("object_bytes = \"256KiB\"\n{lines}");
+    stores::configure(&world, bucket, gate.address(), "", &lines);
     let out = world.out("soc");
     world.edit(|text| format!("{text}\n[sinks.soc]\ntype = \"file\"\ndirectory = {out:?}\n"));
     world.collect();
@@ -315,12 +318,18 @@ pub(crate) fn what_was_lost_comes_back_from(bucket: &Bucket) {
     world.collect();
     assert_eq!(arrived_ids(&soc(&world)), due);
     assert_eq!(bucket.objects(), archived, "what is restored is not archived again");
-    stores::is_complete(&world, bucket);
+    bucket.download(&world);
+    is_accounted_for(&world, "copy");
 }
 
 #[test]
 fn s3_gives_back_what_a_sink_has_lost() {
-    what_was_lost_comes_back_from(&Bucket::memory());
+    what_was_lost_comes_back_from(&Bucket::memory(), "");
+}
+
+#[test]
+fn s3_gives_back_what_a_sink_has_lost_from_columns_alone() {
+    what_was_lost_comes_back_from(&Bucket::memory(), LAKE);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::*;
 use crate::{
     entry::SealedObject,
-    verify::tests::{Archive, record, start},
+    verify::tests::{Archive, columns::Files, record, start},
 };
 
 /// Minutes behind the start: the records of the object with the Seq n are of the minute n.
@@ -33,7 +33,7 @@ async fn restored(archive: &Archive, selection: &Selection) -> (Vec<String>, Vec
                 while let Some(record) = lines.next_record().unwrap() {
                     records.push(String::from_utf8(record.to_vec()).unwrap());
                 }
-                assert_eq!(records.len() as u64 - before, lines.records());
+                assert_eq!(records.len() as u64 - before, lines.count());
             }
             Err(ReadError::NotRestorable(fault)) => wrong.push(fault),
             Err(error) => panic!("{error}"),
@@ -139,19 +139,51 @@ async fn an_entry_that_cannot_be_read_is_named() {
 }
 
 #[tokio::test]
-async fn what_is_in_parquet_only_is_named() {
+async fn what_is_in_columns_only_is_read_from_there() {
+    let mut archive = Archive::new().await;
+    let mut objects = Vec::new();
+    for (seq, how) in [(1, Files::One), (2, Files::Sliced)] {
+        objects.push(archive.put_columns(seq, 3, how).await);
+    }
+    let paths: Vec<_> = objects.iter().map(|object| object.files[0].path.to_string()).collect();
+    // In the order of the rows: the last of each file came first.
+    let one = [2, 1, 0].map(|position| record(1, position));
+    // Before an entry names them, only a name that tells whose records they are can be used.
+    let (records, wrong) = restored(&archive, &selection(0, 100)).await;
+    assert_eq!(records, one);
+    assert_eq!(wrong.len(), 2, "{wrong:?}");
+    assert!(wrong.iter().all(|wrong| wrong.contains("no entry names it (yet)")), "{wrong:?}");
+
+    archive.entry(2, objects.clone(), None).await;
+    let (mut records, wrong) = restored(&archive, &selection(0, 100)).await;
+    assert_eq!((records.len(), wrong), (6, vec![]));
+    assert!(records.windows(3).any(|three| three == one));
+    records.sort();
+    assert_eq!(records, all_of(1..=2));
+    assert_eq!(restored(&archive, &selection(50, 100)).await, (vec![], vec![]), "of another time");
+
+    // Nothing is taken of a file that was changed; the others are not concerned.
+    let changed = file(&archive, &objects[0]);
+    let mut bytes = fs::read(&changed).unwrap();
+    bytes[100] ^= 1;
+    fs::remove_file(&changed).unwrap();
+    fs::write(&changed, bytes).unwrap();
+    let (mut records, wrong) = restored(&archive, &selection(0, 100)).await;
+    records.sort();
+    assert_eq!(records, all_of([2]));
+    assert!(wrong.len() == 1 && wrong[0].starts_with(&paths[0]), "{wrong:?}");
+}
+
+/// Columns beside lines are the same records once more, and are left alone.
+#[tokio::test]
+async fn columns_beside_lines_are_not_read() {
     let mut archive = Archive::new().await;
     let mut object = archive.put(1, FileFormat::NdjsonZstd, 3).await;
-    let parquet: ObjectPath =
-        object.files[0].path.as_str().replace(".ndjson.zst", ".parquet").parse().unwrap();
-    fs::rename(file(&archive, &object), archive.directory.path().join(parquet.as_str())).unwrap();
-    let expected = [format!(
-        "{parquet}: its records are archived in Parquet only, and only NDJSON holds them as they came: it is not restored"
-    )];
-    assert_eq!(restored(&archive, &selection(0, 100)).await.1, expected, "before an entry names it");
-    object.files[0] =
-        SealedFile { path: parquet.clone(), format: FileFormat::Parquet, ..object.files[0].clone() };
+    let columns = archive.put_columns(2, 3, Files::WithoutRaw).await;
+    let beside = object.files[0].path.as_str().replace(".ndjson.zst", ".parquet");
+    fs::rename(file(&archive, &columns), archive.directory.path().join(&beside)).unwrap();
+    assert_eq!(restored(&archive, &selection(0, 100)).await, (all_of([1]), vec![]));
+    object.files.push(SealedFile { path: beside.parse().unwrap(), ..columns.files[0].clone() });
     archive.entry(1, vec![object], None).await;
-    assert_eq!(restored(&archive, &selection(0, 100)).await.1, expected);
-    assert_eq!(restored(&archive, &selection(50, 100)).await.1, Vec::<String>::new(), "of another time");
+    assert_eq!(restored(&archive, &selection(0, 100)).await, (all_of([1]), vec![]));
 }

@@ -5,7 +5,7 @@
 //! have. What was begun and is given up is aborted, also when whoever put it was dropped; what a killed process leaves
 //! has to be swept by the bucket's own life-cycle rule (`AbortIncompleteMultipartUpload`; Azure does it after a week).
 
-use std::{fmt, path::Path, sync::Arc, time::Duration};
+use std::{fmt, ops::Range, path::Path, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use entra::SecretSource;
@@ -156,6 +156,11 @@ impl Bucket {
             .map_err(move |error| explain(kind, &place, Doing::Get, &object, &error))
             .boxed();
         Ok(Body { bytes, pieces })
+    }
+
+    pub(super) async fn get_part(&self, path: &ObjectPath, part: Range<u64>) -> Result<Bytes, StoreError> {
+        let got = self.store.get_range(&self.location(path.as_str()), part).await;
+        got.map_err(|error| self.failed(Doing::Get, Some(path), &error))
     }
 
     pub(super) async fn head(&self, path: &ObjectPath) -> Result<Option<Head>, StoreError> {

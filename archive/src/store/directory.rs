@@ -16,11 +16,12 @@ use std::{
     collections::VecDeque,
     fs::{self, DirBuilder, DirEntry, File, OpenOptions},
     io::{self, ErrorKind, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    ops::Range,
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
 use futures_util::stream::{self, Stream, TryStreamExt as _};
 
@@ -97,6 +98,24 @@ impl Directory {
             })
         });
         Ok(Body { bytes, pieces: Box::pin(pieces) })
+    }
+
+    pub(super) async fn get_part(&self, path: &ObjectPath, part: Range<u64>) -> Result<Bytes, StoreError> {
+        let path = self.file(path);
+        blocking(move || {
+            let file = File::open(&path).map_err(|source| missing("read", &path, source))?;
+            let unreadable = |source| StoreError::io("read", &path, source);
+            // What is asked for may come from a file that says more than it has: nothing is reserved for that.
+            if file.metadata().map_err(unreadable)?.len() < part.end {
+                return Err(unreadable(ErrorKind::UnexpectedEof.into()));
+            }
+            let length = usize::try_from(part.end - part.start)
+                .map_err(|_| unreadable(ErrorKind::OutOfMemory.into()))?;
+            let mut bytes = BytesMut::zeroed(length);
+            file.read_exact_at(&mut bytes, part.start).map_err(unreadable)?;
+            Ok(bytes.freeze())
+        })
+        .await
     }
 
     pub(super) async fn head(&self, path: &ObjectPath) -> Result<Option<Head>, StoreError> {
@@ -327,7 +346,6 @@ fn missing(doing: &'static str, path: &Path, source: io::Error) -> StoreError {
 mod tests {
     use std::{collections::BTreeSet, os::unix::fs::MetadataExt as _};
 
-    use bytes::Bytes;
     use tempfile::TempDir;
 
     use super::*;
@@ -407,6 +425,9 @@ mod tests {
         assert_eq!((body.bytes, pieces.len()), (bytes.len() as u64, 4));
         assert!(pieces.concat() == bytes);
         assert!(matches!(store.get_whole(&path, bytes.len() - 1).await, Err(StoreError::TooLarge { .. })));
+        assert_eq!(store.get_part(&path, 5..CHUNK as u64 + 9).await.unwrap(), bytes[5..CHUNK + 9]);
+        assert_eq!(store.get_part(&path, 7..7).await.unwrap(), "");
+        assert!(store.get_part(&path, 1..bytes.len() as u64 + 1).await.is_err(), "it is not so long");
     }
 
     #[tokio::test]

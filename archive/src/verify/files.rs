@@ -1,4 +1,4 @@
-//! One file against what its entry says of it.
+//! The files of an object against what their entry says of them.
 
 use std::{io, sync::Arc};
 
@@ -9,29 +9,42 @@ use crate::{
     content::{Measured, measure},
     entry::SealedFile,
     hash::Hash,
+    merkle::Merkle,
     path::ObjectPath,
-    reading::{again, pause, read_blocking},
+    reading::{again, pause, read_blocking, read_records},
     store::{Store, StoreError},
 };
 
-/// A file that is to be looked at.
+/// Files of an object that are to be looked at.
 pub(super) struct Job {
-    /// The entry that names it.
+    /// The entry that names them.
     pub(super) entry: Arc<ObjectPath>,
-    /// What the entry says of it.
-    pub(super) file: SealedFile,
+    /// What the entry says of them.
+    pub(super) files: Vec<SealedFile>,
     /// The root of the object's records.
     pub(super) root: Hash,
-    /// Whether it is by this file that its records count: those of Parquet are the ones of the lines once more, when
-    /// there are lines.
-    pub(super) counts: bool,
+    /// What they are of the object.
+    pub(super) part: Part,
+}
+
+/// What files are of their object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Its lines, over which its tree stands.
+    Lines,
+    /// Some of the columns; its tree is not over these alone.
+    Columns,
+    /// All of it: its tree stands over their rows.
+    All,
 }
 
 /// What came of it.
+#[derive(Default)]
 pub(super) struct Done {
+    pub(super) files: usize,
     pub(super) bytes: u64,
     pub(super) records: u64,
-    pub(super) finding: Option<Finding>,
+    pub(super) findings: Vec<Finding>,
 }
 
 pub(super) type Running = JoinHandle<Done>;
@@ -42,60 +55,95 @@ impl Job {
     }
 
     async fn run(self, store: Store) -> Done {
-        let mut attempt = 1;
-        let measured = loop {
-            match self.measure(&store).await {
+        let mut done = Done { files: self.files.len(), ..Done::default() };
+        for file in &self.files {
+            match self.measure(&store, file).await {
+                Ok(measured) => {
+                    done.bytes += measured.bytes;
+                    let compared = self.compare(file, measured);
+                    done.records += if self.part == Part::Columns { 0 } else { compared.0 };
+                    done.findings.extend(compared.1);
+                }
+                Err(error) => done.findings.push(self.unread(file, error)),
+            }
+        }
+        // Columns are unpacked only when they are what somebody has signed.
+        if self.part == Part::All && done.findings.is_empty() {
+            done.findings.extend(self.rows(&store).await);
+        }
+        done
+    }
+
+    async fn measure(&self, store: &Store, file: &SealedFile) -> Result<Measured, StoreError> {
+        let (format, mut attempt) = (file.format, 1);
+        loop {
+            let measured = read_blocking(store, &file.path, move |content| measure(content, format)).await;
+            let measured = measured.and_then(|measured| measured.map_err(|source| failed(file, source)));
+            match measured {
                 Err(error) if again(&error, attempt) => pause(&error, attempt).await,
-                measured => break measured,
+                measured => return measured,
             }
             attempt += 1;
-        };
-        let path = self.file.path.clone();
-        match measured {
-            Ok(measured) => self.compare(measured),
-            Err(StoreError::NotFound { .. }) => {
-                let entry = (*self.entry).clone();
-                Done { bytes: 0, records: 0, finding: Some(Finding::ObjectMissing { path, entry }) }
-            }
-            Err(error) => {
-                let why = error.to_string();
-                Done { bytes: 0, records: 0, finding: Some(Finding::ObjectUnread { path, why }) }
-            }
         }
     }
 
-    async fn measure(&self, store: &Store) -> Result<Measured, StoreError> {
-        let format = self.file.format;
-        let measured = read_blocking(store, &self.file.path, move |content| measure(content, format)).await?;
-        measured.map_err(|source| unread(self, source))
+    fn unread(&self, file: &SealedFile, error: StoreError) -> Finding {
+        let path = file.path.clone();
+        match error {
+            StoreError::NotFound { .. } => Finding::ObjectMissing { path, entry: (*self.entry).clone() },
+            error => Finding::ObjectUnread { path, why: error.to_string() },
+        }
     }
 
-    fn compare(self, measured: Measured) -> Done {
-        let Self { entry, file, root, counts } = self;
-        let entry = (*entry).clone();
-        let path = file.path;
+    fn no_records(&self, file: &SealedFile, why: String) -> Finding {
+        Finding::ObjectRecords { path: file.path.clone(), entry: (*self.entry).clone(), why }
+    }
+
+    /// How many records it has, and what is wrong with it.
+    fn compare(&self, file: &SealedFile, measured: Measured) -> (u64, Option<Finding>) {
         let (bytes, sha256) = (measured.bytes, measured.sha256);
         if (bytes, sha256) != (file.bytes, file.sha256) {
             let (expected, found) = ((file.bytes, file.sha256), (bytes, sha256));
-            let finding = Finding::ObjectChanged { path, entry, expected, found };
-            return Done { bytes, records: 0, finding: Some(finding) };
+            let (path, entry) = (file.path.clone(), (*self.entry).clone());
+            return (0, Some(Finding::ObjectChanged { path, entry, expected, found }));
         }
         let (records, wrong) = match measured.content {
             Err(why) => (0, Some(why)),
             Ok(content) if content.records != file.records => {
                 (content.records, Some(format!("it has {}, not {}", content.records, file.records)))
             }
-            Ok(content) if content.root.is_some_and(|found| found != root) => {
-                (content.records, Some("their Merkle root is another".to_owned()))
+            Ok(content) if content.root.is_some_and(|found| found != self.root) => {
+                (content.records, Some(ANOTHER_ROOT.to_owned()))
             }
             Ok(content) => (content.records, None),
         };
-        let finding = wrong.map(|why| Finding::ObjectRecords { path, entry, why });
-        Done { bytes, records: if counts { records } else { 0 }, finding }
+        (records, wrong.map(|why| self.no_records(file, why)))
+    }
+
+    /// What is wrong with the records in the columns, which are the only ones.
+    async fn rows(&self, store: &Store) -> Option<Finding> {
+        let mut tree = Merkle::default();
+        for file in &self.files {
+            let read = read_records(store, file, move |records| {
+                while let Some(record) = records.next_record()? {
+                    tree.push(record);
+                }
+                Ok(tree)
+            });
+            tree = match read.await {
+                Ok(Ok(tree)) => tree,
+                Ok(Err(why)) => return Some(self.no_records(file, why.to_string())),
+                Err(error) => return Some(self.unread(file, error)),
+            };
+        }
+        let first = self.files.first().filter(|_| tree.root() != self.root)?;
+        Some(self.no_records(first, ANOTHER_ROOT.to_owned()))
     }
 }
 
+const ANOTHER_ROOT: &str = "their Merkle root is another";
+
 /// Reading failed for another reason than the store's; none is known.
-fn unread(job: &Job, source: io::Error) -> StoreError {
-    StoreError::Io { doing: "read", path: job.file.path.as_str().into(), source }
+fn failed(file: &SealedFile, source: io::Error) -> StoreError {
+    StoreError::Io { doing: "read", path: file.path.as_str().into(), source }
 }

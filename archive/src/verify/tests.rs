@@ -1,5 +1,7 @@
 //! Archives that are whole, and archives that somebody has been at.
 
+pub(crate) mod columns;
+
 use std::{collections::BTreeMap, fs, path::Path, path::PathBuf};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -481,7 +483,7 @@ async fn the_files_of_each_format_have_all_records_together() {
     archive.replace(1, &entry, &archive.key);
     assert_eq!(kinds(&archive.verify().await.1), ["entry-objects", "object-missing"]);
 
-    // Without lines nothing can be searched, and that is said.
+    // What cannot be read cannot be searched, and that is said.
     object.files = vec![SealedFile { records: 5, ..one }];
     entry.objects = vec![object];
     archive.replace(1, &entry, &archive.key);

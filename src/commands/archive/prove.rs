@@ -37,9 +37,9 @@ pub(super) fn run(config: &ConfigArgs, args: ProveArgs, shown: &MultiProgress) -
         None => print(&String::from_utf8_lossy(&bytes))?,
         Some(path) => {
             write_new(path, 0o644, &bytes)?;
-            let line = found.index + 1;
+            let (what, number) = (if found.format.is_ndjson() { "line" } else { "row" }, found.index + 1);
             print(&format!(
-                "The record is line {line} of {}; {} names it.\nThe proof is {}.\n",
+                "The record is {what} {number} of {}; {} names it.\nThe proof is {}.\n",
                 found.path,
                 found.entry,
                 path.display()

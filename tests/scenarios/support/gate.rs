@@ -43,7 +43,8 @@ impl Gate {
         let state = Arc::new((Mutex::new(State { mode: Mode::Open, round: 0, seen: 0 }), Condvar::new()));
         let known = Arc::clone(&state);
         let server = Server::start(None, None, move |request| {
-            if request.method == method && request.path.contains("content_type") {
+            let is_object = ["content_type", "eventDay"].iter().any(|folder| request.path.contains(folder));
+            if request.method == method && is_object {
                 pass(request, upstream, &known)
             } else {
                 forward(request, upstream).map_or(Reply::Cut, Reply::Raw)

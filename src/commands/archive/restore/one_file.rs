@@ -77,9 +77,9 @@ impl OneFile<'_> {
         let copy = scratch(&self.restore.config.state.directory)
             .map_err(|error| Failure::Problem(format!("cannot make a file for a copy: {error}")))?;
         let mut got = |bytes| self.restore.bar.inc(bytes);
-        let mut lines = self.file.read(&self.restore.store, copy, &mut got).await?;
+        let mut records = self.file.read(&self.restore.store, copy, &mut got).await?;
         let (mut portion, mut count, mut at) = (Vec::new(), 0, 0);
-        while let Some(record) = lines.next_record()? {
+        while let Some(record) = records.next_record()? {
             if at >= from {
                 if !portion.is_empty() && portion.len() + record.len() >= PORTION {
                     self.put_back(&object, (from, at, false), &mut portion).await?;
