@@ -64,7 +64,8 @@ pub(crate) use self::{
 };
 
 /// What records may take of memory on their way to all sinks together, in bytes. With the duplicate index, the bodies
-/// that are being fetched and the process itself it keeps mailtrail well under 128 MB.
+/// that are being fetched, what an archive makes columns in (one object at a time) and the process itself it keeps mailtrail
+/// under 128 MB.
 pub(crate) const MEMORY: usize = 24 << 20;
 
 /// How often the ledger is tidied.

@@ -2,7 +2,8 @@
 //!
 //! Twins are made from the object's NDJSON in two passes. [`Twins::read`] reads every line and keeps its place, time and
 //! user; [`Twins::write`] goes through the lines in the order wanted and writes them as row groups of at most
-//! [`ROW_GROUP_BYTES`]. Memory therefore holds one row group, and about 32 bytes for each record of the object. The same
+//! [`ROW_GROUP_BYTES`]. Memory therefore holds one row group, but for its records, which are read once more when their turn
+//! to be written comes, and about 32 bytes for each record of the object. The same
 //! lines with the same options become the same bytes. An object has one twin, or one for each class and day in it.
 //!
 //! # Columns
@@ -285,22 +286,22 @@ impl<'a> Twins<'a> {
             }
             record.resize(place.length as usize, 0);
             self.file.read_exact_at(&mut record, place.offset).map_err(unreadable)?;
-            let Ok(text) = str::from_utf8(&record) else {
+            if str::from_utf8(&record).is_err() {
                 let what = format!("the record at byte {} is no text", place.offset);
                 return Err(unreadable(io::Error::new(io::ErrorKind::InvalidData, what)));
-            };
+            }
             let mut pushed = Ok(());
             self.lines.tell(self.options.feed, &record, |row| {
-                if !columns.is_empty() && columns.bytes() + columns.cost(row, text) > ROW_GROUP_BYTES {
-                    pushed = columns.write(&mut writer);
+                if !columns.is_empty() && columns.bytes() + columns.cost(row, *place) > ROW_GROUP_BYTES {
+                    pushed = self.write_group(&mut columns, &mut writer, twin);
                 }
-                columns.push(row, text);
+                columns.push(row, *place);
             });
-            pushed.map_err(unwritable)?;
+            pushed?;
             written(&record);
         }
         if !columns.is_empty() {
-            columns.write(&mut writer).map_err(unwritable)?;
+            self.write_group(&mut columns, &mut writer, twin)?;
         }
         let row_groups = writer.flushed_row_groups().len();
         let to = writer.into_inner().map_err(unwritable)?;
@@ -308,6 +309,28 @@ impl<'a> Twins<'a> {
         to.file.sync_all().map_err(|error| unwritable(error.into()))?;
         let bytes = to.hasher.bytes();
         Ok(Written { rows: places.len() as u64, bytes, sha256: to.hasher.finish(), row_groups })
+    }
+}
+
+impl Twins<'_> {
+    fn write_group<W: Write + Send>(
+        &self,
+        columns: &mut Columns,
+        writer: &mut SerializedFileWriter<W>,
+        twin: &Path,
+    ) -> Result<(), TwinError> {
+        let mut unreadable = None;
+        let read = |place: Place, record: &mut [u8]| {
+            self.file.read_exact_at(record, place.offset).map_err(|source| {
+                unreadable = Some(source);
+                ParquetError::General("its records cannot be read".to_owned())
+            })
+        };
+        let written = columns.write(writer, read);
+        match unreadable {
+            Some(source) => Err(TwinError::Read { path: self.lines.path.to_owned(), source }),
+            None => written.map_err(|source| TwinError::Write { path: twin.to_owned(), source }),
+        }
     }
 }
 

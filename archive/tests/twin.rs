@@ -180,6 +180,30 @@ fn row_groups_are_small_and_everything_that_prunes_is_there() {
     assert!((0..100).filter(|number| filter.check(&format!("none-{number}").as_str())).count() < 20);
 }
 
+/// Amazon Security Lake takes pages of at most 1 MB, and no more of the records is in memory while they are written.
+#[test]
+fn pages_are_small_however_large_the_records_are() {
+    for (count, padding) in [(3_000, 1_500), (500, 40_000)] {
+        let records = records(count, padding);
+        let (_directory, twin, _) = write(&records, &options(SortBy::Time));
+        let reader = SerializedFileReader::new(fs::File::open(&twin).expect("a file")).expect("Parquet");
+        for group in 0..reader.num_row_groups() {
+            let group = reader.get_row_group(group).expect("a group");
+            for column in 0..group.num_columns() {
+                for page in group.get_column_page_reader(column).expect("pages") {
+                    let bytes = page.expect("a page").buffer().len();
+                    assert!(bytes <= 1_000_000, "column {column} has a page of {bytes} bytes");
+                }
+            }
+        }
+        let (mut found, mut expected) =
+            (rows(&twin).into_iter().map(|row| row.2).collect::<Vec<_>>(), records);
+        found.sort();
+        expected.sort();
+        assert!(found == expected);
+    }
+}
+
 #[test]
 fn one_class_and_day_alone_and_no_raw_column() {
     let mut records = records(300, 0);

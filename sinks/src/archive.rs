@@ -10,6 +10,7 @@
 //! | `archive/staging.rs` | the files on this machine |
 //! | `archive/seal.rs` | from records to an object: its files made, hashed, named |
 //! | `archive/ndjson.rs`, `archive/twins.rs` | the files of an object: lines, and columns |
+//! | `archive/one_thread.rs` | the thread on which columns are made |
 //! | `archive/desk.rs` | the blocking steps |
 //! | `archive/stepping.rs` | the steps of an object: sealed, put, cleared away |
 //! | `archive/manifests.rs` | the chains of signed entries; pure |
@@ -45,6 +46,7 @@ mod entering;
 mod figures;
 mod manifests;
 mod ndjson;
+mod one_thread;
 mod plan;
 mod reopen;
 mod report;
@@ -84,6 +86,7 @@ use self::{
     desk::Desk,
     figures::Figures,
     manifests::Manifests,
+    one_thread::on_one_thread,
     plan::Plan,
     staging::{Kind, Staging, StagingError},
     stamping::Stamping,
@@ -216,6 +219,16 @@ impl ArchiveSink {
             stamping: None,
             figures: Figures::default(),
         })
+    }
+
+    /// Does the blocking work of making columns, which has a thread of its own. It is asked to end when the future is dropped.
+    async fn with_columns<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Desk, &CancellationToken) -> T + Send + 'static,
+    ) -> T {
+        let (desk, cancelled) = (Arc::clone(&self.desk), CancellationToken::new());
+        let _cancel = cancelled.clone().drop_guard();
+        on_one_thread(move || work(&desk, &cancelled)).await
     }
 
     /// Does blocking work. It is asked to end when the future is dropped.

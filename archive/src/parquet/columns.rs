@@ -5,14 +5,17 @@ use std::{io::Write, mem};
 use ::parquet::{
     data_type::{ByteArray, ByteArrayType, DataType, Int32Type, Int64Type},
     errors::{ParquetError, Result},
-    file::writer::{SerializedFileWriter, SerializedRowGroupWriter},
+    file::writer::{SerializedColumnWriter, SerializedFileWriter, SerializedRowGroupWriter},
 };
 use bytes::Bytes;
 
-use super::{ParquetOptions, Row};
+use super::{ParquetOptions, Row, order::Place, schema::PAGE_ROWS};
 
 /// What a row takes beside its texts: numbers and the bookkeeping of texts.
 const ROW_COST: usize = 14 * 16;
+/// So many bytes of records are read at a time, save a single one that is larger. A page ends when it has 256 KiB, so none has
+/// more than 768 KiB; Amazon Security Lake wants at most 1 MB.
+const RECORDS_BYTES: usize = 512 << 10;
 
 /// The values of all columns.
 #[derive(Default)]
@@ -33,7 +36,8 @@ pub(super) struct Columns {
     result_status: Texts,
     class_uid: Numbers<i32>,
     tags: Lists,
-    raw: Option<Texts>,
+    /// Where the records are; they are read when the row group is written.
+    raw: Option<Vec<Place>>,
     tenant: String,
     feed: String,
 }
@@ -41,7 +45,7 @@ pub(super) struct Columns {
 impl Columns {
     pub(super) fn new(options: &ParquetOptions) -> Self {
         Self {
-            raw: options.raw.then(Texts::default),
+            raw: options.raw.then(Vec::new),
             tenant: options.feed.tenant.to_string(),
             feed: options.feed.content_type.to_string(),
             ..Self::default()
@@ -52,13 +56,13 @@ impl Columns {
         self.rows == 0
     }
 
-    /// What the row group takes, about, in bytes.
+    /// What the row group holds, about, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// What one more row takes.
-    pub(super) fn cost(&self, row: &Row<'_>, record: &str) -> usize {
+    /// What one more row adds to it.
+    pub(super) fn cost(&self, row: &Row<'_>, record: Place) -> usize {
         let texts = [
             row.id,
             row.operation,
@@ -71,10 +75,10 @@ impl Columns {
             row.result_status,
         ];
         let texts = texts.iter().chain(row.tags).map(|text| text.len()).sum::<usize>();
-        ROW_COST + texts + if self.raw.is_some() { record.len() } else { 0 }
+        ROW_COST + texts + if self.raw.is_some() { record.length as usize } else { 0 }
     }
 
-    pub(super) fn push(&mut self, row: &Row<'_>, record: &str) {
+    pub(super) fn push(&mut self, row: &Row<'_>, record: Place) {
         self.bytes += self.cost(row, record);
         self.rows += 1;
         self.id.push(row.id);
@@ -96,8 +100,12 @@ impl Columns {
         }
     }
 
-    /// Writes the row group, and begins the next.
-    pub(super) fn write<W: Write + Send>(&mut self, writer: &mut SerializedFileWriter<W>) -> Result<()> {
+    /// Writes the row group, and begins the next. `read` fills in the record that is in a place.
+    pub(super) fn write<W: Write + Send>(
+        &mut self,
+        writer: &mut SerializedFileWriter<W>,
+        read: impl FnMut(Place, &mut [u8]) -> Result<()>,
+    ) -> Result<()> {
         let mut group = writer.next_row_group()?;
         self.id.write(&mut group)?;
         self.time.write::<Int64Type, W>(&mut group)?;
@@ -118,12 +126,38 @@ impl Columns {
             column::<ByteArrayType, W>(&mut group, &values, None, None)?;
         }
         if let Some(raw) = &mut self.raw {
-            raw.write(&mut group)?;
+            write_records(&mut group, raw, read)?;
+            raw.clear();
         }
         group.close()?;
         (self.rows, self.bytes) = (0, 0);
         Ok(())
     }
+}
+
+/// Writes the next column with the records that are in these places, few of them in memory.
+fn write_records<W: Write + Send>(
+    group: &mut SerializedRowGroupWriter<'_, W>,
+    mut places: &[Place],
+    mut read: impl FnMut(Place, &mut [u8]) -> Result<()>,
+) -> Result<()> {
+    let mut column = next_column(group)?;
+    while !places.is_empty() {
+        let mut bytes = 0;
+        let few = places.iter().take(PAGE_ROWS).take_while(|place| {
+            bytes += place.length as usize;
+            bytes <= RECORDS_BYTES
+        });
+        let (now, rest) = places.split_at(few.count().max(1));
+        places = rest;
+        let mut records = Texts::default();
+        for place in now {
+            records.push_with(place.length as usize, |record| read(*place, record))?;
+        }
+        let values = records.values();
+        column.typed::<ByteArrayType>().write_batch(&values, Some(&records.definitions), None)?;
+    }
+    column.close()
 }
 
 /// Writes the next column.
@@ -133,11 +167,16 @@ fn column<T: DataType, W: Write + Send>(
     definitions: Option<&[i16]>,
     repetitions: Option<&[i16]>,
 ) -> Result<()> {
-    let mut column = group
-        .next_column()?
-        .ok_or_else(|| ParquetError::General("the schema has fewer columns than are written".to_owned()))?;
+    let mut column = next_column(group)?;
     column.typed::<T>().write_batch(values, definitions, repetitions)?;
     column.close()
+}
+
+fn next_column<'a, W: Write + Send>(
+    group: &'a mut SerializedRowGroupWriter<'_, W>,
+) -> Result<SerializedColumnWriter<'a>> {
+    let missing = || ParquetError::General("the schema has fewer columns than are written".to_owned());
+    group.next_column()?.ok_or_else(missing)
 }
 
 /// A column of texts; empty ones are null.
@@ -156,6 +195,18 @@ impl Texts {
             self.ends.push(self.bytes.len());
         }
         self.definitions.push(i16::from(!text.is_empty()));
+    }
+
+    /// Adds a text of this length, which `fill` writes.
+    fn push_with(&mut self, length: usize, fill: impl FnOnce(&mut [u8]) -> Result<()>) -> Result<()> {
+        let start = self.bytes.len();
+        self.bytes.resize(start + length, 0);
+        fill(&mut self.bytes[start..])?;
+        if length > 0 {
+            self.ends.push(self.bytes.len());
+        }
+        self.definitions.push(i16::from(length > 0));
+        Ok(())
     }
 
     /// The texts, which share one buffer.

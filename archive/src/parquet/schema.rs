@@ -20,7 +20,7 @@ const LOOKED_UP: [&str; 4] = ["id", "user", "mailbox", "client_ip"];
 /// The most different values that a Bloom filter of a row group is made for: more than a row group has rows.
 const DISTINCT: u64 = 128 * 1024;
 /// A page holds so many rows, so that a query reads little beside what it asks for.
-const PAGE_ROWS: usize = 1024;
+pub(super) const PAGE_ROWS: usize = 1024;
 const PAGE_BYTES: usize = 256 * 1024;
 
 /// Where `user` and `time` are among the columns.

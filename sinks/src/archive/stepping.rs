@@ -4,11 +4,12 @@ use std::sync::PoisonError;
 
 use archive::{Put, SealedObject, Source};
 use futures_util::{StreamExt as _, stream};
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{
     ArchiveSink,
-    desk::Unsealed,
+    desk::{Desk, Unsealed},
     plan::{Due, Offer},
     span,
     staging::{Kind, StagingError},
@@ -48,12 +49,12 @@ impl ArchiveSink {
     /// Seals what is due.
     pub(super) async fn seal(&self, due: Vec<Due>) -> Result<Advance, DeliverError> {
         let ledger = self.ledger().await?;
-        let sealed = self
-            .blocking(move |desk, cancelled| {
-                let _turn = desk.sealing.lock().unwrap_or_else(PoisonError::into_inner);
-                desk.seal(due, ledger, cancelled)
-            })
-            .await;
+        let has_columns = due.iter().any(|due| due.formats.parquet.is_some());
+        let seal = move |desk: &Desk, cancelled: &CancellationToken| {
+            let _turn = desk.sealing.lock().unwrap_or_else(PoisonError::into_inner);
+            desk.seal(due, ledger, cancelled)
+        };
+        let sealed = if has_columns { self.with_columns(seal).await } else { self.blocking(seal).await };
         match sealed {
             Ok(sealed) => {
                 self.figures.sealed(sealed.len());

@@ -1,7 +1,5 @@
 //! The records of an object as columns.
 
-use std::sync::{Mutex, PoisonError};
-
 use archive::{
     FileFormat,
     parquet::{Lines, ParquetOptions, SortBy, TwinError, Twins, Understand},
@@ -15,11 +13,9 @@ use super::{
     staging::{Kind, Staging, StagingError, io_error},
 };
 
-/// Columns take memory, so one object of this process becomes some at a time, however many sinks there are.
-static TURN: Mutex<()> = Mutex::new(());
-
 /// Makes the Parquet files of an object, durably, beside its records; the first of them is the object's file number
-/// `first`. `written` gets each record in the order of their rows. It ends early when it is cancelled.
+/// `first`. `written` gets each record in the order of their rows. It ends early when it is cancelled. Whoever calls
+/// it is on the one thread for that (`one_thread.rs`).
 pub(super) fn make(
     staging: &Staging,
     due: &Due,
@@ -33,7 +29,6 @@ pub(super) fn make(
         Layout::Hive { sort } => (*sort, false),
         Layout::SecurityLake { .. } => (SortBy::Time, true),
     };
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let path = staging.file(due.span, Kind::Records);
     let lines =
         Lines { path: &path, bytes: due.whole.bytes, understand, cancelled: &|| cancelled.is_cancelled() };
