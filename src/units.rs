@@ -1,9 +1,11 @@
-//! Sizes and durations as people write them: `10GiB`, `60s`, `167h50m`.
+//! Sizes, durations and times as people write them: `10GiB`, `60s`, `167h50m`, `2026-03-01T12:00:00Z`.
 //!
 //! What [`format_bytes`] and [`format_duration`] print, [`parse_bytes`] and [`parse_duration`] read back; exactly,
 //! as long as nothing had to be rounded.
 
 use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 
 /// The text is not a size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -159,6 +161,11 @@ pub(crate) fn format_duration(duration: Duration) -> String {
         }
     }
     text
+}
+
+/// Prints a time to the second: `2026-03-01T12:00:00Z`.
+pub(crate) fn format_time(time: DateTime<Utc>) -> String {
+    time.format("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// Prints a count with its thousands set apart: `1,234,567`.

@@ -17,7 +17,7 @@ use crate::{
     cli::{DeadLettersArgs, DeadLettersCommand, ExportArgs, ListArgs},
     operate::{Change, WhichDeadLetters},
     table::{Align, Table},
-    units::format_count,
+    units::{format_count, format_time},
 };
 
 /// A dead letter as it is shown and exported.
@@ -114,7 +114,7 @@ fn show_list(ledger: &Inspector, args: &ListArgs) -> Result<ExitCode, Failure> {
     for letter in &letters {
         table.row([
             letter.id.to_string(),
-            letter.at.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            format_time(letter.at),
             letter.sink.clone().unwrap_or_else(|| "all".to_owned()),
             letter.tenant.clone(),
             letter.content_type.clone(),

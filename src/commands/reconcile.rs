@@ -18,7 +18,7 @@ use crate::{
     config::Config,
     operate::Change,
     table::{Align, Table},
-    units::format_count,
+    units::{format_count, format_time},
 };
 
 /// A row of the report: an hour, a day or all of a feed, or everything.
@@ -272,7 +272,7 @@ fn text(report: &Report, by: ReconcileBy) -> String {
                 acknowledged.map_or("no".to_owned(), |given| format!("{}: {}", given.name, given.reason));
             table.row([
                 finding.id.clone(),
-                finding.at.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
+                format_time(finding.at),
                 finding.tenant.clone(),
                 finding.content_type.clone(),
                 format_count(finding.records),

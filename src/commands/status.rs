@@ -18,7 +18,7 @@ use crate::{
     control,
     live::{LiveReport, LiveState},
     table::{Align, Table},
-    units::{format_bytes, format_count, format_duration},
+    units::{format_bytes, format_count, format_duration, format_time},
 };
 
 #[derive(Debug, Serialize)]
@@ -220,13 +220,12 @@ fn restores(restores: &[Restore], now: DateTime<Utc>) -> Table {
         ("pending", Right),
         ("from the archive", Left),
     ]);
-    let time = |time: DateTime<Utc>| time.format("%Y-%m-%dT%H:%M:%SZ").to_string();
     for restore in restores {
         table.row([
             restore.number.to_string(),
             restore.sink.clone(),
-            time(restore.since),
-            time(restore.until),
+            format_time(restore.since),
+            format_time(restore.until),
             ago(now, Some(restore.begun_at)),
             format_count(restore.records),
             format_count(restore.pending),
@@ -364,7 +363,6 @@ fn archives_text(report: &Report, now: DateTime<Utc>) -> String {
         let id = id.to_string();
         report.tenants.get(&id).cloned().unwrap_or(id)
     };
-    let time = |time: DateTime<Utc>| time.format("%Y-%m-%dT%H:%M:%SZ").to_string();
     let mut objects = Table::new([
         ("archive", Left),
         ("tenant", Left),
@@ -385,7 +383,7 @@ fn archives_text(report: &Report, now: DateTime<Utc>) -> String {
     for (archive, of) in &report.archives {
         for object in &of.objects {
             let waits = match (object.stage, object.until) {
-                (ObjectStage::Open, Some(until)) if until > now => format!("full, or {}", time(until)),
+                (ObjectStage::Open, Some(until)) if until > now => format!("full, or {}", format_time(until)),
                 (ObjectStage::Open, None) => "full; goes on at the next start".to_owned(),
                 (ObjectStage::Open | ObjectStage::Closed, _) => "sealed".to_owned(),
                 (ObjectStage::Sealed, _) => format!("put: {}", object.path.as_deref().unwrap_or_default()),
@@ -397,7 +395,7 @@ fn archives_text(report: &Report, now: DateTime<Utc>) -> String {
                 object.stage.to_string(),
                 object.records.map_or("-".to_owned(), format_count),
                 format_bytes(object.bytes),
-                time(object.since),
+                format_time(object.since),
                 waits,
             ]);
         }
@@ -406,7 +404,7 @@ fn archives_text(report: &Report, now: DateTime<Utc>) -> String {
             chains.row([
                 archive.clone(),
                 name(&chain.tenant),
-                chain.made.map_or("-".to_owned(), time),
+                chain.made.map_or("-".to_owned(), format_time),
                 format_count(chain.unnamed as u64),
                 chain.head.as_ref().map_or("-".to_owned(), |head| format!("{head}{waits}")),
             ]);

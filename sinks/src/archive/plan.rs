@@ -389,7 +389,7 @@ impl Plan {
             Offer::Sealed(sealed) => {
                 for (number, object) in sealed {
                     if let Some(span) = self.spans.get_mut(number) {
-                        self.held.bytes = self.held.bytes.saturating_sub(span.end) + stored_bytes(object);
+                        self.held.bytes = self.held.bytes.saturating_sub(span.end) + object.stored_bytes();
                         span.stage = Stage::Sealed(Box::new(object.clone()));
                     }
                 }
@@ -400,7 +400,7 @@ impl Plan {
                 for span in put.iter().filter_map(|number| self.spans.remove(number)) {
                     self.held.works -= span.works();
                     if let Stage::Sealed(object) = span.stage {
-                        self.held.bytes = self.held.bytes.saturating_sub(stored_bytes(&object));
+                        self.held.bytes = self.held.bytes.saturating_sub(object.stored_bytes());
                     }
                 }
             }
@@ -455,7 +455,7 @@ impl Plan {
                 }
                 Stage::Sealed(object) => {
                     levels.sealed += 1;
-                    levels.sealed_bytes += stored_bytes(object);
+                    levels.sealed_bytes += object.stored_bytes();
                 }
             }
         }
@@ -468,16 +468,11 @@ impl Plan {
             totals.works += span.works();
             totals.bytes += match &span.stage {
                 Stage::Open { .. } => span.end,
-                Stage::Sealed(object) => stored_bytes(object),
+                Stage::Sealed(object) => object.stored_bytes(),
             };
         }
         totals
     }
-}
-
-/// What an object's files take.
-pub(super) fn stored_bytes(object: &SealedObject) -> u64 {
-    object.files.iter().map(|file| file.bytes).sum()
 }
 
 impl Bounds {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use archive::SealedObject;
 use chrono::{DateTime, Utc};
-use schemas::{ContentType, TenantId};
+use schemas::{ContentType, FeedKey, TenantId};
 use serde::{Deserialize, Serialize};
 
 use super::{plan::Plan, span::Stage, state::State};
@@ -96,50 +96,57 @@ impl ArchiveReport {
     /// When its state is not of an archive sink of this version.
     pub fn of_state(state: &[u8]) -> Result<Self, NotAState> {
         let state = State::decode(state)?;
-        let open = state.open.iter().map(|open| StagedObject {
-            tenant: open.feed().tenant,
-            content_type: open.feed().content_type,
-            stage: ObjectStage::Open,
-            records: None,
-            bytes: open.bytes,
-            since: open.began,
-            until: None,
-            path: None,
-        });
+        let open = state
+            .open
+            .iter()
+            .map(|open| StagedObject { bytes: open.bytes, ..StagedObject::begun(open.feed(), open.began) });
         let sealed = state.sealed.iter();
-        let sealed = sealed.map(|of| of_sealed(&of.object, of.span.feed().tenant, of.span.began));
+        let sealed = sealed.map(|of| StagedObject::begun(of.span.feed(), of.span.began).sealed(&of.object));
         Ok(Self { objects: sealed.chain(open).collect(), chains: chains(&state) })
     }
 
     /// What a running sink knows.
     pub(super) fn of_plan(plan: &Plan) -> Self {
-        let objects = plan.spans().filter(|span| span.end > 0).map(|span| match &span.stage {
-            Stage::Open { due } => StagedObject {
-                tenant: span.feed.tenant,
-                content_type: span.feed.content_type,
-                stage: if *due { ObjectStage::Closed } else { ObjectStage::Open },
-                records: Some(span.whole.records),
-                bytes: span.end,
-                since: span.began,
-                until: (!due).then(|| plan.closes_at(span)),
-                path: None,
-            },
-            Stage::Sealed(object) => of_sealed(object, span.feed.tenant, span.began),
+        let objects = plan.spans().filter(|span| span.end > 0).map(|span| {
+            let begun = StagedObject::begun(span.feed, span.began);
+            match &span.stage {
+                Stage::Open { due } => StagedObject {
+                    stage: if *due { ObjectStage::Closed } else { ObjectStage::Open },
+                    records: Some(span.whole.records),
+                    bytes: span.end,
+                    until: (!due).then(|| plan.closes_at(span)),
+                    ..begun
+                },
+                Stage::Sealed(object) => begun.sealed(object),
+            }
         });
         Self { objects: objects.collect(), chains: chains(&plan.state()) }
     }
 }
 
-fn of_sealed(object: &SealedObject, tenant: TenantId, since: DateTime<Utc>) -> StagedObject {
-    StagedObject {
-        tenant,
-        content_type: object.content_type,
-        stage: ObjectStage::Sealed,
-        records: Some(object.records),
-        bytes: object.files.iter().map(|file| file.bytes).sum(),
-        since,
-        until: None,
-        path: object.files.first().map(|file| file.path.to_string()),
+impl StagedObject {
+    /// One that is open, and of which nothing more is known.
+    fn begun(feed: FeedKey, since: DateTime<Utc>) -> Self {
+        Self {
+            tenant: feed.tenant,
+            content_type: feed.content_type,
+            stage: ObjectStage::Open,
+            records: None,
+            bytes: 0,
+            since,
+            until: None,
+            path: None,
+        }
+    }
+
+    fn sealed(self, object: &SealedObject) -> Self {
+        Self {
+            stage: ObjectStage::Sealed,
+            records: Some(object.records),
+            bytes: object.stored_bytes(),
+            path: object.files.first().map(|file| file.path.to_string()),
+            ..self
+        }
     }
 }
 
@@ -157,25 +164,14 @@ fn chains(state: &State) -> Vec<ChainReport> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::state::tests::version_1, *};
 
     #[test]
     fn what_the_ledger_keeps_is_told() {
-        let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        let span = |number: u32| {
-            format!(
-                r#""span":{number},"tenant":"41463f53-8812-40f4-890f-865bf6e35190","content_type":"Audit.Exchange","began":"2026-01-02T03:04:05Z","settings":{{"compression":"gzip"}},"bytes":4096,"journal":812"#
-            )
-        };
-        let text = format!(
-            r#"{{"version":1,"open":[{{{}}}],"sealed":[{{{},"object":{{"content_type":"Audit.General","first_seq":1,"last_seq":40,"records":3,"first_creation_time":null,"last_creation_time":null,"merkle_root":"{hash}","files":[{{"path":"tenant=x/a.ndjson.gz","format":"ndjson.gz","sha256":"{hash}","bytes":77,"records":3}}]}}}}]}}"#,
-            span(7),
-            span(5)
-        );
-        let report = ArchiveReport::of_state(text.as_bytes()).unwrap();
+        let report = ArchiveReport::of_state(version_1().as_bytes()).unwrap();
         let [sealed, open] = &report.objects[..] else { panic!("{report:?}") };
         assert_eq!((sealed.stage, sealed.records, sealed.bytes), (ObjectStage::Sealed, Some(3), 77));
-        assert_eq!(sealed.path.as_deref(), Some("tenant=x/a.ndjson.gz"));
+        assert_eq!(sealed.path.as_deref(), Some("tenant=x/a-1-40.ndjson.gz"));
         assert_eq!((open.stage, open.records, open.bytes), (ObjectStage::Open, None, 4096));
         assert_eq!((open.content_type, open.since.timestamp()), (ContentType::Exchange, 1_767_323_045));
         assert!(report.chains.is_empty());

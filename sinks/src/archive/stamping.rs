@@ -18,15 +18,20 @@ use archive::{
     ChainKey, Hash, Head, Source, Store, StoreError, Timestamp, TimestampError, TimestampQuery,
     timestamp::ANSWER_BYTES,
 };
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use entra::error::causes;
 use reqwest::{Client, StatusCode, header};
 use schemas::{SinkName, TenantId};
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 use url::Url;
 use uuid::Uuid;
 
-use crate::measure::{Measure, Reading};
+use crate::{
+    http_answer,
+    measure::{Measure, Reading},
+};
 
 /// How long an authority may take.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -93,11 +98,12 @@ impl TimestampAuthority {
     pub async fn ask(&self, imprint: Hash) -> Result<(Bytes, Timestamp), NoTimestamp> {
         // Of a random UUID, which has fixed bits, the half with fewer of them.
         let query = TimestampQuery { imprint, nonce: Uuid::new_v4().as_u64_pair().1 };
-        let unreachable = |error: reqwest::Error| NoTimestamp::Unreachable {
-            url: self.url.clone(),
-            why: innermost(&error.without_url()),
+        let unreachable = |error: reqwest::Error| {
+            let in_time = !error.is_timeout();
+            let why = if in_time { causes(error) } else { format!("no answer within {TIMEOUT:?}") };
+            NoTimestamp::Unreachable { url: self.url.clone(), why }
         };
-        let mut answer = self
+        let answer = self
             .http
             .post(self.url.clone())
             .header(header::CONTENT_TYPE, "application/timestamp-query")
@@ -110,26 +116,14 @@ impl TimestampAuthority {
         if !answer.status().is_success() {
             return Err(NoTimestamp::Status { url: self.url.clone(), status: answer.status() });
         }
-        let mut bytes = BytesMut::new();
-        while let Some(piece) = answer.chunk().await.map_err(unreachable)? {
-            if bytes.len() + piece.len() > ANSWER_BYTES {
-                return Err(NoTimestamp::TooLong { url: self.url.clone() });
-            }
-            bytes.extend_from_slice(&piece);
+        let bytes = http_answer::body(answer, ANSWER_BYTES + 1).await.map_err(unreachable)?;
+        if bytes.len() > ANSWER_BYTES {
+            return Err(NoTimestamp::TooLong { url: self.url.clone() });
         }
         let checked = query.check(&bytes);
         let timestamp = checked.map_err(|error| NoTimestamp::Unfit { url: self.url.clone(), error })?;
-        Ok((bytes.freeze(), timestamp))
+        Ok((bytes.into(), timestamp))
     }
-}
-
-/// What caused it all.
-fn innermost(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    if error.is_timeout() { format!("no answer within {TIMEOUT:?}") } else { cause.to_string() }
 }
 
 /// The heads that wait for a time-stamp.
@@ -145,7 +139,7 @@ struct Waiting {
 pub(super) struct Stamping {
     shared: Arc<Shared>,
     /// The task, while there is one.
-    task: Mutex<Option<AbortOnDrop>>,
+    task: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
 #[derive(Debug)]
@@ -159,15 +153,6 @@ struct Shared {
     settled: Notify,
     stamped: AtomicU64,
     failed: AtomicU64,
-}
-
-#[derive(Debug)]
-struct AbortOnDrop(JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl Stamping {
@@ -193,7 +178,7 @@ impl Stamping {
     /// Begins to work for this store, and no other one.
     pub(super) fn start(&self, store: Store) {
         let task = tokio::spawn(Arc::clone(&self.shared).work(store));
-        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(AbortOnDrop(task));
+        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(AbortOnDropHandle::new(task));
     }
 
     /// Stops working.

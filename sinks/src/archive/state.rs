@@ -103,23 +103,27 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// The format that is in ledgers: whoever changes it raises the version and reads the old one.
-    #[test]
-    fn version_1_is_read_as_it_was_written() {
+    pub(in super::super) fn version_1() -> String {
         let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         let span = |number: u32| {
             format!(
                 r#""span":{number},"tenant":"41463f53-8812-40f4-890f-865bf6e35190","content_type":"Audit.Exchange","began":"2026-01-02T03:04:05Z","settings":{{"compression":"gzip"}},"bytes":4096,"journal":812"#
             )
         };
-        let text = format!(
+        format!(
             r#"{{"version":1,"open":[{{{}}}],"sealed":[{{{},"object":{{"content_type":"Audit.Exchange","first_seq":1,"last_seq":40,"records":3,"first_creation_time":"2026-01-01T00:00:00Z","last_creation_time":null,"merkle_root":"{hash}","files":[{{"path":"tenant=x/a-1-40.ndjson.gz","format":"ndjson.gz","sha256":"{hash}","bytes":77,"records":3}}]}}}}]}}"#,
             span(7),
             span(5)
-        );
+        )
+    }
+
+    #[test]
+    fn version_1_is_read_as_it_was_written() {
+        let text = version_1();
         let state = State::decode(text.as_bytes()).unwrap();
         assert_eq!((state.open[0].span, state.sealed[0].span.bytes), (7, 4096));
         assert_eq!(std::str::from_utf8(&state.encode()).unwrap(), text);

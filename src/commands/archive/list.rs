@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 
 use archive::{Entry, Hash, chains, read_entry};
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use serde::Serialize;
 
 use super::{Failure, found, open, print, runtime};
 use crate::{
     cli::{ConfigArgs, ListArchiveArgs},
     table::{Align, Table},
-    units::{format_bytes, format_count},
+    units::{format_bytes, format_count, format_time},
 };
 
 /// An entry as `--json` prints it.
@@ -91,8 +91,8 @@ fn entry_row(table: &mut Table, entry: &Entry) {
     table.row([
         entry.tenant.to_string(),
         entry.number.to_string(),
-        time(entry.from),
-        time(entry.to),
+        format_time(entry.from),
+        format_time(entry.to),
         seqs,
         format_count(entry.objects.len() as u64),
         format_count(entry.objects.iter().map(|object| object.records).sum()),
@@ -123,16 +123,12 @@ fn objects_rows(table: &mut Table, entry: &Entry) {
                 entry.number.to_string(),
                 object.content_type.to_string(),
                 format!("{}..{}", object.first_seq, object.last_seq),
-                object.first_creation_time.map(time).unwrap_or_default(),
-                object.last_creation_time.map(time).unwrap_or_default(),
+                object.first_creation_time.map(format_time).unwrap_or_default(),
+                object.last_creation_time.map(format_time).unwrap_or_default(),
                 format_count(file.records),
                 format_bytes(file.bytes),
                 file.path.to_string(),
             ]);
         }
     }
-}
-
-fn time(time: DateTime<Utc>) -> String {
-    time.format("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

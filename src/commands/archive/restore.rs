@@ -36,7 +36,7 @@ use crate::{
     cli::{ConfigArgs, PlaceArgs, RestoreArgs, When},
     commands::reconcile::wanted_tenants,
     config::{Config, SinkKind},
-    units::format_count,
+    units::{format_count, format_time},
 };
 
 /// What was asked for, in words that are the same whenever the same is.
@@ -192,7 +192,7 @@ impl Restore<'_> {
             print(&format!(
                 "Restore {} goes on: it was begun at {}, and has put {} records back so far.\n",
                 begun.id.0,
-                begun.begun_at.format("%Y-%m-%dT%H:%M:%SZ"),
+                format_time(begun.begun_at),
                 format_count(begun.records)
             ))?;
             if (begun.since, begun.until) != (selection.since, selection.until) {

@@ -13,7 +13,7 @@ use super::{Failure, bar, found, open, print, print_json, read, runtime};
 use crate::{
     cli::{ConfigArgs, PlaceArgs, VerifyArgs},
     table::{Align, Table},
-    units::{format_bytes, format_count},
+    units::{format_bytes, format_count, format_time},
 };
 
 /// The most findings that are shown. A folder that is no archive of this key has millions.
@@ -97,7 +97,7 @@ fn summary(verified: &Verified) -> String {
             chain.ledger.to_string(),
             format_count(chain.entries),
             format_count(chain.records),
-            chain.to.map(|to| to.format("%Y-%m-%dT%H:%M:%SZ").to_string()).unwrap_or_default(),
+            chain.to.map(format_time).unwrap_or_default(),
             chain.head.map(|head| head.to_string()).unwrap_or_default(),
         ]);
     }
@@ -115,7 +115,7 @@ fn summary(verified: &Verified) -> String {
                 "Entry {} of {} has a time-stamp of {}; `openssl ts -verify` tells who made it.\n",
                 stamped.number,
                 chain.tenant,
-                stamped.time.format("%Y-%m-%dT%H:%M:%SZ")
+                format_time(stamped.time)
             );
         }
     }
