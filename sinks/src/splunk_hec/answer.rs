@@ -108,6 +108,10 @@ pub(super) const ACKNOWLEDGEMENT_OFF: &str = "the token has no indexer acknowled
     (Enable indexer acknowledgement), or set acknowledgement = \"accept\", with which a crash of the indexer can lose \
     what it had taken";
 
+/// What to do when somebody else answers.
+const NO_COLLECTOR: &str = "there is no HTTP Event Collector at this address, only something else that speaks HTTP: \
+    `url` is the collector's scheme, host and port";
+
 impl Said {
     /// Reads the body as far as it is HEC's.
     pub(super) fn read(body: &[u8]) -> Self {
@@ -168,6 +172,9 @@ pub(super) fn meaning(http: u16, after: Option<Duration>, said: &Said) -> Meanin
     }
     match http {
         413 => Meaning::TooLarge,
+        // Whoever does not know the path or the method has taken nothing. 501 is how a plain web server says that of POST,
+        // and no passing trouble like its neighbours.
+        404 | 405 | 501 => Meaning::Refused { advice: NO_COLLECTOR },
         429 => Meaning::Busy { after, ambiguous: false, acks_full: false },
         503 => Meaning::Busy { after, ambiguous: true, acks_full: false },
         408 | 500..=599 => Meaning::Failed { after, ambiguous: true },
@@ -176,9 +183,6 @@ pub(super) fn meaning(http: u16, after: Option<Duration>, said: &Said) -> Meanin
         },
         401 | 403 => Meaning::Refused {
             advice: "the token is not taken: compare it with the one under Settings > Data inputs > HTTP Event Collector",
-        },
-        404 | 405 => Meaning::Refused {
-            advice: "there is no HTTP Event Collector at this address: `url` is its scheme, host and port",
         },
         407 => Meaning::Refused { advice: "the proxy wants a user and a password: see [network] proxy" },
         415 => Meaning::Refused { advice: "it does not take gzip: set compression = \"none\"" },
@@ -255,8 +259,11 @@ mod tests {
         assert_eq!(foreign(408), Meaning::Failed { after: None, ambiguous: true });
         assert_eq!(foreign(503), Meaning::Busy { after: None, ambiguous: true, acks_full: false });
         assert_eq!(foreign(429), Meaning::Busy { after: None, ambiguous: false, acks_full: false });
-        for http in [302, 400, 401, 403, 404, 407, 415, 418] {
+        for http in [302, 400, 401, 403, 404, 405, 407, 415, 418, 501] {
             assert!(matches!(foreign(http), Meaning::Refused { .. }), "{http}");
+        }
+        for http in [404, 405, 501] {
+            assert_eq!(foreign(http), Meaning::Refused { advice: NO_COLLECTOR });
         }
         // A login page with status 200 took nothing, as far as anybody knows; no body at all is a taciturn receiver.
         assert_eq!(foreign(200), Meaning::Failed { after: None, ambiguous: true });

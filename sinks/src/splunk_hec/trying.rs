@@ -98,7 +98,7 @@ impl Inner {
         let what = self.told(endpoint, answered.http, &said);
         let off = || Err(DeliverError::halt(format!("{what}; {ACKNOWLEDGEMENT_OFF}")));
         // Some receivers without acknowledgements have no address for the question, others take it for an event.
-        if said.code == Some(14) || said.code == Some(NO_DATA) || matches!(answered.http, 404 | 405) {
+        if said.code == Some(14) || said.code == Some(NO_DATA) || matches!(answered.http, 404 | 405 | 501) {
             return off();
         }
         match meaning(answered.http, answered.after, &said) {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::Setup;
 use crate::support::{
-    hec::{Acks, Act},
+    hec::{Acks, Act, Hec},
     terminate,
+    wire::{Reply, Server},
 };
 
 fn page(http: u16) -> Act {
@@ -83,6 +84,32 @@ fn what_needs_a_person_halts_the_sink_and_says_what_to_do() {
     });
     setup.world.collect();
     assert_eq!(setup.judge(), (0, 0));
+}
+
+/// As one that serves files: it knows no POST, and no path of a collector.
+#[test]
+fn a_web_server_that_is_no_collector_halts_the_sink_and_nothing_counts_as_sent() {
+    for http in [501, 405] {
+        let web_server = Server::start(None, None, move |request| {
+            let http = if request.method == "POST" { http } else { 404 };
+            let body = "<html><title>Error response</title></html>".to_owned();
+            Reply::Answer { http, headers: Vec::new(), body }
+        });
+        for (acknowledgement, acks) in [("accept", Acks::Off), ("indexer", Acks::Prompt)] {
+            let lines = format!("urls = [\"http://{}\"]\n", web_server.address);
+            let setup = Setup::new(super::small(), Hec::start(acks), acknowledgement, &lines);
+            let running = setup.world.start(&["run"]);
+            let error = setup.world.until_sink_is("soc", "halted");
+            assert!(error.contains("no HTTP Event Collector at this address"), "{error}");
+            assert!(error.contains(&format!("answered {http}")), "{error}");
+            terminate(&running);
+            running.wait().ends_with(0);
+            // The right address is all that was missing.
+            setup.configure(acknowledgement, "", "");
+            setup.world.collect();
+            assert_eq!(setup.judge(), (0, 0), "nobody has taken anything before");
+        }
+    }
 }
 
 #[test]
