@@ -14,8 +14,8 @@
 //!
 //! # Layout
 //!
-//! The live file is `mailtrail.ndjson`. Closed files are `mailtrail-<UTC time>-<n>.ndjson`, where `n` grows by one with
-//! every file, and `.gz` or `.zst` behind it when they are compressed.
+//! The live file is `mailtrail.ndjson`. Closed files are `mailtrail-<UTC time>-<n>.ndjson`, where `n` grows with every file,
+//! also beyond those that it finds there, and `.gz` or `.zst` behind it when they are compressed.
 //!
 //! # What it promises
 //!
@@ -59,7 +59,7 @@ use tracing::warn;
 
 pub use self::config::{BadFileName, BadMode, Compression, FileConfig, FileName, Mode};
 use self::{
-    closed::{forms, tidy},
+    closed::{forms, last_number, tidy},
     disk::{Access, Disk, RealDisk},
     plan::{Plan, live_path},
     state::State,
@@ -235,9 +235,18 @@ impl Sink for FileSink {
                     self.context.keep(state.encode()).await?;
                 }
             }
-            let known = state.clone();
-            let identity = self.blocking(move |writer| writer.open(known.as_ref())).await?;
-            let plan = Plan::new(self.config.clone(), state, Some(identity));
+            let (known, disk) = (state.clone(), Arc::clone(&self.disk));
+            let mut live = vec![live_path(&self.config)];
+            live.extend(state.as_ref().map(|state| state.path.clone()));
+            let opened = self.blocking(move |writer| {
+                let identity = writer.open(known.as_ref())?;
+                // Where nothing can be listed, nothing is tidied by number either.
+                let numbers = live.iter().filter_map(|live| last_number(disk.as_ref(), live).ok());
+                Ok((identity, numbers.max().unwrap_or(0)))
+            });
+            let (identity, last) = opened.await?;
+            let mut plan = Plan::new(self.config.clone(), state, Some(identity));
+            plan.goes_on_behind(last);
             let unfinished = plan.unfinished();
             *self.plan() = plan;
             self.tidy_in_background();

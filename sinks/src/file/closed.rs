@@ -4,6 +4,8 @@
 //! file. Compression writes `….ndjson.gz.tmp`, fsyncs it, renames it to `….ndjson.gz`, fsyncs the directory, and then
 //! removes the original. A crash leaves the original, or both; where both are found, the original is removed only
 //! after the other was unpacked and compared with it. Only names of this form are ever touched.
+//!
+//! The number says which file is older, and not the time: a clock may be set back.
 
 use std::{
     collections::BTreeMap,
@@ -52,6 +54,18 @@ impl ClosedName {
     }
 }
 
+/// The highest number of those that were closed of this live file; 0 when there is none. A ledger that was made anew
+/// knows nothing of them, and goes on behind it.
+pub(super) fn last_number(disk: &dyn Disk, live: &Path) -> io::Result<u64> {
+    let Some((directory, base)) = live.parent().zip(live.file_stem().and_then(|stem| stem.to_str())) else {
+        return Ok(0);
+    };
+    let names = disk.list(directory)?;
+    let numbers =
+        names.iter().filter_map(|name| ClosedName::parse(base, name)).map(|(closed, _)| closed.number);
+    Ok(numbers.max().unwrap_or(0))
+}
+
 /// Every form that a closed file may have.
 pub(super) fn forms(closed: &Path) -> [PathBuf; 3] {
     [Compression::None, Compression::Gzip, Compression::Zstd].map(|form| with_suffix(closed, form.suffix()))
@@ -72,8 +86,8 @@ pub(super) fn tidy(
     stop: &CancellationToken,
 ) -> io::Result<()> {
     let directory = &config.directory;
-    // By time and number, so that the oldest comes first.
-    let mut files: BTreeMap<(DateTime<Utc>, u64), (PathBuf, Vec<Compression>)> = BTreeMap::new();
+    // By number, so that the oldest comes first. Two that somebody gave the same one are told apart by their times.
+    let mut files: BTreeMap<(u64, DateTime<Utc>), (PathBuf, Vec<Compression>)> = BTreeMap::new();
     for name in disk.list(directory)? {
         let Some((closed, suffix)) = ClosedName::parse(config.file_name.as_str(), &name) else { continue };
         let form = match suffix {
@@ -87,7 +101,7 @@ pub(super) fn tidy(
             _ => continue,
         };
         let plain = directory.join(closed.to_string());
-        files.entry((closed.time, closed.number)).or_insert_with(|| (plain, Vec::new())).1.push(form);
+        files.entry((closed.number, closed.time)).or_insert_with(|| (plain, Vec::new())).1.push(form);
     }
     if let Some(keep) = config.keep {
         while files.len() > keep.get() as usize {

@@ -107,6 +107,11 @@ impl Plan {
         }
     }
 
+    /// Files with numbers up to this one were closed before.
+    pub(super) fn goes_on_behind(&mut self, number: u64) {
+        self.closed = self.closed.max(number);
+    }
+
     /// What must be delivered before anything else.
     pub(super) fn unfinished(&self) -> Vec<Unfinished> {
         self.due.iter().map(|due| Unfinished { work: due.work, sent: due.sent.clone() }).collect()

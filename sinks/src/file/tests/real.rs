@@ -146,6 +146,24 @@ async fn an_old_file_is_closed_while_nothing_happens() {
     assert_eq!(files(directory.path()).len(), 2);
 }
 
+/// The number says which file is older, so it goes on behind what another ledger has left.
+#[tokio::test]
+async fn numbers_go_on_behind_those_of_the_files_that_are_there() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("mailtrail-20260102T030405Z-41.ndjson.gz"), "an older ledger's").unwrap();
+    fs::write(directory.path().join("mailtrail-notes-7000.ndjson"), "somebody else's").unwrap();
+    let ledger = Arc::new(MemoryLedger::plain([5]));
+    deliver(config(directory.path()), &ledger).await;
+    let interval = Duration::from_millis(1);
+    let config = FileConfig { rotate_interval: interval, ..config(directory.path()) };
+    let sink = sink(Arc::new(RealDisk), config, &ledger);
+    sink.open().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    sink.upkeep().await.unwrap();
+    let names: Vec<_> = files(directory.path()).into_keys().collect();
+    assert!(names.iter().any(|name| name.ends_with("Z-42.ndjson")), "{names:?}");
+}
+
 async fn refused(directory: &Path, ledger: &Arc<MemoryLedger>) -> String {
     let sink = sink(Arc::new(RealDisk), config(directory), ledger);
     let error = sink.open().await.unwrap_err();

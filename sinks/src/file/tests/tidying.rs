@@ -142,3 +142,21 @@ fn a_full_disk_leaves_the_original_and_no_rest() {
     check(&platter, ".zst");
     assert!(Path::new(&name(1)).is_absolute());
 }
+
+/// A clock that is set back makes a file that was closed later look older.
+#[test]
+fn the_files_that_are_kept_are_those_that_were_closed_last_whatever_the_clock_said() {
+    let name = |(number, day): (u32, u32)| format!("/logs/mailtrail-2026010{day}T000000Z-{number}.ndjson");
+    let config = FileConfig { keep: NonZeroU32::new(2), ..config("/logs") };
+    for days in [[5, 3, 2, 4], [5, 5, 5, 5], [1, 2, 3, 4]] {
+        let platter = Platter::new(&[], 1);
+        let closed: Vec<_> = (9..).zip(days).map(name).collect();
+        for path in &closed {
+            platter.lock().unwrap().put(path, b"{}\n");
+        }
+        assert!(run(&platter, &config, Fuse::new(None)));
+        let mut left: Vec<_> = platter.lock().unwrap().files().into_keys().collect();
+        left.sort_by_key(|path| closed.iter().position(|of| of == path));
+        assert_eq!(left, closed[2..], "{days:?}");
+    }
+}
