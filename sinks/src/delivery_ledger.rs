@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 use schemas::{ContentId, ContentType, FeedKey, Rendered, Seq, SinkName, TenantId};
 pub use schemas::{DeadRecord, Deferral, LedgerFailure, Settlement, Want, WorkId};
 
-use crate::sink::BoxFuture;
+use crate::{sink::BoxFuture, turn::Turns};
 
 /// What is to be delivered: a blob, or a retry or restore of some of its records.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,6 +161,9 @@ pub struct Statement {
 
 /// What a sink itself needs of the ledger: who it is, its own durable state, and what became of what it was due.
 pub trait SinkStates: Send + Sync + 'static {
+    /// The turns of the sinks of this name: the same ones whenever it is asked, as the state is the same.
+    fn turns(&self, sink: &SinkName) -> Turns;
+
     /// Whose deliveries the sink makes; `None` when there is no ledger yet or it has not met the sink.
     fn identity<'a>(
         &'a self,

@@ -70,6 +70,7 @@ use crate::{
     delivery_ledger::WorkId,
     positions::Positions,
     sink::{Batch, BoxFuture, DeliverError, Durability, Limits, Receipt, Sink, SinkContext, Unfinished},
+    turn::{NotNow, Turn},
 };
 
 /// One write and one fsync are for so many bytes, or so long a wait for more.
@@ -89,6 +90,8 @@ pub struct FileSink {
     disk: Arc<dyn Disk>,
     plan: Mutex<Plan>,
     writer: Arc<Mutex<Writer>>,
+    /// Its turn at the files: a write of the sink that was there before it may still be under way.
+    turn: Turn,
     /// One at a time compresses and deletes closed files.
     one_at_a_time: Arc<Mutex<()>>,
     /// The one that was started last.
@@ -153,6 +156,7 @@ impl FileSink {
         let access = Access { mode: config.mode.bits(), group };
         let writer = Writer::new(Arc::clone(&disk), live_path(&config), access);
         Ok(Self {
+            turn: context.ledger.turns(&context.name).join(),
             context,
             plan: Mutex::new(Plan::new(config.clone(), None, None)),
             config,
@@ -165,13 +169,14 @@ impl FileSink {
         })
     }
 
-    /// Does blocking work with the writer.
+    /// Does blocking work with the writer, in its turn.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Writer) -> Result<T, DeliverError> + Send + 'static,
     ) -> Result<T, DeliverError> {
-        let writer = Arc::clone(&self.writer);
+        let (writer, turn) = (Arc::clone(&self.writer), self.turn.clone());
         blocking(move || {
+            let _under_way = turn.enter().map_err(NotNow::retried)?;
             // After a panic, the writer looks again at what is on disk before it goes on.
             let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
             work(&mut writer)
@@ -184,8 +189,11 @@ impl FileSink {
         let (disk, config, access) = (Arc::clone(&self.disk), self.config.clone(), self.access);
         let (one_at_a_time, stop) = (Arc::clone(&self.one_at_a_time), self.stop_tidying.clone());
         let name = self.context.name.clone();
+        let turn = self.turn.clone();
         let task = tokio::task::spawn_blocking(move || {
-            let _turn = one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
+            let _one = one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
+            // Another configuration may keep more.
+            let Ok(_under_way) = turn.enter() else { return };
             if let Err(error) = tidy(disk.as_ref(), &config, access, &stop) {
                 let directory = config.directory.display();
                 warn!(sink = %name, "closed files in {directory} are left as they are for now: {error}");
@@ -225,6 +233,7 @@ impl Sink for FileSink {
 
     fn open(&self) -> BoxFuture<'_, Result<Vec<Unfinished>, DeliverError>> {
         Box::pin(async move {
+            self.turn.begin().map_err(NotNow::retried)?;
             let mut state = self.context.stored(State::decode).await?;
             if let Some(known) = state.clone()
                 && self.blocking(move |writer| writer.is_gone(&known)).await?
@@ -291,7 +300,10 @@ impl Sink for FileSink {
     fn probe(&self) -> BoxFuture<'_, Result<(), DeliverError>> {
         Box::pin(async move {
             let state = self.context.stored(State::decode).await?;
-            self.blocking(move |writer| writer.probe(state.as_ref())).await
+            // It writes to no file that counts, and whoever is halted was perhaps never opened.
+            let writer = Arc::clone(&self.writer);
+            blocking(move || writer.lock().unwrap_or_else(PoisonError::into_inner).probe(state.as_ref()))
+                .await
         })
     }
 

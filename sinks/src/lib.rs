@@ -17,6 +17,7 @@
 //! | `shorten` | cutting JSON until it fits |
 //! | `http_answer` | what is taken from an answer over HTTP |
 //! | `blocking` | work that blocks, off the reactor's threads |
+//! | [`turn`] | whose turn it is at files that only one sink may write to |
 //! | [`versioned`] | JSON that another version of the program may have written |
 //! | [`template`] | texts with placeholders, for whatever a destination wants to be named |
 //! | [`mod@file`] | the `file` sink: NDJSON, exactly once |
@@ -66,4 +67,5 @@ pub mod template;
 mod test_ledger;
 #[cfg(test)]
 mod testing;
+pub mod turn;
 pub mod versioned;

@@ -21,6 +21,7 @@ use crate::{
     },
     memory::{Piece, Reservation},
     sink::{Batch, BatchPart, BoxFuture},
+    turn::Turns,
 };
 
 /// A work of so many records and no duplicates.
@@ -118,6 +119,7 @@ pub(crate) struct MemoryLedger {
     padded: Mutex<Option<(u32, usize)>>,
     /// Its id.
     pub(crate) id: Mutex<String>,
+    turns: Mutex<Turns>,
 }
 
 /// Counts steps; at one of them everything stops, as if the process had been killed.
@@ -185,6 +187,7 @@ impl MemoryLedger {
             broken_line: Mutex::default(),
             padded: Mutex::default(),
             id: Mutex::new("a-ledger".to_owned()),
+            turns: Mutex::default(),
         };
         for (id, kinds) in works.into_iter().enumerate() {
             ledger.add(id as i64, kinds);
@@ -231,8 +234,9 @@ impl MemoryLedger {
         self.lock().failures.entry(call).or_default().push(failure);
     }
 
-    /// What a new process finds: nothing is leased.
+    /// What a new process finds: nothing is leased, and nothing under way.
     pub(crate) fn restart(&self, fuse: Option<Arc<Fuse>>) {
+        *self.turns.lock().unwrap() = Turns::default();
         for entry in self.lock().works.values_mut() {
             entry.leased = false;
             entry.not_before = None;
@@ -599,6 +603,10 @@ impl DeliveryLedger for MemoryLedger {
 }
 
 impl SinkStates for MemoryLedger {
+    fn turns(&self, _: &SinkName) -> Turns {
+        self.turns.lock().unwrap().clone()
+    }
+
     fn identity<'a>(&'a self, _: &'a SinkName) -> BoxFuture<'a, Result<Option<SinkIdentity>, LedgerFailure>> {
         let ledger = self.id.lock().unwrap().clone();
         Box::pin(async move { Ok(Some(SinkIdentity { ledger, incarnation: 1 })) })

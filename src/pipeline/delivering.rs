@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -18,6 +18,7 @@ use sinks::{
         SinkStates, Statement, Want, Work, WorkId,
     },
     sink::BoxFuture,
+    turn::Turns,
 };
 use transform::{Filter, Origin, Renderer, Understood};
 
@@ -53,12 +54,14 @@ pub(crate) struct Delivering {
     ledger: Ledger,
     shown: RwLock<Arc<Shown>>,
     pieces: Arc<Pieces>,
+    /// Of every name that was ever in use: what a sink has under way may outlive its configuration.
+    turns: Mutex<HashMap<SinkName, Turns>>,
 }
 
 impl Delivering {
     /// It knows no sink until it is shown one.
     pub(crate) fn new(ledger: Ledger) -> Self {
-        Self { ledger, shown: RwLock::default(), pieces: Arc::default() }
+        Self { ledger, shown: RwLock::default(), pieces: Arc::default(), turns: Mutex::default() }
     }
 
     /// Takes over what the configuration says. A sink whose own section differs must not be running: what it reads
@@ -279,6 +282,11 @@ impl DeliveryLedger for Delivering {
 }
 
 impl SinkStates for Delivering {
+    fn turns(&self, sink: &SinkName) -> Turns {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.entry(sink.clone()).or_default().clone()
+    }
+
     fn identity<'a>(
         &'a self,
         sink: &'a SinkName,

@@ -3,6 +3,7 @@
 mod crashes;
 mod real;
 mod sim;
+mod successors;
 mod tidying;
 
 use std::{path::Path, sync::Arc, time::Duration};

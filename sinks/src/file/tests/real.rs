@@ -121,12 +121,12 @@ async fn files_are_closed_by_size_between_blobs_and_compressed() {
 async fn an_old_file_is_closed_while_nothing_happens() {
     let directory = tempfile::tempdir().unwrap();
     let ledger = Arc::new(MemoryLedger::plain([5]));
+    deliver(config(directory.path()), &ledger).await;
     let sink = sink(
         Arc::new(RealDisk),
         FileConfig { rotate_interval: Duration::from_millis(1), ..config(directory.path()) },
         &ledger,
     );
-    deliver(config(directory.path()), &ledger).await;
     assert_eq!(sink.open().await.unwrap(), []);
     tokio::time::sleep(Duration::from_millis(5)).await;
     assert!(sink.upkeep().await.unwrap().is_some());
