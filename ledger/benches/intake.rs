@@ -108,12 +108,13 @@ fn run(place: &std::path::Path, bodies: &[String]) -> Result<()> {
                 let mut next = Some(0);
                 let mut records = 0;
                 while let Some(from) = next {
-                    let piece = ledger.read_piece(lease.work.id, from)?;
+                    let piece = ledger.read_piece(lease.work.id, lease.work.body, from)?;
                     records += piece.len() as u32;
                     next = piece.next;
                 }
                 settlements.push(Settlement {
                     work: lease.work.id,
+                    body: lease.work.body,
                     delivered: records,
                     filtered: 0,
                     dead: Vec::new(),

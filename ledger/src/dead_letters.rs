@@ -121,6 +121,14 @@ impl Writer {
         self.count_letter_bytes(kept)
     }
 
+    /// Keeps records of a body that is no more as dead letters of a sink, without their bytes.
+    pub(crate) fn note_dead(&self, work: WorkId, sink: i64, dead: &[Dead<'_>]) -> Result<()> {
+        for dead in dead {
+            self.add_letter(work, Some(sink), Some(dead.position), 1, dead.reason, None)?;
+        }
+        Ok(())
+    }
+
     /// Notes damage that is to be dealt with when this turn is over, because the job that found it fails.
     fn found_damage(&mut self, work: WorkId, place: Place) -> LedgerError {
         self.damaged.push((work, place));

@@ -7,7 +7,7 @@ use std::{
 };
 
 use rusqlite::params;
-use schemas::{Deferral, Seq, Settlement, SinkName, Want};
+use schemas::{BodyId, Deferral, Seq, Settlement, SinkName, Want};
 
 use crate::{
     Work, WorkId,
@@ -44,6 +44,8 @@ pub struct Lease {
 struct Delivery {
     state: String,
     due: u32,
+    /// The body that the work has now, or had last.
+    body: Option<BodyId>,
 }
 
 impl Ledger {
@@ -81,8 +83,9 @@ impl Ledger {
     }
 
     /// Settles deliveries (none is fine), together with the sink's own state if there is one, in one commit (L3, L6). One that
-    /// became dead while it was leased, because its work was quarantined, stays dead. The leases may be dropped when it
-    /// resolves.
+    /// became dead while it was leased, because its work was quarantined, stays dead. One whose body was fetched again while
+    /// it was leased, and came back as another, is settled as it was leased: the sink has what it was given. The leases may
+    /// be dropped when it resolves.
     pub fn settle(
         &self,
         sink: &SinkName,
@@ -279,8 +282,8 @@ impl Writer {
 
     fn make_lease(&self, sink: i64, work: WorkId, claim: Claim) -> Result<Lease> {
         let sql = format!(
-            "SELECT blob.seq, content_id, records, duplicates, bytes, delivery.attempts, begun, restore, {FEED_COLUMNS} \
-             FROM delivery JOIN blob ON blob.work = delivery.work JOIN feed ON feed.id = blob.feed \
+            "SELECT blob.seq, content_id, records, duplicates, bytes, delivery.attempts, begun, restore, {FEED_COLUMNS}, \
+             sha256 FROM delivery JOIN blob ON blob.work = delivery.work JOIN feed ON feed.id = blob.feed \
              JOIN tenant ON tenant.id = blob.tenant WHERE delivery.work = ?1 AND sink = ?2"
         );
         let row = self.first(&sql, (work.0, sink), |row| {
@@ -292,17 +295,17 @@ impl Writer {
                 row.get::<_, i64>(6)?,
                 row.get::<_, Option<i64>>(7)?,
                 (row.get::<_, String>(8)?, row.get::<_, String>(9)?),
+                body_id(row.get(10)?),
             ))
         })?;
-        let Some((seq, id, (records, duplicates, bytes), attempts, begun, restore, (guid, content_type))) =
-            row
-        else {
+        let Some((seq, id, (records, duplicates, bytes), attempts, begun, restore, feed, body)) = row else {
             return Err(Unreadable::NotSpooled { work }.into());
         };
         let work = Work {
             id: work,
             seq: Seq(seq as u64),
-            feed: feed_key(&guid, &content_type)?,
+            body,
+            feed: feed_key(&feed.0, &feed.1)?,
             content_id: content_id(&id)?,
             restored: restore.is_some(),
             records,
@@ -315,9 +318,11 @@ impl Writer {
 
     fn settle(&mut self, number: i64, sink: &SinkName, settlement: &Settlement) -> Result<()> {
         let work = settlement.work;
-        let sql = "SELECT state, due FROM delivery WHERE work = ?1 AND sink = ?2";
-        let delivery =
-            self.first(sql, (work.0, number), |row| Ok(Delivery { state: row.get(0)?, due: row.get(1)? }))?;
+        let sql = "SELECT delivery.state, due, sha256 FROM delivery JOIN blob ON blob.work = delivery.work \
+                   WHERE delivery.work = ?1 AND sink = ?2";
+        let delivery = self.first(sql, (work.0, number), |row| {
+            Ok(Delivery { state: row.get(0)?, due: row.get(1)?, body: body_id(row.get(2)?) })
+        })?;
         let delivery = delivery.ok_or_else(|| LedgerError::UnknownDelivery { work, sink: sink.clone() })?;
         if delivery.state == "dead" && self.leases.is_claimed(Leased::Delivery(number, work)) {
             // Another sink could not handle it, or its body was lost: dead is final (L6), and no mistake of this sink.
@@ -330,7 +335,13 @@ impl Writer {
         self.require_lease(number, sink, work)?;
         let dead = settlement.dead.len() as u64;
         let given = u64::from(settlement.delivered) + u64::from(settlement.filtered) + dead;
-        if given != u64::from(delivery.due) {
+        let replaced = BodyId::differ(settlement.body, delivery.body);
+        if replaced {
+            tracing::warn!(
+                %work, %sink,
+                "delivered before its body was fetched again and came back as another; that one is not delivered once more"
+            );
+        } else if given != u64::from(delivery.due) {
             let due = u64::from(delivery.due);
             return Err(LedgerError::SumMismatch { work, sink: sink.clone(), due, given });
         }
@@ -341,10 +352,14 @@ impl Writer {
                 .map(|dead| Dead { position: dead.position, reason: &dead.reason })
                 .collect();
             letters.sort_by_key(|letter| letter.position);
-            self.keep_dead(work, Some(number), &letters)?;
+            if replaced {
+                self.note_dead(work, number, &letters)?;
+            } else {
+                self.keep_dead(work, Some(number), &letters)?;
+            }
         }
         let sql = "UPDATE delivery SET state = 'delivered', delivered = ?3, filtered = ?4, dead = ?5, resent = ?6, \
-                   settled_at = ?7, not_before = 0, last_error = NULL \
+                   settled_at = ?7, due = ?8, not_before = 0, last_error = NULL \
                    WHERE work = ?1 AND sink = ?2 AND state = 'pending'";
         let changed = self.exec(
             sql,
@@ -355,11 +370,17 @@ impl Writer {
                 settlement.filtered,
                 dead as i64,
                 settlement.resent,
-                self.now_micros()
+                self.now_micros(),
+                given as i64,
             ],
         )?;
         debug_assert_eq!(changed, 1, "L6: a final delivery was settled");
         self.settle_when_done(work)?;
         Ok(())
     }
+}
+
+/// The body that a row's hash is of.
+fn body_id(sha256: Option<Vec<u8>>) -> Option<BodyId> {
+    sha256.and_then(|hash| BodyId::of_sha256(&hash))
 }

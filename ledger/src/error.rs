@@ -183,6 +183,12 @@ pub enum Unreadable {
         /// Which.
         work: WorkId,
     },
+    /// Another one is there in its place.
+    #[error("the body of {work} was fetched again and came back as another")]
+    Replaced {
+        /// Which.
+        work: WorkId,
+    },
     /// Its bytes in the spool are damaged.
     #[error("the body of {work} is damaged in the spool at segment {segment}, byte {offset}: {what}; {}", remedy(*.fetched_again))]
     Corrupt {

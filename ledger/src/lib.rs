@@ -120,5 +120,5 @@ pub use work::Work;
 
 // What is told across its border is shared with those who tell it.
 pub use schemas::{
-    CompletedWindow, DeadRecord, Deferral, FeedState, ListedPage, Settlement, Spooled, Want, WorkId,
+    BodyId, CompletedWindow, DeadRecord, Deferral, FeedState, ListedPage, Settlement, Spooled, Want, WorkId,
 };

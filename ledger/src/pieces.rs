@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use schemas::Buffer;
+use schemas::{BodyId, Buffer};
 
 use crate::{
     WorkId,
@@ -64,12 +64,12 @@ pub(crate) struct Body {
     pub(crate) place: Option<Place>,
     pub(crate) records: u32,
     pub(crate) dropped: Positions,
+    id: Option<BodyId>,
 }
 
 /// Finds a body that is in the spool.
 pub(crate) fn find_body(db: &rusqlite::Connection, work: WorkId) -> Result<Body> {
-    let sql =
-        "SELECT segment, offset, stored, records, dropped FROM blob WHERE work = ?1 AND state = 'spooled'";
+    let sql = "SELECT segment, offset, stored, records, dropped, sha256 FROM blob WHERE work = ?1 AND state = 'spooled'";
     let row = first(db, sql, [work.0], |row| {
         Ok((
             row.get::<_, Option<i64>>(0)?,
@@ -77,9 +77,10 @@ pub(crate) fn find_body(db: &rusqlite::Connection, work: WorkId) -> Result<Body>
             row.get::<_, i64>(2)?,
             row.get::<_, u32>(3)?,
             row.get::<_, Option<Vec<u8>>>(4)?,
+            row.get::<_, Option<Vec<u8>>>(5)?,
         ))
     })?;
-    let (segment, offset, stored, records, dropped) = row.ok_or(Unreadable::NotSpooled { work })?;
+    let (segment, offset, stored, records, dropped, sha256) = row.ok_or(Unreadable::NotSpooled { work })?;
     let place = segment.zip(offset).map(|(segment, offset)| Place {
         segment: segment as u64,
         offset: offset as u64,
@@ -87,7 +88,8 @@ pub(crate) fn find_body(db: &rusqlite::Connection, work: WorkId) -> Result<Body>
     });
     let dropped = Positions::decode(dropped.as_deref().unwrap_or_default())
         .ok_or_else(|| LedgerError::damaged(format!("the duplicates of {work}")))?;
-    Ok(Body { place, records, dropped })
+    let id = sha256.and_then(|hash| BodyId::of_sha256(&hash));
+    Ok(Body { place, records, dropped, id })
 }
 
 impl Ledger {
@@ -96,12 +98,12 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// When the body is not in the spool, the disk fails, or the piece is damaged
+    /// When the body is not in the spool, is another one than `body` by now, the disk fails, or the piece is damaged
     /// ([`Unreadable::Corrupt`]): then the blob has been made due for fetching again, or quarantined if it has expired.
-    pub fn read_piece(&self, work: WorkId, from: u32) -> Result<Piece> {
+    pub fn read_piece(&self, work: WorkId, body: Option<BodyId>, from: u32) -> Result<Piece> {
         let mut from = from;
         loop {
-            let piece = self.read_once(work, from)?;
+            let piece = self.read_once(work, body, from)?;
             match piece.next {
                 Some(next) if piece.is_empty() => from = next,
                 _ => return Ok(piece),
@@ -109,10 +111,13 @@ impl Ledger {
         }
     }
 
-    fn read_once(&self, work: WorkId, from: u32) -> Result<Piece> {
+    fn read_once(&self, work: WorkId, wanted: Option<BodyId>, from: u32) -> Result<Piece> {
         let mut moved = false;
         loop {
             let body = find_body(&lock(&self.shared.bodies), work)?;
+            if BodyId::differ(wanted, body.id) {
+                return Err(Unreadable::Replaced { work }.into());
+            }
             let Some(place) = body.place.filter(|_| from < body.records) else {
                 return Ok(Piece::default());
             };

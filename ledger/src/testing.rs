@@ -196,7 +196,7 @@ impl Bench {
         let mut records = Vec::new();
         let mut next = Some(0);
         while let Some(from) = next {
-            let piece = self.ledger.read_piece(work, from).unwrap();
+            let piece = self.ledger.read_piece(work, None, from).unwrap();
             records.extend(piece.records().map(|(_, bytes)| String::from_utf8(bytes.to_vec()).unwrap()));
             next = piece.next;
         }
@@ -237,6 +237,7 @@ impl Bench {
 pub(crate) fn delivered(lease: &Lease) -> Settlement {
     Settlement {
         work: lease.work.id,
+        body: lease.work.body,
         delivered: lease.work.records - lease.work.duplicates,
         filtered: 0,
         dead: Vec::new(),

@@ -1,7 +1,7 @@
 //! The unit of work: a blob, or some records that an operator asked for once more: a retry, or a part of a restore.
 
 use rusqlite::params;
-use schemas::{ContentId, FeedKey, Seq, WorkId};
+use schemas::{BodyId, ContentId, FeedKey, Seq, WorkId};
 
 use crate::{
     error::{LedgerError, Result},
@@ -17,6 +17,8 @@ pub struct Work {
     pub id: WorkId,
     /// The tenant's number of it.
     pub seq: Seq,
+    /// Which body it has; `None` when its records never came as one.
+    pub body: Option<BodyId>,
     /// The feed that it is from.
     pub feed: FeedKey,
     /// The blob's name; that of the archive's object for restored records.

@@ -47,4 +47,4 @@ pub use rendered::{RecordFacts, Rendered, RenderedRecord, Unrenderable};
 pub use sink_name::SinkName;
 pub use split::{SplitError, Splitter};
 pub use tenant::{LedgerId, TenantId};
-pub use work::{DeadRecord, Deferral, Settlement, Want, WorkId};
+pub use work::{BadBodyId, BodyId, DeadRecord, Deferral, Settlement, Want, WorkId};

@@ -15,6 +15,57 @@ impl fmt::Display for WorkId {
     }
 }
 
+/// Which bytes a work's body is: the beginning of the SHA-256 of the body as it came, 16 digits of hexadecimal. A blob is
+/// to be immutable, but one that is fetched again may come with other bytes; then positions of the one body mean nothing
+/// in the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct BodyId(u64);
+
+/// What is no [`BodyId`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not 16 digits of hexadecimal")]
+pub struct BadBodyId(String);
+
+impl BodyId {
+    /// Of a body with this hash; `None` when that is too short to be one.
+    #[must_use]
+    pub fn of_sha256(hash: &[u8]) -> Option<Self> {
+        hash.first_chunk().map(|bytes| Self(u64::from_be_bytes(*bytes)))
+    }
+
+    /// Whether a body is known to be another one than that before it. Nobody knows that of records that never came as a
+    /// body (a retry from dead letters, a restore), which do not change.
+    #[must_use]
+    pub fn differ(before: Option<Self>, now: Option<Self>) -> bool {
+        before.zip(now).is_some_and(|(before, now)| before != now)
+    }
+}
+
+impl fmt::Display for BodyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl From<BodyId> for String {
+    fn from(id: BodyId) -> Self {
+        id.to_string()
+    }
+}
+
+impl TryFrom<String> for BodyId {
+    type Error = BadBodyId;
+
+    fn try_from(text: String) -> Result<Self, BadBodyId> {
+        let is_whole = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        match u64::from_str_radix(&text, 16) {
+            Ok(number) if is_whole => Ok(Self(number)),
+            _ => Err(BadBodyId(text)),
+        }
+    }
+}
+
 /// How much work is wanted at once: one at least, whatever its size, and then more until one of these is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Want {
@@ -38,6 +89,8 @@ impl From<usize> for Want {
 pub struct Settlement {
     /// What is settled.
     pub work: WorkId,
+    /// The body that it accounts for, as the lease had it.
+    pub body: Option<BodyId>,
     /// Records that receipts cover.
     pub delivered: u32,
     /// Records that the filter took out.
@@ -69,4 +122,24 @@ pub struct Deferral {
     /// How often its records may have reached the destination without a receipt. This takes the place of what was said
     /// when it was begun.
     pub begun: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_told_from_another_by_the_beginning_of_its_hash() {
+        let one = BodyId::of_sha256(&[0x0f; 32]);
+        let other = BodyId::of_sha256(&[0xf0; 32]);
+        assert_eq!(BodyId::of_sha256(&[1; 7]), None);
+        assert!(BodyId::differ(one, other) && !BodyId::differ(one, one));
+        assert!(!BodyId::differ(None, one) && !BodyId::differ(one, None), "nobody knows");
+        let text = serde_json::to_string(&one).unwrap();
+        assert_eq!(text, "\"0f0f0f0f0f0f0f0f\"");
+        assert_eq!(serde_json::from_str::<Option<BodyId>>(&text).unwrap(), one);
+        for bad in ["\"\"", "\"0f0f\"", "\"+f0f0f0f0f0f0f0f\"", "\"0f0f0f0f0f0f0f0g\"", "7"] {
+            assert!(serde_json::from_str::<BodyId>(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -17,7 +17,8 @@ use crate::{
     feed::{BlobNumber, looks_like_content_id},
     page::{Place, seal, unseal},
     respond::{
-        Answer, accepts_gzip, answer, api_error, bomb, empty, instead, pretty, send, throttled, unauthorized,
+        Answer, accepts_gzip, answer, api_error, bomb, empty, instead, pretty, reversed, send, throttled,
+        unauthorized,
     },
     state::{LiveFeed, SnapshotKey, State, Tenant, lock},
     stats::RequestKind,
@@ -438,6 +439,9 @@ async fn fetch(
         return Ok(bomb(&body, state.config.gzip && accepts_gzip(request.headers)));
     }
     let mut compressed = feed.compressed(blob);
+    if lock(&live.served).contains(&blob) && chosen(FaultKind::OtherBody) {
+        (body, compressed) = (reversed(&body), None);
+    }
     if chosen(FaultKind::PrettyPrinted) {
         (body, compressed) = (pretty(&body), None);
     }

@@ -255,6 +255,22 @@ pub(crate) fn pretty(body: &Bytes) -> Bytes {
     out.into()
 }
 
+/// The same records in the other order; what is no JSON stays as it is.
+pub(crate) fn reversed(body: &Bytes) -> Bytes {
+    let Ok(records) = serde_json::from_slice::<Vec<Box<serde_json::value::RawValue>>>(body) else {
+        return body.clone();
+    };
+    let mut out = b"[".to_vec();
+    for (position, record) in records.iter().rev().enumerate() {
+        if position > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(record.get().as_bytes());
+    }
+    out.push(b']');
+    out.into()
+}
+
 /// Breaks the lines of a record without touching its tokens, so that the record stays the same record.
 fn indent(record: &str, out: &mut Vec<u8>) {
     let (mut in_text, mut escaped, mut depth) = (false, false, 1_usize);
@@ -308,6 +324,14 @@ mod tests {
         assert_eq!(read(&pretty), read(&body));
         assert!(pretty.iter().filter(|byte| **byte == b'\n').count() > 8);
         assert_eq!(super::pretty(&Bytes::from_static(b"no json")), "no json");
+    }
+
+    #[test]
+    fn records_in_the_other_order_are_the_same_records() {
+        let body = Bytes::from_static(br#"[{"a": "]"}, {"b":[1,2]},{}]"#);
+        assert_eq!(reversed(&body), &br#"[{},{"b":[1,2]},{"a": "]"}]"#[..]);
+        assert_eq!(reversed(&Bytes::from_static(b"[]")), "[]");
+        assert_eq!(reversed(&Bytes::from_static(b"no json")), "no json");
     }
 
     #[test]

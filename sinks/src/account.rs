@@ -35,7 +35,7 @@ pub(crate) struct Account {
     pub(crate) ambiguous: bool,
 }
 
-/// The sums of a work do not agree: a bug, or a body that changed.
+/// The sums of a work do not agree: a bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "of {due} records {delivered} were delivered, {filtered} filtered and {dead} refused: the sums do not agree"
@@ -128,9 +128,13 @@ impl Account {
 
     /// What is to be remembered when it is given back before it is complete. For `begun_before` see
     /// [`Account::settle`].
-    pub(crate) fn partial(&self, begun_before: u32) -> Partial {
+    pub(crate) fn partial(&self, work: &Work, begun_before: u32) -> Partial {
         let all: BTreeSet<u32> = self.covered.iter().flat_map(Positions::iter).collect();
-        Partial { delivered: all.into_iter().collect(), resent: self.all_resent(begun_before) }
+        Partial {
+            body: work.body,
+            delivered: all.into_iter().collect(),
+            resent: self.all_resent(begun_before),
+        }
     }
 
     fn all_resent(&self, begun_before: u32) -> u32 {
@@ -150,7 +154,8 @@ impl Account {
         if accounted != u64::from(self.due) {
             return Err(imbalance);
         }
-        Ok(Settlement { work: work.id, delivered: self.delivered, filtered, dead: self.dead, resent })
+        let Self { delivered, dead, .. } = self;
+        Ok(Settlement { work: work.id, body: work.body, delivered, filtered, dead, resent })
     }
 }
 
@@ -177,14 +182,14 @@ mod tests {
     #[test]
     fn what_an_earlier_turn_delivered_counts_once() {
         let work = work(1, 5);
-        let already = Partial { delivered: [0, 1, 2].into_iter().collect(), resent: 7 };
+        let already = Partial { body: None, delivered: [0, 1, 2].into_iter().collect(), resent: 7 };
         let mut account = Account::new(&work, &already, 3);
         account.unrenderable(DeadRecord { position: 3, reason: "broken".into() });
         // The filter takes out one of the three now, and one that was never sent.
         account.met(2);
         account.filtered(2);
         account.read();
-        assert_eq!(account.partial(1), already);
+        assert_eq!(account.partial(&work, 1), already);
         let settlement = account.settle(&work, 1).unwrap();
         assert_eq!((settlement.delivered, settlement.filtered, settlement.dead.len()), (3, 1, 1));
         assert_eq!(settlement.resent, 7, "nothing was sent in this turn");

@@ -12,8 +12,8 @@ use std::{
 
 use archive::Accounts;
 use chrono::{DateTime, Utc};
+pub use schemas::{BodyId, DeadRecord, Deferral, LedgerFailure, Settlement, Want, WorkId};
 use schemas::{ContentId, ContentType, FeedKey, Rendered, Seq, SinkName, TenantId};
-pub use schemas::{DeadRecord, Deferral, LedgerFailure, Settlement, Want, WorkId};
 
 use crate::{sink::BoxFuture, turn::Turns};
 
@@ -24,6 +24,8 @@ pub struct Work {
     pub id: WorkId,
     /// The tenant's number of it.
     pub seq: Seq,
+    /// Which body it has. What is remembered of a work is worth nothing when this differs.
+    pub body: Option<BodyId>,
     /// The feed that it is from.
     pub feed: FeedKey,
     /// The tenant's label in the configuration, for templates; its id when the tenant is no longer configured.
@@ -61,7 +63,8 @@ impl fmt::Debug for Lease {
     }
 }
 
-/// The body of a leased work is not in the spool any more: it was damaged and is being fetched again, or the work is dead.
+/// The body of a leased work is not in the spool any more: it was damaged and is being fetched again, or came back as
+/// another, or the work is dead.
 /// Waiting for it would hold up everything behind it. The lease can only be given back; the ledger leases the work again
 /// when its body is there again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -119,8 +122,9 @@ pub trait DeliveryLedger: SinkStates {
     ) -> BoxFuture<'a, Result<(), LedgerFailure>>;
 
     /// Settles deliveries (none is fine), together with the sink's own state if there is one, in one commit (L3, L6).
-    /// A work that became dead while it was leased, because another sink could not handle it, stays dead. The leases may
-    /// be dropped when it resolves.
+    /// A work that became dead while it was leased, because another sink could not handle it, stays dead. One whose body was
+    /// fetched again meanwhile, and came back as another, is settled as it was leased. The leases may be dropped when it
+    /// resolves.
     fn settle<'a>(
         &'a self,
         sink: &'a SinkName,

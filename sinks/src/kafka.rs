@@ -81,7 +81,7 @@ pub use self::{
     state::adopt,
 };
 use crate::{
-    delivery_ledger::{SinkIdentity, WorkId},
+    delivery_ledger::{BodyId, SinkIdentity, WorkId},
     measure::Measure,
     sink::{Batch, BoxFuture, DeliverError, Durability, Limits, Receipt, Sink, SinkContext, Unfinished},
 };
@@ -426,8 +426,8 @@ impl Sink for KafkaSink {
             let place = using.turn().await?;
             let (plan, shaping, tally) = (Arc::clone(&self.plan()), Arc::clone(&self.shaping), Tally::new());
             let coverage = batch.coverage();
-            let records: Vec<(WorkId, u32)> =
-                batch.records().map(|(work, record)| (work.id, record.position)).collect();
+            let records: Vec<(WorkId, Option<BodyId>, u32)> =
+                batch.records().map(|(work, record)| (work.id, work.body, record.position)).collect();
             let cancel = CancelOnDrop(Arc::clone(&tally));
             let attempt = on_thread(move || producer.deliver(batch, &plan, &shaping, &tally, place)).await;
             drop(cancel);
@@ -441,10 +441,12 @@ impl Sink for KafkaSink {
                     plan.committed(of);
                 }
                 if result.is_ok() {
-                    records.iter().for_each(|&(work, position)| plan.received(work, position));
+                    records.iter().for_each(|&(work, body, position)| plan.received(work, body, position));
                 }
-                for (work, position) in arrived.into_iter().filter_map(|index| records.get(index as usize)) {
-                    plan.arrived(*work, *position);
+                for &(work, body, position) in
+                    arrived.into_iter().filter_map(|index| records.get(index as usize))
+                {
+                    plan.arrived(work, body, position);
                 }
             });
             result.map(|()| Receipt::confirmed(coverage, Durability::Replicated))

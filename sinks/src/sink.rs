@@ -8,7 +8,7 @@ use schemas::{RenderedRecord, SinkName};
 
 use crate::{
     archive::ArchiveReport,
-    delivery_ledger::{SinkStates, Work, WorkId},
+    delivery_ledger::{BodyId, SinkStates, Work, WorkId},
     holding::Holding,
     measure::Measure,
     memory::{Piece, Reservation},
@@ -124,9 +124,14 @@ pub struct Limits {
 pub struct Unfinished {
     /// The work.
     pub work: WorkId,
+    /// Of which body they are. When the work has another by now, all of that one is sent, and what was sent counts as
+    /// sent again.
+    pub body: Option<BodyId>,
     /// The positions that were chosen to be sent, in the order of sending. They are rendered again whatever the
     /// filter says now, and given to the sink before the rest of any work.
     pub sent: Positions,
+    /// How many records of the work were sent of bodies that it had before.
+    pub resent: u32,
 }
 
 /// Ranges of one or several blobs that go to a destination in one request.

@@ -84,6 +84,7 @@ impl Delivering {
         Arc::new(Work {
             id: work.id,
             seq: work.seq,
+            body: work.body,
             feed: work.feed,
             tenant_name: name,
             content_id: work.content_id.clone(),
@@ -229,7 +230,7 @@ impl DeliveryLedger for Delivering {
                 let piece = match pieces.get(place) {
                     Some(piece) => piece,
                     None => {
-                        let piece = match ledger.read_piece(place.0, from) {
+                        let piece = match ledger.read_piece(work.id, work.body, from) {
                             Err(LedgerError::Body(gone)) => {
                                 return Ok(Err(BodyGone { why: gone.to_string() }));
                             }

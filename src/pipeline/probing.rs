@@ -115,6 +115,7 @@ fn test_batch(sink: &SinkConfig, tenant: &TenantConfig, feed: FeedKey) -> Result
     let work = Work {
         id: WorkId(0),
         seq: Seq(0),
+        body: None,
         feed,
         tenant_name: tenant.name.as_str().into(),
         content_id: ContentId::try_from(content_id).map_err(|error| error.to_string())?,

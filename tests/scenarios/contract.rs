@@ -93,7 +93,8 @@ fn every_sentence_is_there_and_is_held_by_tests_that_exist() {
     let expected: Vec<_> = (1..=11)
         .map(|number| format!("L{number}"))
         .chain(
-            ["Files", "Splunk", "Sentinel", "Kafka", "Archive", "Restore", "Duplicates"].map(str::to_owned),
+            ["Bodies", "Files", "Splunk", "Sentinel", "Kafka", "Archive", "Restore", "Duplicates"]
+                .map(str::to_owned),
         )
         .collect();
     assert_eq!(numbered, expected);

@@ -6,6 +6,7 @@ mod archive;
 mod check;
 mod columns;
 mod contract;
+mod damage;
 mod deploy;
 mod faults;
 mod health;

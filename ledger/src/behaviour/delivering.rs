@@ -133,7 +133,7 @@ fn l6_and_l10_a_settlement_accounts_for_every_record_and_is_final() {
     // L4: the body stays until the other sink has it.
     assert_eq!(bench.read(work).len(), 4);
     assert_eq!(bench.deliver("b"), 1);
-    assert!(bench.ledger.read_piece(work, 0).is_err());
+    assert!(bench.ledger.read_piece(work, None, 0).is_err());
     assert!(bench.reconcile().agrees());
 }
 
@@ -217,7 +217,7 @@ fn a_sink_that_is_gone_and_has_pending_deliveries_stops_the_start() {
     assert_eq!(bench.ledger.remove_sink(&sink("b")).wait().unwrap(), 1);
     bench.spool(feed(1), "y", &body([3]));
     assert_eq!(bench.ledger.forget_sink(&sink("b")).unwrap(), 1);
-    assert!(bench.ledger.read_piece(work, 0).is_err(), "nobody wants it any more");
+    assert!(bench.ledger.read_piece(work, None, 0).is_err(), "nobody wants it any more");
     let report = bench.reconcile();
     assert_eq!(report.hours[0].sinks[&sink("b")].blobs.dead, 2);
     assert!(report.is_clean(), "it was an operator's will");

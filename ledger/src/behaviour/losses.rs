@@ -73,12 +73,12 @@ fn a_damaged_body_is_fetched_again_and_keeps_its_decision() {
     bench.reopen();
     damage(&bench);
     let lease = bench.lease("b", 1).pop().unwrap();
-    let error = bench.ledger.read_piece(work, 0).unwrap_err();
+    let error = bench.ledger.read_piece(work, None, 0).unwrap_err();
     let LedgerError::Body(Unreadable::Corrupt { fetched_again: true, .. }) = error else { panic!("{error}") };
     assert_eq!(bench.ledger.corrupt_pieces(), 1);
     // Who has it can only give it back, and it stays away until it was fetched.
     assert!(matches!(
-        bench.ledger.read_piece(work, 0),
+        bench.ledger.read_piece(work, None, 0),
         Err(LedgerError::Body(Unreadable::NotSpooled { .. }))
     ));
     let now = Some(bench.now());
@@ -108,7 +108,7 @@ fn what_is_delivered_while_its_body_is_fetched_again_does_not_stay_in_the_spool(
     let lease = bench.lease("b", 1).pop().unwrap();
     bench.read(work);
     damage(&bench);
-    bench.ledger.read_piece(work, 0).unwrap_err();
+    bench.ledger.read_piece(work, None, 0).unwrap_err();
     let fetch = bench.claim(tenant(1)).unwrap();
     bench.ledger.settle(&sink("b"), vec![delivered(&lease)], None).wait().unwrap();
     bench.take(fetch.work, body(0..3).as_bytes()).unwrap();
@@ -124,7 +124,7 @@ fn delivered_while_it_is_fetched_again(bench: &Bench) -> crate::FetchLease {
     let lease = bench.lease("b", 1).pop().unwrap();
     bench.read(lease.work.id);
     damage(bench);
-    bench.ledger.read_piece(lease.work.id, 0).unwrap_err();
+    bench.ledger.read_piece(lease.work.id, None, 0).unwrap_err();
     let fetch = bench.claim(tenant(1)).unwrap();
     bench.ledger.settle(&sink("b"), vec![delivered(&lease)], None).wait().unwrap();
     fetch
@@ -163,7 +163,7 @@ fn a_blob_that_is_delivered_before_its_body_is_fetched_again_is_done_at_once() {
     let lease = bench.lease("b", 1).pop().unwrap();
     bench.read(work);
     damage(&bench);
-    bench.ledger.read_piece(work, 0).unwrap_err();
+    bench.ledger.read_piece(work, None, 0).unwrap_err();
     bench.ledger.settle(&sink("b"), vec![delivered(&lease)], None).wait().unwrap();
     is_delivered_and_no_loss(&bench);
 }
@@ -194,7 +194,7 @@ fn what_one_sink_still_needs_of_a_body_that_cannot_be_fetched_again_is_a_gap() {
     let (work, _) = bench.spool(feed(1), "x", &body(0..3));
     bench.deliver("a");
     damage(&bench);
-    bench.ledger.read_piece(work, 0).unwrap_err();
+    bench.ledger.read_piece(work, None, 0).unwrap_err();
     let fetch = bench.claim(tenant(1)).unwrap();
     assert_eq!(bench.ledger.gap(work, GapReason::Expired).wait().unwrap(), Some(Seq(1)));
     drop(fetch);
@@ -216,7 +216,7 @@ fn another_body_under_the_same_name_is_decided_anew_and_never_against_itself() {
     assert_eq!(first.duplicates, 1);
     bench.deliver("a");
     damage(&bench);
-    bench.ledger.read_piece(work, 0).unwrap_err();
+    bench.ledger.read_piece(work, None, 0).unwrap_err();
     let fetch = bench.claim(tenant(1)).unwrap();
     let again = bench.take(fetch.work, body(1..8).as_bytes()).unwrap();
     // 1 and 2 are x's; 3, 4 and 5 are its own from the first time.
@@ -230,18 +230,55 @@ fn another_body_under_the_same_name_is_decided_anew_and_never_against_itself() {
     assert_eq!((sums[&sink("a")].blobs.delivered, sums[&sink("b")].blobs.delivered), (6, 8));
 }
 
+/// What was delivered of the first body is final as if it had been a moment earlier, and nothing is read of two bodies.
+#[test]
+fn a_delivery_of_a_body_that_was_replaced_meanwhile_is_settled_as_it_was_leased() {
+    let bench = Bench::new();
+    let (work, _) = bench.spool(feed(1), "x", &body(0..5));
+    let (of_a, of_b) = (bench.lease("a", 1).remove(0), bench.lease("b", 1).remove(0));
+    damage(&bench);
+    bench.ledger.read_piece(work, of_a.work.body, 0).unwrap_err();
+    let fetch = bench.claim(tenant(1)).unwrap();
+    assert_eq!(bench.take(fetch.work, body(0..8).as_bytes()).unwrap().records, 8);
+    drop(fetch);
+    let error = bench.ledger.read_piece(work, of_a.work.body, 3).unwrap_err();
+    assert!(matches!(error, LedgerError::Body(Unreadable::Replaced { .. })) && error.passing(), "{error}");
+    assert_eq!(bench.read(work).len(), 8);
+
+    bench.ledger.settle(&sink("a"), vec![delivered(&of_a)], None).wait().unwrap();
+    // The bytes of a refused record are gone with its body.
+    bench.ledger.settle(&sink("b"), vec![dead(&of_b, &[4])], None).wait().unwrap();
+    let letters = bench.letters();
+    assert_eq!((letters.len(), letters[0].position, letters[0].size), (1, Some(4), 0));
+    let retried = bench.ledger.retry_dead_letters(vec![1]).wait().unwrap();
+    assert_eq!(retried.refused, [(1, RetryRefused::BytesGivenUp)]);
+    drop((of_a, of_b));
+    assert!(bench.lease("a", 1).is_empty() && bench.lease("b", 1).is_empty());
+    let report = bench.reconcile();
+    assert!(report.agrees());
+    let sums = &report.hours[0].sinks;
+    assert_eq!((sums[&sink("a")].blobs.due, sums[&sink("b")].blobs.due), (5, 5));
+
+    // A settlement that does not add up is a mistake whatever body it is of.
+    bench.spool(feed(1), "y", &body(20..25));
+    let lease = bench.lease("a", 1).remove(0);
+    let short = Settlement { delivered: 4, ..delivered(&lease) };
+    let error = bench.ledger.settle(&sink("a"), vec![short], None).wait().unwrap_err();
+    assert!(matches!(error, LedgerError::SumMismatch { due: 5, given: 4, .. }), "{error}");
+}
+
 #[test]
 fn a_damaged_body_that_has_expired_is_quarantined_with_what_can_be_read() {
     let bench = Bench::new();
     // Three pieces, the last of them damaged.
     let records: Vec<_> = (0..600).map(|number| record(number, &format!("{number:0>1000}"))).collect();
     let (work, _) = bench.spool(feed(1), "x", &format!("[{}]", records.join(",")));
-    let first_piece = bench.ledger.read_piece(work, 0).unwrap().next.unwrap();
+    let first_piece = bench.ledger.read_piece(work, None, 0).unwrap().next.unwrap();
     damage_at(&bench, |length| length - 100);
     bench.clock.advance(TimeDelta::days(8));
     let mut from = Some(0);
     let error = loop {
-        match bench.ledger.read_piece(work, from.unwrap()) {
+        match bench.ledger.read_piece(work, None, from.unwrap()) {
             Ok(piece) => from = piece.next,
             Err(error) => break error,
         }

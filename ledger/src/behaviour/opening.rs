@@ -97,7 +97,7 @@ fn the_spool_is_cleaned_of_what_was_never_committed() {
     std::fs::write(&segment, foreign).unwrap();
     bench.open().unwrap();
     assert_eq!(bench.recovery.spool.damaged, [1]);
-    assert!(bench.ledger.read_piece(work, 0).is_err());
+    assert!(bench.ledger.read_piece(work, None, 0).is_err());
     assert_eq!(bench.claim(tenant(1)).unwrap().work, work);
 }
 
@@ -109,7 +109,7 @@ fn a_missing_segment_is_fetched_again() {
     std::fs::remove_file(bench.segments().pop().unwrap()).unwrap();
     bench.open().unwrap();
     assert_eq!(bench.recovery.spool.damaged, [1]);
-    assert!(bench.ledger.read_piece(work, 0).is_err());
+    assert!(bench.ledger.read_piece(work, None, 0).is_err());
     let lease = bench.claim(tenant(1)).unwrap();
     assert_eq!(bench.take(lease.work, body(0..3).as_bytes()).unwrap().duplicates, 0);
     assert_eq!(bench.read(work).len(), 3);
@@ -206,7 +206,7 @@ fn l4_a_segment_goes_after_the_commit_and_not_before() {
         bench.open().unwrap();
         assert_eq!(bench.recovery.spool.orphans, u64::from(settled));
         assert_eq!(bench.segments().len(), 2 - usize::from(settled));
-        assert_eq!(bench.ledger.read_piece(work, 0).is_ok(), !settled);
+        assert_eq!(bench.ledger.read_piece(work, None, 0).is_ok(), !settled);
         assert!(bench.reconcile().agrees());
     }
 }

@@ -25,12 +25,12 @@ fn records_come_back_byte_for_byte_in_pieces() {
     assert_eq!(bench.read(work), records);
     // From any position, forwards and backwards, at most a piece and at least a record at a time.
     for from in [1499, 700, 701, 3, 0] {
-        let piece = bench.ledger.read_piece(work, from).unwrap();
+        let piece = bench.ledger.read_piece(work, None, from).unwrap();
         let (position, bytes) = piece.records().next().unwrap();
         assert_eq!((position, bytes), (from, records[from as usize].as_bytes()));
         assert!(piece.len() < 300);
     }
-    assert!(bench.ledger.read_piece(work, 1500).unwrap().is_empty());
+    assert!(bench.ledger.read_piece(work, None, 1500).unwrap().is_empty());
     // Nothing is left of the body's way in.
     assert_eq!(std::fs::read_dir(bench.path().join("spool")).unwrap().count(), 1);
 }

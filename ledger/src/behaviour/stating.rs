@@ -129,7 +129,7 @@ fn a_blob_that_was_fetched_again_is_stated_once_for_each_sink() {
     bench.ledger.close();
     std::fs::remove_file(bench.segments().pop().unwrap()).unwrap();
     bench.open().unwrap();
-    assert!(bench.ledger.read_piece(work, 0).is_err());
+    assert!(bench.ledger.read_piece(work, None, 0).is_err());
     assert_eq!(
         (through(&bench, "a"), through(&bench, "b")),
         (1, 0),

@@ -13,13 +13,15 @@ use schemas::{FeedKey, Seq};
 use serde::{Deserialize, Serialize};
 
 use super::config::Formats;
-use crate::delivery_ledger::{DeadRecord, Settlement, WorkId};
+use crate::delivery_ledger::{BodyId, DeadRecord, Settlement, WorkId};
 
 /// A work that is whole in the file: a line of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Entry {
     work: WorkId,
     seq: Seq,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    body: Option<BodyId>,
     /// Where its lines end.
     end: u64,
     delivered: u32,
@@ -48,6 +50,7 @@ impl Entry {
             .map(|(position, reason)| DeadRecord { position: *position, reason: reason.clone() });
         Settlement {
             work: self.work,
+            body: self.body,
             delivered: self.delivered,
             filtered: self.filtered,
             dead: dead.collect(),
@@ -241,6 +244,7 @@ impl Span {
             let entry = Entry {
                 work: begun.work,
                 seq: begun.seq,
+                body: settlement.body,
                 end: begun.end,
                 delivered: settlement.delivered,
                 filtered: settlement.filtered,
@@ -300,7 +304,7 @@ mod tests {
     }
 
     fn settled(work: i64, delivered: u32) -> Settlement {
-        Settlement { work: WorkId(work), delivered, filtered: 1, dead: Vec::new(), resent: 0 }
+        Settlement { work: WorkId(work), body: None, delivered, filtered: 1, dead: Vec::new(), resent: 0 }
     }
 
     #[test]

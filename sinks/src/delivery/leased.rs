@@ -57,9 +57,7 @@ struct Cursor {
 impl Leased {
     /// `partial` is what an earlier turn did; `sent` was chosen to be sent by an earlier run, in several parts that
     /// others came between.
-    pub(super) fn new(lease: Lease, partial: Option<&Partial>, sent: &[Positions]) -> Self {
-        let none = Partial::default();
-        let partial = partial.unwrap_or(&none);
+    pub(super) fn new(lease: Lease, partial: &Partial, sent: &[Positions]) -> Self {
         let already = &partial.delivered;
         let passes = sent.iter().map(|part| part.passes().into_iter().map(Arc::new).collect());
         let cursor = Cursor {
@@ -160,7 +158,7 @@ impl Leased {
 
     /// What is to be remembered of it when it goes back into the ledger.
     pub(super) fn partial(&self) -> Partial {
-        self.account.partial(self.lease.begun)
+        self.account.partial(&self.lease.work, self.lease.begun)
     }
 
     /// The lease as it goes back into the ledger.

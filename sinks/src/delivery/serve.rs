@@ -41,11 +41,10 @@ use super::{
 };
 use crate::{
     batching::{Outgoing, Queue},
-    delivery_ledger::{Lease, LedgerFailure, Settlement, WorkId},
+    delivery_ledger::{BodyId, Lease, LedgerFailure, Settlement, WorkId},
     holding::{Advance, Holding},
     line::Line,
-    partial::Partials,
-    positions::Positions,
+    partial::{Partial, Partials},
     sink::{BoxFuture, DeliverError, Disposition, Unfinished},
 };
 
@@ -185,13 +184,14 @@ impl<'a> Serve<'a> {
     async fn resume(&mut self, unfinished: Vec<Unfinished>) -> Result<(), LedgerFailure> {
         let shared = Arc::clone(&self.shared);
         let mut works: Vec<WorkId> = Vec::new();
-        let mut sent: HashMap<WorkId, Vec<Positions>> = HashMap::new();
+        let mut sent: HashMap<WorkId, Vec<Unfinished>> = HashMap::new();
         let mut turns = VecDeque::new();
-        for Unfinished { work, sent: part } in unfinished {
+        for part in unfinished {
+            let work = part.work;
             if !works.contains(&work) {
                 works.push(work);
             }
-            if !part.is_empty() {
+            if !part.sent.is_empty() {
                 turns.push_back(work);
                 sent.entry(work).or_default().push(part);
             }
@@ -199,8 +199,15 @@ impl<'a> Serve<'a> {
         let leases = insist(&shared, || shared.ledger.lease_these(&shared.name, &works)).await?;
         for lease in leases {
             let id = lease.work.id;
+            let parts = sent.remove(&id).unwrap_or_default();
             self.resumed.insert(id);
-            self.add(lease, &sent.remove(&id).unwrap_or_default());
+            let was_sent = !parts.is_empty();
+            if self.add(lease, parts) == 0 && was_sent {
+                // It begins anew: in one turn, in the place of the first part, and none behind the others.
+                let mut is_first = true;
+                turns.retain(|work| *work != id || std::mem::take(&mut is_first));
+                self.unread.retain(|work| *work != id);
+            }
         }
         self.vanished = works.into_iter().filter(|work| !self.resumed.contains(work)).collect();
         // First everything that was sent, in the order in which it was, then the rests.
@@ -250,7 +257,7 @@ impl<'a> Serve<'a> {
                     let leases = leases?;
                     self.drained = leases.is_empty();
                     for lease in leases {
-                        self.add(lease, &[]);
+                        self.add(lease, Vec::new());
                     }
                 }
                 Event::Read(work, read) => self.read(work, read)?,
@@ -317,12 +324,37 @@ impl<'a> Serve<'a> {
         [linger, upkeep, self.held.again_at].into_iter().flatten().min()
     }
 
-    fn add(&mut self, lease: Lease, sent: &[Positions]) {
-        let id = lease.work.id;
-        let leased = Leased::new(lease, self.partials.get(id), sent);
-        let twice = self.leased.insert(id, leased);
-        debug_assert!(twice.is_none(), "L5: {id:?} is leased twice");
-        self.unread.push_back(id);
+    /// Takes a lease, with a turn to be read. `sent` was chosen to be sent by an earlier run, and is worth nothing when it
+    /// was of another body. Gives how many parts are to be sent again before that turn, each in one of its own.
+    fn add(&mut self, lease: Lease, mut sent: Vec<Unfinished>) -> usize {
+        let work = Arc::clone(&lease.work);
+        let (partial, again) = if sent.is_empty() {
+            let (partial, again) = self.partials.get(&work);
+            (partial.cloned().unwrap_or_default(), again)
+        } else {
+            let others = sent.iter().filter(|part| BodyId::differ(part.body, work.body));
+            let again: usize = others.map(|part| part.sent.len()).sum();
+            let again = u32::try_from(again).unwrap_or(u32::MAX);
+            let resent = sent.iter().fold(again, |resent, part| resent.saturating_add(part.resent));
+            if again > 0 {
+                sent.clear();
+            }
+            (Partial { resent, ..Partial::default() }, again)
+        };
+        if again > 0 {
+            warn!(
+                sink = %self.shared.name,
+                "{} came back as another body than the one of which {again} records were delivered: all of it is \
+                 delivered, and these count as sent again",
+                work.id
+            );
+            self.shared.health.count(|counters| counters.resent += u64::from(again));
+        }
+        let sent: Vec<_> = sent.into_iter().map(|part| part.sent).collect();
+        let twice = self.leased.insert(work.id, Leased::new(lease, &partial, &sent));
+        debug_assert!(twice.is_none(), "L5: {:?} is leased twice", work.id);
+        self.unread.push_back(work.id);
+        sent.len()
     }
 
     fn end(&mut self, exit: Exit) {

@@ -2,6 +2,7 @@
 
 mod chaos;
 mod in_line;
+mod other_bodies;
 mod scripted;
 
 use std::{

@@ -14,7 +14,7 @@ use super::{
     state::{Closing, Due, State},
 };
 use crate::{
-    delivery_ledger::WorkId,
+    delivery_ledger::{BodyId, WorkId},
     positions::Positions,
     sink::{Batch, Unfinished},
 };
@@ -41,9 +41,26 @@ pub(super) struct Plan {
 #[derive(Debug, Clone)]
 struct DueLines {
     work: WorkId,
+    /// Of which body they are.
+    body: Option<BodyId>,
     /// Where they begin, once that is known.
     start: Option<u64>,
     sent: Positions,
+    /// How many lines of earlier bodies were there.
+    resent: u32,
+    /// Whether they take the place of lines of an earlier body. The work comes in one turn then, before whatever stood
+    /// behind those.
+    in_place: bool,
+}
+
+impl DueLines {
+    fn new(work: WorkId, body: Option<BodyId>, sent: Positions) -> Self {
+        Self { work, body, start: None, sent, resent: 0, in_place: false }
+    }
+
+    fn kept(&self) -> Due {
+        Due { work: self.work, body: self.body, sent: self.sent.clone(), resent: self.resent }
+    }
 }
 
 /// Where a batch is to be written.
@@ -52,6 +69,8 @@ pub(super) struct Place {
     pub(super) path: PathBuf,
     pub(super) at: u64,
     pub(super) closing: Option<Closing>,
+    /// Whether lines of a body that a work had before may stand there, which are not due and ours all the same.
+    pub(super) replaces: bool,
 }
 
 /// What was written.
@@ -87,9 +106,9 @@ impl Plan {
         };
         let mut before: HashMap<WorkId, BTreeSet<u32>> = HashMap::new();
         let mut due = Vec::with_capacity(state.due.len());
-        for Due { work, sent } in state.due {
+        for Due { work, body, sent, resent } in state.due {
             before.entry(work).or_default().extend(sent.iter());
-            due.push(DueLines { work, start: None, sent });
+            due.push(DueLines { resent, ..DueLines::new(work, body, sent) });
         }
         if let Some(first) = due.first_mut() {
             first.start = Some(state.start);
@@ -114,7 +133,11 @@ impl Plan {
 
     /// What must be delivered before anything else.
     pub(super) fn unfinished(&self) -> Vec<Unfinished> {
-        self.due.iter().map(|due| Unfinished { work: due.work, sent: due.sent.clone() }).collect()
+        let unfinished = |due: &DueLines| {
+            let DueLines { work, body, sent, resent, .. } = due;
+            Unfinished { work: *work, body: *body, sent: sent.clone(), resent: *resent }
+        };
+        self.due.iter().map(unfinished).collect()
     }
 
     /// Takes note of what was settled and of what comes next; returns what the ledger has to keep before.
@@ -135,24 +158,47 @@ impl Plan {
             }
             self.opened.get_or_insert(now);
             for part in &batch.parts {
-                let work = part.work.id;
+                let (work, body) = (part.work.id, part.work.body);
+                self.begin_anew(work, body);
                 let before = self.before.get(&work);
                 let new = part.positions();
                 let new: Positions =
                     new.filter(|position| before.is_none_or(|before| !before.contains(position))).collect();
-                match self.due.last_mut() {
+                let last = self.due.len().saturating_sub(1);
+                let mut known = self.due.iter_mut().enumerate().filter(|(_, due)| due.work == work);
+                match known.find(|(at, due)| due.in_place || *at == last) {
                     _ if new.is_empty() => {}
-                    Some(due) if due.work == work => due.sent.extend(new.iter()),
-                    _ => self.due.push(DueLines { work, start: None, sent: new }),
+                    Some((_, due)) => due.sent.extend(new.iter()),
+                    None => self.due.push(DueLines::new(work, body, new)),
                 }
             }
         }
         self.state()
     }
 
+    /// A work that has another body now begins anew, in the place of its first lines: those that stand there are compared
+    /// with what is due now, as any others that a crash has left.
+    fn begin_anew(&mut self, work: WorkId, body: Option<BodyId>) {
+        let is_other = |due: &DueLines| due.work == work && BodyId::differ(due.body, body);
+        let Some(place) = self.due.iter().position(is_other) else { return };
+        let start = self.due[place].start;
+        let mut resent = 0_u32;
+        self.due.retain(|due| {
+            if is_other(due) {
+                let lines = u32::try_from(due.sent.len()).unwrap_or(u32::MAX);
+                resent = resent.saturating_add(due.resent).saturating_add(lines);
+            }
+            !is_other(due)
+        });
+        self.before.remove(&work);
+        let anew = DueLines { work, body, start, sent: Positions::default(), resent, in_place: true };
+        self.due.insert(place, anew);
+    }
+
     /// Where the announced batch is to be written.
     pub(super) fn place(&self) -> Place {
-        Place { path: self.path.clone(), at: self.at, closing: self.closing.clone() }
+        let replaces = self.due.iter().any(|due| due.resent > 0);
+        Place { path: self.path.clone(), at: self.at, closing: self.closing.clone(), replaces }
     }
 
     /// The live file is gone: this batch begins a new one, where the configuration says now.
@@ -163,9 +209,14 @@ impl Plan {
         self.opened = Some(now);
         // Only this batch will stand in the new file.
         self.before.clear();
-        let lines =
-            |(work, sent): &(WorkId, Positions)| DueLines { work: *work, start: None, sent: sent.clone() };
-        self.due = batch.iter().map(lines).collect();
+        let known = std::mem::take(&mut self.due);
+        for (work, sent) in batch {
+            let of = || known.iter().filter(|due| due.work == *work);
+            let body = of().find_map(|due| due.body);
+            let is_first = self.due.iter().all(|due| due.work != *work);
+            let resent = if is_first { of().map(|due| due.resent).sum() } else { 0 };
+            self.due.push(DueLines { resent, ..DueLines::new(*work, body, sent.clone()) });
+        }
         self.state()
     }
 
@@ -246,7 +297,7 @@ impl Plan {
             opened: self.opened,
             closed: self.closed,
             closing: self.closing.clone(),
-            due: self.due.iter().map(|due| Due { work: due.work, sent: due.sent.clone() }).collect(),
+            due: self.due.iter().map(DueLines::kept).collect(),
             ..State::new(self.path.clone())
         }
     }
@@ -281,6 +332,18 @@ mod tests {
 
     fn time(seconds: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(1_767_323_045 + seconds, 0).unwrap()
+    }
+
+    fn body(byte: u8) -> Option<BodyId> {
+        BodyId::of_sha256(&[byte; 32])
+    }
+
+    /// The same batch, with another body of each work.
+    fn of_body(body: Option<BodyId>, mut batch: Batch) -> Batch {
+        for part in &mut batch.parts {
+            part.work = std::sync::Arc::new(crate::delivery_ledger::Work { body, ..(*part.work).clone() });
+        }
+        batch
     }
 
     /// Announces and writes a batch.
@@ -318,6 +381,31 @@ mod tests {
         assert_eq!(plan.unfinished().len(), 2);
         let state = write(&mut plan, &[(1, &[0, 2]), (2, &[0]), (1, &[1])], &[0, 20, 30], 40);
         assert_eq!(due(&state), [(1, vec![0, 2]), (2, vec![0]), (1, vec![1])]);
+    }
+
+    #[test]
+    fn a_work_that_has_another_body_now_takes_the_place_of_its_old_lines() {
+        let mut before = plan(None);
+        let first = |parts| of_body(body(1), batch(parts));
+        let state = before.announce(&[], Some(&first(&[(1, &[0, 1, 2]), (2, &[0, 1])])), &|_| false, time(0));
+        assert_eq!(State::decode(&state.encode()).unwrap(), state, "it is kept of which body lines are");
+        let mut plan = plan(Some(state));
+        let bodies: Vec<_> = plan.unfinished().iter().map(|one| (one.work.0, one.body, one.resent)).collect();
+        assert_eq!(bodies, [(1, body(1), 0), (2, body(1), 0)]);
+
+        let anew = of_body(body(2), batch(&[(1, &[0, 1])]));
+        let state = plan.announce(&[], Some(&anew), &|_| false, time(0));
+        assert_eq!(due(&state), [(1, vec![0, 1]), (2, vec![0, 1])], "in its place, and nothing of before");
+        assert_eq!((state.start, state.due[0].body, state.due[0].resent), (0, body(2), 3));
+        // The rest of it comes before what stood behind it, which is noted already.
+        let rest = of_body(body(2), batch(&[(1, &[4])]));
+        plan.announce(&[], Some(&rest), &|_| false, time(0));
+        let state = plan.announce(&[], Some(&first(&[(2, &[0, 1])])), &|_| false, time(0));
+        assert_eq!(due(&state), [(1, vec![0, 1, 4]), (2, vec![0, 1])]);
+        // And once more another one.
+        let mut plan = super::Plan::new(plan.config.clone(), Some(state), Some(IDENTITY));
+        let state = plan.announce(&[], Some(&of_body(body(3), batch(&[(1, &[0])]))), &|_| false, time(0));
+        assert_eq!((due(&state)[0].clone(), state.due[0].resent), ((1, vec![0]), 6));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //!  "opened":"2026-01-02T03:04:05Z","closed":7,
 //!  "closing":{"from":"…/mailtrail.ndjson","to":"…/mailtrail-20260102T040405Z-7.ndjson","length":268435456,
 //!             "identity":{"device":2049,"inode":77}},
-//!  "due":[{"work":17,"sent":[[0,100]]}]}
+//!  "due":[{"work":17,"body":"0123456789abcdef","sent":[[0,100]]}]}
 //! ```
 //!
 //! | key | meaning |
@@ -19,6 +19,8 @@
 //! | `closed` | how many files were closed; the number in the next closed name is one more |
 //! | `closing` | a rotation that was decided; it may have happened or not. Absent otherwise |
 //! | `due` | the lines that stand behind `start`, or will, in order: positions of works, as runs of first position and count. A work may come more than once |
+//! | `due.body` | of which body of the work they are ([`BodyId`]); absent for records that never came as one |
+//! | `due.resent` | how many lines of bodies that the work had before were there; absent when there were none |
 
 use std::path::PathBuf;
 
@@ -27,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use super::disk::Identity;
 use crate::{
-    delivery_ledger::WorkId,
+    delivery_ledger::{BodyId, WorkId},
     positions::Positions,
     versioned::{self, Unreadable},
 };
@@ -62,7 +64,15 @@ pub(super) struct Closing {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Due {
     pub(super) work: WorkId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) body: Option<BodyId>,
     pub(super) sent: Positions,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) resent: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// A state that cannot be read.

@@ -1,6 +1,7 @@
 //! The file sink against crashes, foreign files, full disks and real directories.
 
 mod crashes;
+mod other_bodies;
 mod real;
 mod sim;
 mod successors;

@@ -133,7 +133,7 @@ impl Writer {
         if !self.make_live(place)? {
             return Ok(None);
         }
-        let result = self.append(&place.path, place.at, batch);
+        let result = self.append(place, batch);
         if result.is_err() {
             // The next attempt looks again at what is there.
             self.open = None;
@@ -176,7 +176,8 @@ impl Writer {
         }
     }
 
-    fn append(&mut self, path: &Path, at: u64, batch: &Batch) -> Result<Written, DeliverError> {
+    fn append(&mut self, place: &Place, batch: &Batch) -> Result<Written, DeliverError> {
+        let (path, at) = (place.path.as_path(), place.at);
         let Some(OpenFile { file, identity, .. }) = &self.open else {
             return Err(DeliverError::retry("the live file is not open"));
         };
@@ -205,7 +206,7 @@ impl Writer {
                         end += line.bytes.len() as u64 + 1;
                         there += 1;
                     }
-                    Some(line) if line.whole && end == 0 => return Err(unknown(path)),
+                    Some(line) if line.whole && end == 0 && !place.replaces => return Err(unknown(path)),
                     line => {
                         if let Some(line) = line {
                             tell_cut(path, end, length, line.whole);

@@ -32,7 +32,7 @@ use super::{
     verdict::{Verdict, code_of, verdict, worst},
 };
 use crate::{
-    delivery_ledger::{SinkIdentity, WorkId},
+    delivery_ledger::{BodyId, SinkIdentity, WorkId},
     line::Place,
     positions::Positions,
     sink::{Batch, DeliverError, Disposition},
@@ -88,6 +88,7 @@ pub(super) struct Committed {
     pub(super) tenant: TenantId,
     pub(super) work: WorkId,
     pub(super) seq: u64,
+    pub(super) body: Option<BodyId>,
     pub(super) positions: Positions,
 }
 
@@ -528,7 +529,7 @@ impl<'a> Messages<'a> {
         for part in &batch.parts {
             let of = shaping.shape.of_work(&part.work);
             for record in part.records() {
-                if !plan.is_there(part.work.id, record.position) {
+                if !plan.is_there(&part.work, record.position) {
                     match shaping.shape.body(&of, &record) {
                         Ok(body) => {
                             messages.cut += u64::from(matches!(body, Body::Cut(_)));
@@ -561,6 +562,7 @@ impl<'a> Messages<'a> {
                     tenant: work.feed.tenant,
                     work: work.id,
                     seq: work.seq.0,
+                    body: work.body,
                     positions: std::iter::once(record.position).collect(),
                 }),
             }

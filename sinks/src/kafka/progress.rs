@@ -5,7 +5,7 @@
 //!
 //! ```json
 //! {"version":1,"ledger":"…","incarnation":1,"after":57,"seq":812,"records":340,
-//!  "sent":[{"work":17,"seq":812,"positions":[[0,340]]}]}
+//!  "sent":[{"work":17,"seq":812,"body":"0123456789abcdef","positions":[[0,340]]}]}
 //! ```
 //!
 //! | member | meaning |
@@ -13,7 +13,7 @@
 //! | `ledger`, `incarnation` | Whose progress it is: the ledger's id, and how often the sink was forgotten, and one more |
 //! | `after` | The number of the sink's state in the ledger when the transaction began |
 //! | `seq`, `records` | How far the tenant is: the Seq of the last work, and how many of its records are done |
-//! | `sent` | What was committed since that state was: works with their Seq, and positions as runs of first and count |
+//! | `sent` | What was committed since that state was: works with their Seq and body, and positions as runs of first and count |
 //!
 //! After a crash the ledger's state tells what was done before `after`, and `sent` what was done since. Only partition
 //! 0 is used, so that the order of these messages is that of the transactions, however many partitions there are.
@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 
 use super::client::Context;
 use crate::{
-    delivery_ledger::{SinkIdentity, WorkId},
+    delivery_ledger::{BodyId, SinkIdentity, WorkId},
     positions::Positions,
     sink::DeliverError,
     versioned::{self, Unreadable},
@@ -67,6 +67,8 @@ pub(super) struct Progress {
 pub(super) struct Sent {
     pub(super) work: WorkId,
     pub(super) seq: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) body: Option<BodyId>,
     pub(super) positions: Positions,
 }
 
@@ -215,7 +217,7 @@ mod tests {
         let mut progress = Progress::new(&identity, 57);
         progress.seq = 812;
         progress.records = 340;
-        progress.sent.push(Sent { work: WorkId(17), seq: 812, positions: (0..340).collect() });
+        progress.sent.push(Sent { work: WorkId(17), seq: 812, body: None, positions: (0..340).collect() });
         let bytes = progress.encode();
         assert_eq!(
             std::str::from_utf8(&bytes).unwrap(),

@@ -4,12 +4,13 @@
 //! so that transactions can be turned on and off:
 //!
 //! ```json
-//! {"version":1,"partial":[{"work":17,"delivered":[[0,340]],"resent":0,"seq":812}],"kafka":{"number":57,"adopt":false}}
+//! {"version":1,"partial":[{"work":17,"body":"0123456789abcdef","delivered":[[0,340]],"resent":0,"seq":812}],
+//!  "kafka":{"number":57,"adopt":false}}
 //! ```
 //!
 //! | member | meaning |
 //! |---|---|
-//! | `partial` | What was committed of works that are not settled |
+//! | `partial` | What was committed of works that are not settled: of which body, and how many records of earlier bodies |
 //! | `kafka.number` | Grows with every state, so that progress in the topic is known to be older, newer or of this state |
 //! | `kafka.adopt` | The operator has said that this ledger goes on, whatever the topic says |
 
@@ -23,7 +24,7 @@ use super::{
     progress::{Progress, Sent},
 };
 use crate::{
-    delivery_ledger::{SinkIdentity, WorkId},
+    delivery_ledger::{BodyId, SinkIdentity, Work, WorkId},
     positions::Positions,
     sink::Unfinished,
     versioned::{self, Unreadable},
@@ -46,7 +47,45 @@ pub(super) struct State {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Due {
     pub(super) seq: u64,
+    /// Of which body.
+    pub(super) body: Option<BodyId>,
     pub(super) positions: Positions,
+    /// How many records of bodies that it had before were committed.
+    pub(super) resent: u32,
+}
+
+/// What of a work need not be sent again.
+#[derive(Debug, Clone, Default)]
+struct There {
+    body: Option<BodyId>,
+    positions: BTreeSet<u32>,
+}
+
+impl Due {
+    /// Takes note of what was committed later. Positions of another body take the place of those that are known.
+    fn join(&mut self, seq: u64, body: Option<BodyId>, positions: &Positions) {
+        if BodyId::differ(self.body, body) {
+            let before = std::mem::take(&mut self.positions);
+            self.resent = self.resent.saturating_add(u32::try_from(before.len()).unwrap_or(u32::MAX));
+        }
+        (self.seq, self.body) = (seq, body.or(self.body));
+        let known: BTreeSet<u32> = self.positions.iter().collect();
+        self.positions.extend(positions.iter().filter(|position| !known.contains(position)));
+    }
+}
+
+impl There {
+    fn join(&mut self, body: Option<BodyId>, positions: impl IntoIterator<Item = u32>) {
+        if BodyId::differ(self.body, body) {
+            self.positions.clear();
+        }
+        self.body = body.or(self.body);
+        self.positions.extend(positions);
+    }
+
+    fn has(&self, body: Option<BodyId>, position: u32) -> bool {
+        !BodyId::differ(self.body, body) && self.positions.contains(&position)
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -60,6 +99,8 @@ struct Stored {
 #[derive(Serialize, Deserialize)]
 struct Entry {
     work: WorkId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    body: Option<BodyId>,
     delivered: Positions,
     resent: u32,
     #[serde(default)]
@@ -75,20 +116,24 @@ struct Own {
 impl State {
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
         let stored: Stored = versioned::decode(bytes, VERSION)?;
-        let due = stored.partial.into_iter();
+        let due = stored.partial.into_iter().map(|Entry { work, body, delivered, resent, seq }| {
+            (work, Due { seq, body, positions: delivered, resent })
+        });
         let own = stored.kafka.unwrap_or(Own { number: None, adopt: false });
-        Ok(Self {
-            number: own.number,
-            due: due.map(|entry| (entry.work, Due { seq: entry.seq, positions: entry.delivered })).collect(),
-            adopt: own.adopt,
-        })
+        Ok(Self { number: own.number, due: due.collect(), adopt: own.adopt })
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
         let partial = self
             .due
             .iter()
-            .map(|(&work, due)| Entry { work, delivered: due.positions.clone(), resent: 0, seq: due.seq })
+            .map(|(&work, Due { seq, body, positions, resent })| Entry {
+                work,
+                body: *body,
+                delivered: positions.clone(),
+                resent: *resent,
+                seq: *seq,
+            })
             .collect();
         let kafka = Some(Own { number: self.number, adopt: self.adopt });
         let stored = Stored { version: VERSION, partial, kafka };
@@ -152,7 +197,7 @@ pub(super) struct Plan {
     /// What was committed after that, by tenant.
     since: BTreeMap<TenantId, BTreeMap<WorkId, Due>>,
     /// Records that are not to be sent again.
-    there: HashMap<WorkId, BTreeSet<u32>>,
+    there: HashMap<WorkId, There>,
 }
 
 impl Plan {
@@ -171,7 +216,7 @@ impl Plan {
             ..Self::default()
         };
         for (work, due) in &plan.due {
-            plan.there.entry(*work).or_default().extend(due.positions.iter());
+            plan.there.entry(*work).or_default().join(due.body, due.positions.iter());
         }
         plan.learn(progress, identity);
         plan
@@ -181,10 +226,10 @@ impl Plan {
     pub(super) fn learn(&mut self, progress: &BTreeMap<TenantId, Progress>, identity: &SinkIdentity) {
         for (tenant, of) in progress {
             if of.incarnation == identity.incarnation && of.after == self.number {
-                for Sent { work, seq, positions } in &of.sent {
-                    self.there.entry(*work).or_default().extend(positions.iter());
-                    let positions = positions.clone();
-                    self.committed(&Committed { tenant: *tenant, work: *work, seq: *seq, positions });
+                for Sent { work, seq, body, positions } in &of.sent {
+                    self.there.entry(*work).or_default().join(*body, positions.iter());
+                    let (work, seq, body, positions) = (*work, *seq, *body, positions.clone());
+                    self.committed(&Committed { tenant: *tenant, work, seq, body, positions });
                 }
             }
         }
@@ -193,17 +238,13 @@ impl Plan {
     /// These records of a work were committed.
     pub(super) fn committed(&mut self, what: &Committed) {
         let due = self.since.entry(what.tenant).or_default().entry(what.work).or_default();
-        due.seq = what.seq;
-        let known: BTreeSet<u32> = due.positions.iter().collect();
-        due.positions.extend(what.positions.iter().filter(|position| !known.contains(position)));
+        due.join(what.seq, what.body, &what.positions);
     }
 
     /// What is to be committed in the ledger before the next batch: works that are settled need not be remembered.
     pub(super) fn next_state(&mut self, finished: &[WorkId]) -> State {
         for (work, since) in std::mem::take(&mut self.since).into_values().flatten() {
-            let due = self.due.entry(work).or_default();
-            due.seq = since.seq;
-            due.positions.extend(since.positions.iter());
+            self.due.entry(work).or_default().join(since.seq, since.body, &since.positions);
         }
         for work in finished {
             self.due.remove(work);
@@ -217,25 +258,28 @@ impl Plan {
     pub(super) fn since(&self, tenant: TenantId) -> Vec<Sent> {
         let works = self.since.get(&tenant).into_iter().flatten();
         works
-            .map(|(work, due)| Sent { work: *work, seq: due.seq, positions: due.positions.clone() })
+            .map(|(work, due)| {
+                let (seq, body, positions) = (due.seq, due.body, due.positions.clone());
+                Sent { work: *work, seq, body, positions }
+            })
             .collect()
     }
 
     /// Whether the record is there already.
-    pub(super) fn is_there(&self, work: WorkId, position: u32) -> bool {
-        self.there.get(&work).is_some_and(|positions| positions.contains(&position))
+    pub(super) fn is_there(&self, work: &Work, position: u32) -> bool {
+        self.there.get(&work.id).is_some_and(|there| there.has(work.body, position))
     }
 
     /// The record is there, though a receipt does not say so yet.
-    pub(super) fn arrived(&mut self, work: WorkId, position: u32) {
-        self.there.entry(work).or_default().insert(position);
+    pub(super) fn arrived(&mut self, work: WorkId, body: Option<BodyId>, position: u32) {
+        self.there.entry(work).or_default().join(body, [position]);
     }
 
     /// A receipt says that the record is there: it does not come again.
-    pub(super) fn received(&mut self, work: WorkId, position: u32) {
-        if let Some(positions) = self.there.get_mut(&work) {
-            positions.remove(&position);
-            if positions.is_empty() {
+    pub(super) fn received(&mut self, work: WorkId, body: Option<BodyId>, position: u32) {
+        if let Some(there) = self.there.get_mut(&work).filter(|there| !BodyId::differ(there.body, body)) {
+            there.positions.remove(&position);
+            if there.positions.is_empty() {
                 self.there.remove(&work);
             }
         }
@@ -243,15 +287,19 @@ impl Plan {
 
     /// Works that were begun and not settled, in the order of their Seq.
     pub(super) fn unfinished(&self) -> Vec<Unfinished> {
-        let mut all: BTreeMap<WorkId, (u64, BTreeSet<u32>)> = BTreeMap::new();
-        for (work, due) in self.due.iter().chain(self.since.values().flatten()) {
-            let (seq, positions) = all.entry(*work).or_default();
-            *seq = due.seq;
-            positions.extend(due.positions.iter());
+        let mut all = self.due.clone();
+        for (work, since) in self.since.values().flatten() {
+            all.entry(*work).or_default().join(since.seq, since.body, &since.positions);
         }
-        let mut all: Vec<_> = all.into_iter().map(|(work, (seq, sent))| (seq, work, sent)).collect();
-        all.sort_unstable_by_key(|(seq, work, _)| (*seq, *work));
-        all.into_iter().map(|(_, work, sent)| Unfinished { work, sent: sent.into_iter().collect() }).collect()
+        let mut all: Vec<_> = all.into_iter().collect();
+        all.sort_unstable_by_key(|(work, due)| (due.seq, *work));
+        all.into_iter()
+            .map(|(work, Due { body, positions, resent, .. })| {
+                // In one pass over the body.
+                let sent: BTreeSet<u32> = positions.iter().collect();
+                Unfinished { work, body, sent: sent.into_iter().collect(), resent }
+            })
+            .collect()
     }
 }
 
@@ -260,7 +308,10 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::partial::{Partial, Partials};
+    use crate::{
+        partial::{Partial, Partials},
+        test_ledger::work,
+    };
 
     fn tenant(number: u128) -> TenantId {
         TenantId::new(Uuid::from_u128(number))
@@ -277,6 +328,7 @@ mod tests {
             .map(|(work, seq, positions)| Sent {
                 work: WorkId(*work),
                 seq: *seq,
+                body: None,
                 positions: positions.iter().copied().collect(),
             })
             .collect();
@@ -289,7 +341,7 @@ mod tests {
 
     #[test]
     fn the_state_is_also_one_for_the_delivery_loop_and_the_other_way_round() {
-        let due = Due { seq: 812, positions: (0..340).collect() };
+        let due = Due { seq: 812, positions: (0..340).collect(), ..Due::default() };
         let state = State { number: Some(57), due: BTreeMap::from([(WorkId(17), due)]), adopt: false };
         let bytes = state.encode();
         assert_eq!(
@@ -297,11 +349,11 @@ mod tests {
             r#"{"version":1,"partial":[{"work":17,"delivered":[[0,340]],"resent":0,"seq":812}],"kafka":{"number":57,"adopt":false}}"#
         );
         assert_eq!(State::decode(&bytes).unwrap(), state);
-        let partials = Partials::decode(Some(&bytes)).unwrap();
-        assert_eq!(partials.get(WorkId(17)).unwrap().delivered.len(), 340);
+        let mut partials = Partials::decode(Some(&bytes)).unwrap();
+        assert_eq!(partials.get(&work(17, 500)).0.unwrap().delivered.len(), 340);
 
         let mut partials = Partials::default();
-        partials.keep(WorkId(3), Partial { delivered: (0..4).collect(), resent: 1 });
+        partials.keep(WorkId(3), Partial { body: None, delivered: (0..4).collect(), resent: 1 });
         let state = State::decode(&partials.changed_state().unwrap()).unwrap();
         assert_eq!((state.number, state.due[&WorkId(3)].positions.len()), (None, 4));
         assert!(matches!(
@@ -348,13 +400,13 @@ mod tests {
     fn what_was_committed_since_the_state_is_known_from_the_topic() {
         let state = State {
             number: Some(7),
-            due: BTreeMap::from([(WorkId(4), Due { seq: 9, positions: (0..3).collect() })]),
+            due: BTreeMap::from([(WorkId(4), Due { seq: 9, positions: (0..3).collect(), ..Due::default() })]),
             adopt: false,
         };
         let current = progress(7, &[(4, 9, &[3, 4]), (2, 10, &[0])]);
         let plan = Plan::new(state.clone(), &current, &identity());
         assert_eq!(unfinished(&plan), [(4, vec![0, 1, 2, 3, 4]), (2, vec![0])]);
-        assert!(plan.is_there(WorkId(4), 4) && !plan.is_there(WorkId(4), 5));
+        assert!(plan.is_there(&work(4, 9), 4) && !plan.is_there(&work(4, 9), 5));
         // What is older than the state is in it, or settled.
         let old = progress(6, &[(4, 9, &[1, 2]), (1, 8, &[0])]);
         let plan = Plan::new(state, &old, &identity());
@@ -369,6 +421,7 @@ mod tests {
             tenant: tenant(of),
             work: WorkId(work),
             seq,
+            body: None,
             positions: positions.collect(),
         };
         plan.committed(&committed(1, 1, 5, 0..3));
@@ -386,10 +439,40 @@ mod tests {
     #[test]
     fn what_arrived_without_a_receipt_is_known_until_there_is_one() {
         let mut plan = Plan::default();
-        plan.arrived(WorkId(1), 3);
-        assert!(plan.is_there(WorkId(1), 3));
-        plan.received(WorkId(1), 3);
-        assert!(!plan.is_there(WorkId(1), 3));
+        plan.arrived(WorkId(1), None, 3);
+        assert!(plan.is_there(&work(1, 9), 3));
+        plan.received(WorkId(1), None, 3);
+        assert!(!plan.is_there(&work(1, 9), 3));
         assert!(plan.there.is_empty());
+    }
+
+    /// What was committed of one body says nothing about another that came in its place.
+    #[test]
+    fn of_another_body_nothing_is_there_and_what_was_committed_counts_as_resent() {
+        let body = |byte: u8| BodyId::of_sha256(&[byte; 32]);
+        let of_body = |body| Work { body, ..Work::clone(&work(4, 9)) };
+        let due = Due { seq: 9, body: body(1), positions: (0..3).collect(), resent: 2 };
+        let state = State { number: Some(7), due: BTreeMap::from([(WorkId(4), due)]), adopt: false };
+        let state = State::decode(&state.encode()).unwrap();
+        let mut plan = Plan::new(state.clone(), &BTreeMap::new(), &identity());
+        assert!(plan.is_there(&of_body(body(1)), 2) && !plan.is_there(&of_body(body(2)), 2));
+        assert_eq!((plan.unfinished()[0].body, plan.unfinished()[0].resent), (body(1), 2));
+
+        // Of the other one, two are committed; and the same after a crash before the next state.
+        let positions: Positions = [0, 8].into_iter().collect();
+        let (tenant, work) = (tenant(1), WorkId(4));
+        plan.committed(&Committed { tenant, work, seq: 12, body: body(2), positions });
+        let mut topic = progress(7, &[]);
+        topic.get_mut(&tenant).unwrap().sent = plan.since(tenant);
+        for mut plan in [plan, Plan::new(state, &topic, &identity())] {
+            let expected = Unfinished { work, body: body(2), sent: [0, 8].into_iter().collect(), resent: 5 };
+            assert_eq!(plan.unfinished(), [expected]);
+            let next = State::decode(&plan.next_state(&[]).encode()).unwrap();
+            assert_eq!((next.due[&work].body, next.due[&work].resent), (body(2), 5));
+            plan.arrived(work, body(2), 8);
+            assert!(plan.is_there(&of_body(body(2)), 8) && !plan.is_there(&of_body(body(1)), 8));
+            plan.received(work, body(1), 8);
+            assert!(plan.is_there(&of_body(body(2)), 8), "it is another record");
+        }
     }
 }

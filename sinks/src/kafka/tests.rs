@@ -467,6 +467,36 @@ async fn what_was_committed_before_a_crash_is_settled_without_being_sent() {
     assert_eq!(report.counters.resent, 0);
 }
 
+/// A body that comes back as another after a crash is sent whole: what was committed of the first says nothing about it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_committed_of_another_body_is_sent_again_and_counted() {
+    let cluster = cluster(1);
+    let ledger = Arc::new(MemoryLedger::plain([30, 20]));
+    ledger.replace_body(0, 1, 30, false);
+    ledger.replace_body(1, 1, 20, false);
+    let config = with_transactions(&cluster);
+    let first = sink(config.clone(), &ledger);
+    assert!(first.open().await.unwrap().is_empty());
+    let batch = ledger.batch(&[(0, 0..10), (1, 0..5)]);
+    ledger.set_state(first.state(&[], Some(&batch)));
+    assert_eq!(first.deliver(batch).await.unwrap().records(), 15);
+    first.close().await;
+
+    // The other way round: at the positions that were committed stand other records now.
+    ledger.replace_body(0, 2, 30, true);
+    let report = deliver_all(config, &ledger).await;
+    let counts = counts(&cluster, 1);
+    assert_eq!(counts.len(), 50, "nothing is missing");
+    assert_eq!(counts.values().filter(|count| **count == 2).count(), 10);
+    assert_eq!(
+        counts.values().sum::<usize>(),
+        60,
+        "only what was committed of the first body is there twice"
+    );
+    let sums: Vec<_> = ledger.settlements().iter().map(|s| (s.delivered, s.resent)).collect();
+    assert_eq!((sums, report.counters.resent), (vec![(30, 10), (20, 0)], 10));
+}
+
 /// L10: a refused record before the crash is a dead letter after it, though the tenant's progress is beyond it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_letter_before_a_crash_is_one_after_it() {

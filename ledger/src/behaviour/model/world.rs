@@ -160,6 +160,7 @@ impl World {
                     self.model.settle(index, number, &dead, filtered, now);
                     settlements.push(Settlement {
                         work: lease.work.id,
+                        body: lease.work.body,
                         delivered: due.len() as u32 - dead.len() as u32 - filtered,
                         filtered,
                         dead: dead

@@ -23,7 +23,7 @@ fn take(plan: &mut Plan, ledger: &MemoryLedger, works: &[(i64, std::ops::Range<u
 
 fn complete(plan: &mut Plan, work: i64) -> bool {
     let settlement =
-        Settlement { work: WorkId(work), delivered: 1, filtered: 0, dead: Vec::new(), resent: 0 };
+        Settlement { work: WorkId(work), body: None, delivered: 1, filtered: 0, dead: Vec::new(), resent: 0 };
     plan.complete(&settlement)
 }
 

@@ -52,6 +52,8 @@ pub(super) struct Scripted {
     pub(super) ledger: Option<Arc<MemoryLedger>>,
     /// Whether it gives up the bytes and waits before it answers, as one with late acknowledgements does.
     pub(super) gives_up_bytes: bool,
+    /// What an earlier run left unfinished.
+    pub(super) unfinished: Vec<Unfinished>,
 }
 
 pub(super) fn limits(max_records: usize, in_flight: usize) -> Limits {
@@ -83,6 +85,7 @@ impl Scripted {
             announced: Mutex::default(),
             ledger: None,
             gives_up_bytes: false,
+            unfinished: Vec::new(),
         }
     }
 
@@ -106,7 +109,7 @@ impl Sink for Scripted {
 
     fn open(&self) -> BoxFuture<'_, Result<Vec<Unfinished>, DeliverError>> {
         self.opened.fetch_add(1, Ordering::Relaxed);
-        Box::pin(async { Ok(Vec::new()) })
+        Box::pin(async { Ok(self.unfinished.clone()) })
     }
 
     fn state(&self, finished: &[WorkId], next: Option<&Batch>) -> Option<Vec<u8>> {
