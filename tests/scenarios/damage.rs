@@ -5,9 +5,9 @@ use std::{fs, net::SocketAddr, os::unix::fs::FileExt};
 use simulator::SimulatorConfig;
 
 use crate::support::{
-    World, free_address,
+    Arrived, World, free_address, hang_up,
     hec::{Acks, Act, Hec, TOKEN},
-    kill_hard, terminate,
+    kill_hard, sample, terminate,
 };
 
 /// Changes bytes of every piece in the spool, whoever has it open; gives how many.
@@ -41,7 +41,7 @@ fn lagging(world: &World, hec: &Hec, address: SocketAddr) {
         format!("[sinks.{name}]\ntype = \"file\"\ndirectory = {out:?}\nview = \"raw\"\n")
     };
     let sinks = format!(
-        "{}{}events_per_second = 400\n[sinks.soc]\ntype = \"splunk_hec\"\nurl = {:?}\ntoken = {{ file = {token:?} }}\n\
+        "{}{}events_per_second = 50\n[sinks.soc]\ntype = \"splunk_hec\"\nurl = {:?}\ntoken = {{ file = {token:?} }}\n\
          acknowledgement = \"accept\"\nlinger = \"50ms\"\n",
         file("files"),
         file("slow"),
@@ -49,6 +49,41 @@ fn lagging(world: &World, hec: &Hec, address: SocketAddr) {
     );
     world.configure_sinks(&format!("[http]\nlisten = \"{address}\"\n"), "", &sinks);
     hec.set(|behaviour| behaviour.always = Some(Act::code(503, 23)));
+}
+
+#[test]
+fn bodies_that_are_damaged_under_a_running_process_are_fetched_again_and_arrive_once() {
+    // More than the pieces that are kept in memory.
+    let world =
+        World::new(SimulatorConfig { blobs: 100, records_per_blob: 100, ..SimulatorConfig::default() });
+    let (hec, address) = (Hec::start(Acks::Off), free_address());
+    lagging(&world, &hec, address);
+    let running = world.start(&["run"]);
+    let delivered = |sink: &str| sample(address, &format!("mailtrail_sink_records_total{{sink=\"{sink}\"}}"));
+    world.until("one sink has everything", || delivered("files") == Some(10_000.0));
+    assert!(delivered("slow") < Some(9_000.0), "the other lags behind");
+    assert_eq!(hec.count(), 0);
+    let damaged = || sample(address, "mailtrail_damaged_pieces_total").expect("it is counted");
+    assert_eq!(damaged(), 0.0);
+    assert!(damage(&world) > 1000);
+
+    hec.set(|behaviour| behaviour.always = None);
+    world.until("the slow one has met it", || damaged() > 0.0);
+    // From here on it may be as fast as it can.
+    world.edit(|text| text.replace("events_per_second = 50\n", ""));
+    hang_up(&running);
+    let left = || sample(address, "mailtrail_sink_lag_records{sink=\"slow\"}");
+    world.until("the slow one has everything", || left() == Some(0.0));
+    world.until("and the receiver", || hec.count() >= 10_000);
+    world.until("all is settled", || sample(address, "mailtrail_spool_wanted_bytes") == Some(0.0));
+    assert!(damaged() > 0.0);
+    assert!(world.simulator().stats().blobs_served_again > 0);
+    terminate(&running);
+    let log = running.wait().ends_with(0).stderr;
+    assert!(log.contains("a body is damaged in the spool; the blob is fetched again"), "{log}");
+    Arrived::read(&world.out("slow")).is_exactly(&world.simulator().truth());
+    assert_eq!(world.came_at_least_once(&hec.ids(), "soc"), (0, 0), "the same body goes on where it was");
+    world.is_complete();
 }
 
 /// What comes again is not what was delivered in part: its records have other positions.
