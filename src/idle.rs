@@ -71,7 +71,8 @@ pub(crate) async fn until_idle(pipeline: &Pipeline) -> Result<Ending, LedgerErro
 
 fn sink_left(sink: &RunningSink, state: &IdleState) -> Left {
     let report = sink.health.report();
-    let pending = state.deliveries.iter().any(|left| left.sink == sink.name);
+    let of = state.deliveries.iter().find(|left| left.sink == sink.name);
+    let pending = of.is_some();
     let failing = |error: String| Left::Failing(format!("sink {}: {error}", sink.name));
     if (pending || report.ledger_error.is_some()) && report.only_failing_since.is_some() {
         return failing(match report.state {
@@ -86,10 +87,16 @@ fn sink_left(sink: &RunningSink, state: &IdleState) -> Left {
     if ends && report.only_failing_since.is_some() {
         return failing(report.last_error.unwrap_or_default());
     }
-    match report.ledger_error {
-        Some(error) => failing(error),
-        None if pending || ends => Left::Going,
-        None => Left::Nothing,
+    if let Some(error) = report.ledger_error {
+        return failing(error);
+    }
+    match of {
+        // Whether these come is up to their tenants: when no tenant gets on, nothing does.
+        Some(left) if left.due + left.waiting == 0 && !ends => {
+            failing(format!("{} blobs were damaged in the spool and are being fetched again", left.held))
+        }
+        None if !ends => Left::Nothing,
+        _ => Left::Going,
     }
 }
 

@@ -36,6 +36,9 @@ pub struct Lease {
     pub attempts: u32,
     /// How often its records may be there already, as [`Ledger::begin`] or the last deferral said.
     pub begun: u32,
+    /// Whether its body is being fetched again, so that nothing can be read. Only [`Ledger::lease_these`] gives such a lease:
+    /// whoever has sent all of the work needs its body no more and can settle it.
+    pub awaits_body: bool,
     /// Releases the work when dropped.
     pub claim: Claim,
 }
@@ -56,7 +59,8 @@ impl Ledger {
         self.look(move |writer| writer.lease(&sink, want))
     }
 
-    /// Leases exactly this work, in this order, whether or not it was to wait; what is settled already is left out.
+    /// Leases exactly this work, in this order, whether or not it was to wait, also for its body; what is settled already is
+    /// left out.
     pub fn lease_these(&self, sink: &SinkName, work: &[WorkId]) -> Answer<Vec<Lease>> {
         let (sink, work) = (sink.clone(), work.to_vec());
         self.look(move |writer| writer.lease_these(&sink, &work))
@@ -205,7 +209,7 @@ impl Writer {
             let claim = self.leases.claim(Leased::Delivery(number, work));
             debug_assert!(claim.is_some(), "L5: {work} was leased while it was free");
             if let Some(claim) = claim {
-                let lease = self.make_lease(number, work, claim)?;
+                let lease = self.make_lease(number, work, claim, false)?;
                 records += u64::from(lease.work.records - lease.work.duplicates);
                 bytes += lease.work.bytes;
                 leases.push(lease);
@@ -265,13 +269,10 @@ impl Writer {
                 .first(sql, (work.0, number), |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
             match row {
                 Some((state, not_before)) if state == "pending" => {
-                    if not_before == HELD {
-                        return Err(Unreadable::NotSpooled { work }.into());
-                    }
                     let claim = self.leases.claim(Leased::Delivery(number, work));
                     let claim =
                         claim.ok_or_else(|| LedgerError::AlreadyLeased { work, sink: sink.clone() })?;
-                    leases.push(self.make_lease(number, work, claim)?);
+                    leases.push(self.make_lease(number, work, claim, not_before == HELD)?);
                 }
                 // A row that was folded was settled long ago.
                 Some(_) | None => {}
@@ -280,7 +281,7 @@ impl Writer {
         Ok(leases)
     }
 
-    fn make_lease(&self, sink: i64, work: WorkId, claim: Claim) -> Result<Lease> {
+    fn make_lease(&self, sink: i64, work: WorkId, claim: Claim, awaits_body: bool) -> Result<Lease> {
         let sql = format!(
             "SELECT blob.seq, content_id, records, duplicates, bytes, delivery.attempts, begun, restore, {FEED_COLUMNS}, \
              sha256 FROM delivery JOIN blob ON blob.work = delivery.work JOIN feed ON feed.id = blob.feed \
@@ -313,7 +314,7 @@ impl Writer {
             bytes: bytes as u64,
         };
         let begun = u32::try_from(begun).unwrap_or(u32::MAX);
-        Ok(Lease { work: Arc::new(work), attempts, begun, claim })
+        Ok(Lease { work: Arc::new(work), attempts, begun, awaits_body, claim })
     }
 
     fn settle(&mut self, number: i64, sink: &SinkName, settlement: &Settlement) -> Result<()> {

@@ -50,6 +50,9 @@ pub struct Lease {
     pub attempts: u32,
     /// How often its records may be there already, as [`DeliveryLedger::begin`] or the last deferral said.
     pub begun: u32,
+    /// Whether its body is being fetched again, so that nothing of it can be read now. Only
+    /// [`DeliveryLedger::lease_these`] gives such a lease.
+    pub awaits_body: bool,
     /// Releases the claim when dropped.
     pub claim: Box<dyn Send + Sync>,
 }
@@ -93,7 +96,8 @@ pub trait DeliveryLedger: SinkStates {
         want: Want,
     ) -> BoxFuture<'a, Result<Vec<Lease>, LedgerFailure>>;
 
-    /// Leases exactly this work, in this order, whatever its `not_before`; what is settled already is left out.
+    /// Leases exactly this work, in this order, whatever its `not_before`; what is settled already is left out. Also work
+    /// whose body is being fetched again: it can be settled by whoever has sent all of it.
     fn lease_these<'a>(
         &'a self,
         sink: &'a SinkName,

@@ -214,6 +214,21 @@ impl Health {
         }
     }
 
+    /// Nothing can be delivered before something else has happened, or that is over. Nothing was tried, so it is no retry.
+    pub(crate) fn waits(&self, why: Option<&str>) {
+        let mut report = self.lock();
+        match why {
+            Some(why) => {
+                let since = report.failing(why, false);
+                report.state = State::Retrying { since, error: why.to_owned() };
+            }
+            None => {
+                report.state = State::Ok;
+                report.only_failing_since = None;
+            }
+        }
+    }
+
     pub(crate) fn halted(&self, error: &str) {
         let mut report = self.lock();
         let since = match report.state {

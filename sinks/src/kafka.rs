@@ -401,6 +401,11 @@ impl Sink for KafkaSink {
         })
     }
 
+    /// What was committed of each work is known by itself, and one that is spooled again has a later number.
+    fn may_overtake_unfinished(&self) -> bool {
+        true
+    }
+
     fn state(&self, finished: &[WorkId], _next: Option<&Batch>) -> Option<Vec<u8>> {
         let mut state = None;
         self.change_plan(|plan| state = Some(plan.next_state(finished).encode()));

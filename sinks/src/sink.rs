@@ -44,6 +44,12 @@ pub trait Sink: Send + Sync + 'static {
         None
     }
 
+    /// Whether other works may be delivered while one that [`Sink::open`] has named cannot, because its body is being
+    /// fetched again. Not where what was sent of it has yet to be proved at the very place where the next record goes.
+    fn may_overtake_unfinished(&self) -> bool {
+        false
+    }
+
     /// For a sink that takes records long before they are where they must be: what is asked of it beyond the rest. Then
     /// a receipt of [`Sink::deliver`] does not settle anything.
     fn holding(&self) -> Option<&dyn Holding> {

@@ -415,6 +415,7 @@ impl MemoryLedger {
             work: Arc::clone(&entry.work),
             attempts: entry.attempts,
             begun: entry.begun,
+            awaits_body: entry.held,
             claim: Box::new(Claim { inner, changed, work: entry.work.id }),
         }
     }

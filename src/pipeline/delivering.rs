@@ -100,6 +100,7 @@ impl Delivering {
             work: self.work(&lease.work),
             attempts: lease.attempts,
             begun: lease.begun,
+            awaits_body: lease.awaits_body,
             claim: Box::new(lease.claim),
         }
     }

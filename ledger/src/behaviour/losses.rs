@@ -268,6 +268,21 @@ fn a_delivery_of_a_body_that_was_replaced_meanwhile_is_settled_as_it_was_leased(
 }
 
 #[test]
+fn a_lease_that_is_asked_for_tells_whether_its_body_is_there() {
+    let bench = Bench::new();
+    let (x, _) = bench.spool(feed(1), "x", &body(0..3));
+    let (y, _) = bench.spool(feed(1), "y", &body(3..6));
+    damage(&bench);
+    let lost = if bench.ledger.read_piece(x, None, 0).is_err() { x } else { y };
+    bench.ledger.read_piece(lost, None, 0).unwrap_err();
+    let these = bench.ledger.lease_these(&sink("a"), &[x, y]).wait().unwrap();
+    let awaits: Vec<_> = these.iter().map(|lease| (lease.work.id, lease.awaits_body)).collect();
+    assert_eq!(awaits, [(x, x == lost), (y, y == lost)]);
+    drop(these);
+    assert_eq!(bench.lease("a", 9).len(), 1, "nobody else is given what waits");
+}
+
+#[test]
 fn a_damaged_body_that_has_expired_is_quarantined_with_what_can_be_read() {
     let bench = Bench::new();
     // Three pieces, the last of them damaged.

@@ -50,6 +50,8 @@ use crate::{
 
 /// How long after a failed upkeep it is tried again.
 const UPKEEP_AGAIN: Duration = Duration::from_secs(30);
+/// How often it is looked whether a body that nothing may overtake is there.
+const BODY_AGAIN: Duration = Duration::from_secs(1);
 /// How long the last commit may take after the time to drain is over.
 const LAST_COMMIT: Duration = Duration::from_secs(1);
 
@@ -84,6 +86,9 @@ pub(super) struct Serve<'a> {
     resumed: HashSet<WorkId>,
     /// Works that an earlier run began and that somebody else settled.
     vanished: Vec<WorkId>,
+    /// What was sent of works that an earlier run began, and whose bodies are being fetched again. They are leased as any
+    /// others when these are there.
+    awaited: HashMap<WorkId, Vec<Unfinished>>,
     ready: Queue,
     /// Since when something is ready that was not taken.
     ready_since: Option<Instant>,
@@ -143,6 +148,7 @@ impl<'a> Serve<'a> {
             unread: VecDeque::new(),
             resumed: HashSet::new(),
             vanished: Vec::new(),
+            awaited: HashMap::new(),
             ready: Queue::default(),
             ready_since: None,
             prepared: None,
@@ -196,10 +202,14 @@ impl<'a> Serve<'a> {
                 sent.entry(work).or_default().push(part);
             }
         }
-        let leases = insist(&shared, || shared.ledger.lease_these(&shared.name, &works)).await?;
-        for lease in leases {
+        for lease in lease_what_can_go_on(&shared, &works).await? {
             let id = lease.work.id;
             let parts = sent.remove(&id).unwrap_or_default();
+            if lease.awaits_body {
+                // The ledger leases it again when its body is there.
+                self.awaited.insert(id, parts);
+                continue;
+            }
             self.resumed.insert(id);
             let was_sent = !parts.is_empty();
             if self.add(lease, parts) == 0 && was_sent {
@@ -209,16 +219,18 @@ impl<'a> Serve<'a> {
                 self.unread.retain(|work| *work != id);
             }
         }
-        self.vanished = works.into_iter().filter(|work| !self.resumed.contains(work)).collect();
+        let is_gone = |work: &WorkId| !self.resumed.contains(work) && !self.awaited.contains_key(work);
+        self.vanished = works.into_iter().filter(is_gone).collect();
         // First everything that was sent, in the order in which it was, then the rests.
         turns.retain(|work| self.resumed.contains(work));
         turns.append(&mut self.unread);
         self.unread = turns;
         info!(
             sink = %shared.name,
-            "goes on with {} works that were begun; {} were settled meanwhile",
+            "goes on with {} works that were begun; {} were settled meanwhile, and {} wait for their bodies",
             self.resumed.len(),
-            self.vanished.len()
+            self.vanished.len(),
+            self.awaited.len()
         );
         Ok(())
     }
@@ -257,7 +269,10 @@ impl<'a> Serve<'a> {
                     let leases = leases?;
                     self.drained = leases.is_empty();
                     for lease in leases {
-                        self.add(lease, Vec::new());
+                        let id = lease.work.id;
+                        let sent = self.awaited.remove(&id).unwrap_or_default();
+                        let parts = self.add(lease, sent);
+                        self.unread.extend(std::iter::repeat_n(id, parts));
                     }
                 }
                 Event::Read(work, read) => self.read(work, read)?,
@@ -435,6 +450,37 @@ impl<'a> Serve<'a> {
                 self.upkeep_at = Some(Instant::now() + UPKEEP_AGAIN);
             }
         }
+    }
+}
+
+/// Leases what an earlier run began. Where nothing may overtake it, it waits for what cannot be read now.
+async fn lease_what_can_go_on(shared: &Shared, works: &[WorkId]) -> Result<Vec<Lease>, LedgerFailure> {
+    let mut has_waited = false;
+    loop {
+        let leases = insist(shared, || shared.ledger.lease_these(&shared.name, works)).await?;
+        let mut awaited = leases.iter().filter(|lease| lease.awaits_body);
+        let first = awaited.next().filter(|_| !shared.sink.may_overtake_unfinished());
+        let Some(first) = first else {
+            if has_waited {
+                shared.health.waits(None);
+            }
+            return Ok(leases);
+        };
+        let why = format!(
+            "of {} blobs that were delivered in part the body was damaged in the spool and is being fetched again, the \
+             first is {} of {} {}; what was delivered of it can only be completed with that, and nothing may be \
+             delivered behind it before",
+            1 + awaited.count(),
+            first.work.content_id,
+            first.work.tenant_name,
+            first.work.feed.content_type
+        );
+        if !std::mem::replace(&mut has_waited, true) {
+            warn!(sink = %shared.name, "waits: {why}");
+        }
+        shared.health.waits(Some(&why));
+        drop(leases);
+        tokio::time::sleep(BODY_AGAIN).await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Bodies that were damaged in the spool and came back as another one.
+//! Bodies that were damaged in the spool: being fetched again, and back as another one.
 
 use super::*;
 use crate::{delivery_ledger::WorkId, sink::Unfinished, test_ledger::body};
@@ -83,4 +83,67 @@ async fn what_was_delivered_when_another_body_came_is_settled_as_it_was_leased()
     assert_eq!(sink.arrived(), all(&[5, 3]));
     let settlement = &ledger.settlements()[0];
     assert_eq!((settlement.delivered, settlement.body), (5, body(1)));
+}
+
+fn half_of_the_first(may_be_overtaken: bool) -> Arc<Scripted> {
+    let limits = Limits { exactly_once: true, whole_works: true, ..limits(100, 1) };
+    let mut sink = Scripted::new(limits, |_| Reply::Take);
+    let sent = (0..2).collect();
+    sink.unfinished = vec![Unfinished { work: WorkId(0), body: None, sent, resent: 0 }];
+    sink.may_be_overtaken = may_be_overtaken;
+    Arc::new(sink)
+}
+
+/// L11: nobody knows how long it takes until a body is there again.
+#[tokio::test(start_paused = true)]
+async fn l11_a_work_that_waits_for_its_body_after_a_restart_holds_up_no_other() {
+    let ledger = Arc::new(MemoryLedger::plain([4, 3, 2]));
+    ledger.lose(0, true);
+    let sink = half_of_the_first(true);
+    let running = start(&sink, &ledger);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!((ledger.settlements().len(), ledger.leased()), (2, 0), "the others are delivered");
+    assert_eq!(running.health.report().state, State::Ok);
+    ledger.lose(0, false);
+    tokio::time::timeout(Duration::from_secs(60), ledger.all_settled()).await.expect("it is there again");
+    running.stop().await.unwrap();
+    let mut arrived = sink.arrived();
+    assert_eq!(arrived[5..], [(0, 0), (0, 1), (0, 2), (0, 3)], "what was chosen comes first");
+    arrived.sort_unstable();
+    assert_eq!(arrived, all(&[4, 3, 2]));
+}
+
+/// Where the next record has its place behind it, that has to wait, and says so.
+#[tokio::test(start_paused = true)]
+async fn where_nothing_may_overtake_it_the_sink_waits_for_the_body_and_says_why() {
+    let ledger = Arc::new(MemoryLedger::plain([4, 3]));
+    ledger.lose(0, true);
+    let sink = half_of_the_first(false);
+    let running = start(&sink, &ledger);
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!((sink.arrived(), ledger.leased()), (vec![], 0));
+    let report = running.health.report();
+    let State::Retrying { error, .. } = report.state else { panic!("{report:?}") };
+    assert!(error.contains("blob0 of contoso") && error.contains("is being fetched again"), "{error}");
+    assert!(report.only_failing_since.is_some(), "a run until idle does not wait for it for ever");
+    assert_eq!((report.counters.retries, sink.opened.load(std::sync::atomic::Ordering::Relaxed)), (0, 1));
+    ledger.lose(0, false);
+    tokio::time::timeout(Duration::from_secs(60), ledger.all_settled()).await.expect("it is there again");
+    assert_eq!(sink.arrived(), all(&[4, 3]));
+    assert_eq!(running.health.report().state, State::Ok);
+    running.stop().await.unwrap();
+
+    // A body that never comes back makes its work dead, and the others need not wait for it any more.
+    let ledger = Arc::new(MemoryLedger::plain([4, 3]));
+    ledger.lose(0, true);
+    let sink = half_of_the_first(false);
+    let running = start(&sink, &ledger);
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    ledger.forget(0);
+    tokio::time::timeout(Duration::from_secs(60), ledger.all_settled())
+        .await
+        .expect("the other is delivered");
+    assert_eq!(sink.arrived(), [(1, 0), (1, 1), (1, 2)]);
+    assert_eq!(running.health.report().state, State::Ok);
+    running.stop().await.unwrap();
 }

@@ -52,8 +52,9 @@ pub(super) struct Scripted {
     pub(super) ledger: Option<Arc<MemoryLedger>>,
     /// Whether it gives up the bytes and waits before it answers, as one with late acknowledgements does.
     pub(super) gives_up_bytes: bool,
-    /// What an earlier run left unfinished.
+    /// What an earlier run left unfinished, and whether anything may overtake it.
     pub(super) unfinished: Vec<Unfinished>,
+    pub(super) may_be_overtaken: bool,
 }
 
 pub(super) fn limits(max_records: usize, in_flight: usize) -> Limits {
@@ -86,6 +87,7 @@ impl Scripted {
             ledger: None,
             gives_up_bytes: false,
             unfinished: Vec::new(),
+            may_be_overtaken: false,
         }
     }
 
@@ -110,6 +112,10 @@ impl Sink for Scripted {
     fn open(&self) -> BoxFuture<'_, Result<Vec<Unfinished>, DeliverError>> {
         self.opened.fetch_add(1, Ordering::Relaxed);
         Box::pin(async { Ok(self.unfinished.clone()) })
+    }
+
+    fn may_overtake_unfinished(&self) -> bool {
+        self.may_be_overtaken
     }
 
     fn state(&self, finished: &[WorkId], next: Option<&Batch>) -> Option<Vec<u8>> {
