@@ -97,6 +97,8 @@ struct Entry {
     quarantined: bool,
     /// Its body was damaged and is being fetched again.
     held: bool,
+    /// Its body is damaged, which is noticed when it is read.
+    damaged: bool,
     /// Whether its body has the records in the other order.
     reversed: bool,
 }
@@ -227,6 +229,7 @@ impl MemoryLedger {
             settled: None,
             quarantined: false,
             held: false,
+            damaged: false,
             reversed: false,
         };
         self.lock().works.insert(WorkId(id), entry);
@@ -266,8 +269,21 @@ impl MemoryLedger {
 
     /// The body of a work is lost, until it was fetched again.
     pub(crate) fn lose(&self, work: i64, lost: bool) {
-        self.lock().works.get_mut(&WorkId(work)).unwrap().held = lost;
+        let mut inner = self.lock();
+        let entry = inner.works.get_mut(&WorkId(work)).unwrap();
+        (entry.held, entry.damaged) = (lost, false);
+        drop(inner);
         self.changed.notify_waiters();
+    }
+
+    /// The body of a work is lost as soon as it is read.
+    pub(crate) fn lose_when_read(&self, work: i64) {
+        self.lock().works.get_mut(&WorkId(work)).unwrap().damaged = true;
+    }
+
+    /// How many bodies are being fetched again.
+    pub(crate) fn lost(&self) -> usize {
+        self.lock().works.values().filter(|entry| entry.held).count()
     }
 
     /// The body of a work was fetched again, and has another name, so many records, and these perhaps in the other order.
@@ -520,6 +536,9 @@ impl DeliveryLedger for MemoryLedger {
             tokio::task::yield_now().await;
             if let Some(failure) = self.fails("read") {
                 return Err(failure);
+            }
+            if let Some(entry) = self.lock().works.get_mut(&work.id) {
+                entry.held |= std::mem::take(&mut entry.damaged);
             }
             let is_gone = |entry: &Entry| entry.held || entry.quarantined;
             if is_gone(&self.lock().works[&work.id]) {

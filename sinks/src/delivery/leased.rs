@@ -156,6 +156,11 @@ impl Leased {
         Some((ready, over))
     }
 
+    /// Whether something of it was made ready or sent, in this turn or an earlier one.
+    pub(super) fn is_begun(&self) -> bool {
+        self.started || !self.cursor.except.is_empty()
+    }
+
     /// What is to be remembered of it when it goes back into the ledger.
     pub(super) fn partial(&self) -> Partial {
         self.account.partial(&self.lease.work, self.lease.begun)

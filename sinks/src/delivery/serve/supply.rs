@@ -161,11 +161,14 @@ impl Serve<'_> {
     /// The ledger gives the work out again when its body is there, or never, when it is dead.
     fn gone(&mut self, id: WorkId, gone: &BodyGone) {
         warn!(sink = %self.shared.name, "{id:?} is given back: {gone}");
+        // Where nothing of it was to be sent yet, nothing depends on it: the rest goes on.
+        let depended = self.leased.get(&id).is_none_or(Leased::is_begun);
         self.give_up(id, None, gone.to_string());
         self.look_at(id);
-        if self.shared.limits.ordered {
-            // A part of it may have been sent: what comes next is to be asked anew.
-            self.end(Exit::Reopen { after: None, at_once: false });
+        if self.shared.limits.ordered && depended {
+            // A part of it may have been sent: what comes next is to be asked anew. At once, because there may be as many
+            // damaged bodies as there are works, and each is met once.
+            self.end(Exit::Reopen { after: None, at_once: true });
         }
     }
 

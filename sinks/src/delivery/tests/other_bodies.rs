@@ -85,6 +85,40 @@ async fn what_was_delivered_when_another_body_came_is_settled_as_it_was_leased()
     assert_eq!((settlement.delivered, settlement.body), (5, body(1)));
 }
 
+/// However many bodies are damaged, each is met once, and no pause grows with them.
+#[tokio::test(start_paused = true)]
+async fn many_damaged_bodies_are_met_without_a_pause_between_them() {
+    for exactly_once in [false, true] {
+        let ledger = Arc::new(MemoryLedger::plain([3; 60]));
+        let loses = Arc::clone(&ledger);
+        // All that is not on its way is lost when the first batch arrives.
+        let sink = Arc::new(Scripted::new(Limits { exactly_once, ..limits(6, 1) }, move |records| {
+            if records[0].0 == 0 {
+                (1..60).for_each(|work| loses.lose_when_read(work));
+            }
+            Reply::Take
+        }));
+        let start_time = Instant::now();
+        let running = start(&sink, &ledger);
+        tokio::time::timeout(Duration::from_secs(3600), async {
+            while ledger.lost() < 50 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        })
+        .await
+        .expect("they are met");
+        assert!(start_time.elapsed() < Duration::from_secs(30), "{:?}", start_time.elapsed());
+        (0..60).for_each(|work| ledger.lose(work, false));
+        tokio::time::timeout(Duration::from_secs(60), ledger.all_settled())
+            .await
+            .expect("they are there again");
+        running.stop().await.unwrap();
+        let mut arrived = sink.arrived();
+        arrived.sort_unstable();
+        assert_eq!(arrived, all(&[3; 60]));
+    }
+}
+
 fn half_of_the_first(may_be_overtaken: bool) -> Arc<Scripted> {
     let limits = Limits { exactly_once: true, whole_works: true, ..limits(100, 1) };
     let mut sink = Scripted::new(limits, |_| Reply::Take);
