@@ -89,10 +89,8 @@ fn main() -> Outcome<()> {
             parse = Some(one_parse(&directory.path().join("out"), 100_000_000)?);
         }
         println!(
-            "{view:>5}: {:6.2} CPU-s  {:6.2} s wall  {:5.1} MiB peak RssAnon  {:6.1} MB out  {requests} requests{}",
-            taken.cpu.as_secs_f64(),
-            taken.wall.as_secs_f64(),
-            taken.peak_anon_kib as f64 / 1024.0,
+            "{}  {:6.1} MB out  {requests} requests{}",
+            taken.line(view, lines),
             bytes_out as f64 / 1e6,
             parse.map_or(String::new(), |(per_byte, bytes)| {
                 let parse = per_byte * bytes as f64;

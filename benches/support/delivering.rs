@@ -109,7 +109,7 @@ fn cpu_so_far(process: &Child) -> Outcome<Duration> {
 
 /// mailtrail with everything collected while the sink that is to be measured is away.
 pub(crate) struct Backlog {
-    running: Measured,
+    pub(crate) running: Measured,
     /// What it took so far.
     cpu: Duration,
     all: u64,
@@ -150,19 +150,16 @@ impl Backlog {
     }
 }
 
+pub(crate) fn signal(measured: &Measured, signal: Signal) -> Outcome<()> {
+    Ok(kill(Pid::from_raw(measured.process.id().try_into()?), signal)?)
+}
+
 pub(crate) fn stop(measured: Measured) -> Outcome<Taken> {
-    kill(Pid::from_raw(measured.process.id().try_into()?), Signal::SIGTERM)?;
+    signal(&measured, Signal::SIGTERM)?;
     measured.until_end()
 }
 
 #[expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 pub(crate) fn show(what: &str, records: u64, taken: &Taken) {
-    println!(
-        "{what:<44} {:>7.0} records/s  {:6.2} s  {:6.2} CPU-s  {:6.1} CPU-us/record  {:5.1} MiB peak RssAnon",
-        records as f64 / taken.wall.as_secs_f64(),
-        taken.wall.as_secs_f64(),
-        taken.cpu.as_secs_f64(),
-        taken.cpu.as_secs_f64() * 1e6 / records as f64,
-        taken.peak_anon_kib as f64 / 1024.0,
-    );
+    println!("{}", taken.line(what, records));
 }

@@ -143,6 +143,20 @@ pub(crate) struct Taken {
     pub(crate) peak_anon_kib: u64,
 }
 
+impl Taken {
+    /// A line that says it, for so many records.
+    pub(crate) fn line(&self, what: &str, records: u64) -> String {
+        format!(
+            "{what:<44} {:>7.0} records/s  {:6.2} s  {:6.2} CPU-s  {:6.1} CPU-us/record  {:5.1} MiB peak RssAnon",
+            records as f64 / self.wall.as_secs_f64(),
+            self.wall.as_secs_f64(),
+            self.cpu.as_secs_f64(),
+            self.cpu.as_secs_f64() * 1e6 / records as f64,
+            self.peak_anon_kib as f64 / 1024.0,
+        )
+    }
+}
+
 /// A program that is measured from outside. No other child may be waited for meanwhile: its CPU would count too.
 pub(crate) struct Measured {
     pub(crate) process: Child,
