@@ -13,6 +13,7 @@ use std::{
 use simulator::{Blob, SimulatorConfig};
 
 use crate::{
+    archive::{make_key, target},
     deploy::{alerts, dashboard_queries, root},
     support::{World, free_address, get, install, sample, terminate},
 };
@@ -99,6 +100,13 @@ fn real_prometheus_scrapes_and_answers_every_query_of_the_alerts_and_the_dashboa
     let address = free_address();
     let http = format!("[http]\nlisten = \"{address}\"\n");
     world.configure_all(&http, "poll_interval = \"1s\"\n", &[("files", "view = \"raw\""), ("halted", "")]);
+    let archive = format!(
+        "[sinks.evidence]\ntype = \"archive\"\ntarget = \"directory\"\ndirectory = {:?}\nsigning_key = {{ file = {:?} }}\n\
+         object_age = \"1s\"\nmanifest_interval = \"1s\"\n",
+        target(&world),
+        make_key(&world)
+    );
+    world.edit(|text| format!("{text}\n{archive}"));
     // A sink that halts: an alert has something to say.
     fs::create_dir_all(world.out("halted")).expect("a directory");
     fs::write(world.out("halted").join("mailtrail.ndjson"), "somebody else's\n").expect("a file");
@@ -135,6 +143,8 @@ fn real_prometheus_scrapes_and_answers_every_query_of_the_alerts_and_the_dashboa
         prometheus.query("ALERTS{alertname=\"MailtrailSinkHalted\",sink=\"halted\"}") == Ok(1)
     });
 
+    let heads = "mailtrail_archive_manifest_head_timestamp_seconds";
+    world.until("the archive has a manifest", || prometheus.query(heads) == Ok(1));
     // What a run without a certificate, a HEC and a Kafka sink has nothing to show for.
     let absent = ["Certificates", "Repetitions"];
     for (panel, query) in dashboard_queries() {
