@@ -5,6 +5,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `hash.rs` | [`struct@Hash`], [`Hasher`]: SHA-256 |
+//! | `hashed_file.rs` | [`HashedFile`]: a file of an object while it is made |
 //! | `path.rs` | [`ObjectPath`]: where an object lies in an archive |
 //! | `names.rs` | [`ObjectName`], [`ChainKey`]: how objects and entries are named |
 //! | `merkle.rs` | [`Merkle`]: the tree over the records of an object |
@@ -28,6 +29,7 @@ mod content;
 mod entry;
 mod envelope;
 mod hash;
+mod hashed_file;
 mod inclusion;
 mod key;
 mod lake;
@@ -50,6 +52,7 @@ pub use entry::{
 };
 pub use envelope::{Envelope, EnvelopeError, PAYLOAD_TYPE};
 pub use hash::{Hash, Hasher, NotAHash};
+pub use hashed_file::HashedFile;
 pub use inclusion::{Inclusion, Prover};
 pub use key::{KeyError, KeyId, NotAKeyId, PublicKey, SigningKey};
 pub use lake::{LakeSource, NotALakeSource};

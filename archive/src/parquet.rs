@@ -35,9 +35,9 @@ mod schema;
 
 use std::{
     collections::BTreeMap,
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, BufWriter, Write},
-    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -48,7 +48,7 @@ use schemas::FeedKey;
 use serde::{Deserialize, Serialize};
 
 use self::{columns::Columns, order::Place};
-use crate::{Hash, Hasher};
+use crate::{Hash, HashedFile};
 
 /// The most that a row group holds before compression, save a single record that is larger.
 pub const ROW_GROUP_BYTES: usize = 16 * 1024 * 1024;
@@ -265,8 +265,7 @@ impl<'a> Twins<'a> {
         let Lines { path, cancelled, .. } = self.lines;
         let unreadable = |source| TwinError::Read { path: path.to_owned(), source };
         let unwritable = |source| TwinError::Write { path: twin.to_owned(), source };
-        let to = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(twin);
-        let to = Hashing { file: to.map_err(|error| unwritable(error.into()))?, hasher: Hasher::default() };
+        let to = HashedFile::create(twin).map_err(|error| unwritable(error.into()))?;
         let schema = Arc::new(schema::schema(self.options.raw).map_err(unwritable)?);
         let properties = Arc::new(schema::properties(&self.options));
         let mut writer =
@@ -306,9 +305,8 @@ impl<'a> Twins<'a> {
         let row_groups = writer.flushed_row_groups().len();
         let to = writer.into_inner().map_err(unwritable)?;
         let to = to.into_inner().map_err(|error| unwritable(error.into_error().into()))?;
-        to.file.sync_all().map_err(|error| unwritable(error.into()))?;
-        let bytes = to.hasher.bytes();
-        Ok(Written { rows: places.len() as u64, bytes, sha256: to.hasher.finish(), row_groups })
+        let (sha256, bytes) = to.finish().map_err(|error| unwritable(error.into()))?;
+        Ok(Written { rows: places.len() as u64, bytes, sha256, row_groups })
     }
 }
 
@@ -331,23 +329,5 @@ impl Twins<'_> {
             Some(source) => Err(TwinError::Read { path: self.lines.path.to_owned(), source }),
             None => written.map_err(|source| TwinError::Write { path: twin.to_owned(), source }),
         }
-    }
-}
-
-/// A file that is hashed while it is written.
-struct Hashing {
-    file: File,
-    hasher: Hasher,
-}
-
-impl Write for Hashing {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.file.write(bytes)?;
-        self.hasher.update(&bytes[..count]);
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
     }
 }

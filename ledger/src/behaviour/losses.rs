@@ -6,8 +6,8 @@ use chrono::TimeDelta;
 use schemas::{GapReason, Seq, SplitError};
 
 use crate::{
-    BodyError, DeadRecord, FindingId, LedgerError, LetterFilter, RetryRefused, Settlement, Unreadable,
-    testing::*,
+    BodyError, DeadRecord, FetchLease, FindingId, Lease, LedgerError, LetterFilter, RetryRefused, Settlement,
+    Unreadable, testing::*,
 };
 
 /// Changes a byte in the middle of the only segment's bodies.
@@ -100,34 +100,33 @@ fn a_damaged_body_is_fetched_again_and_keeps_its_decision() {
     assert!(bench.reconcile().is_clean());
 }
 
-#[test]
-fn what_is_delivered_while_its_body_is_fetched_again_does_not_stay_in_the_spool() {
-    let bench = Bench::new();
+/// A blob that one sink has and the other one has read, when its body is lost.
+fn lost_when_it_was_read(bench: &Bench) -> Lease {
     let (work, _) = bench.spool(feed(1), "x", &body(0..3));
     bench.deliver("a");
     let lease = bench.lease("b", 1).pop().unwrap();
     bench.read(work);
-    damage(&bench);
+    damage(bench);
     bench.ledger.read_piece(work, None, 0).unwrap_err();
+    lease
+}
+
+/// A blob that is delivered to both sinks while its body, which was lost meanwhile, is being fetched again.
+fn delivered_while_it_is_fetched_again(bench: &Bench) -> FetchLease {
+    let lease = lost_when_it_was_read(bench);
     let fetch = bench.claim(tenant(1)).unwrap();
     bench.ledger.settle(&sink("b"), vec![delivered(&lease)], None).wait().unwrap();
+    fetch
+}
+
+#[test]
+fn what_is_delivered_while_its_body_is_fetched_again_does_not_stay_in_the_spool() {
+    let bench = Bench::new();
+    let fetch = delivered_while_it_is_fetched_again(&bench);
     bench.take(fetch.work, body(0..3).as_bytes()).unwrap();
     drop(fetch);
     assert_eq!(bench.number("SELECT count(*) FROM blob WHERE segment IS NOT NULL"), 0);
     assert!(bench.reconcile().is_clean());
-}
-
-/// Delivers a blob to both sinks while its body, which was lost meanwhile, is being fetched again.
-fn delivered_while_it_is_fetched_again(bench: &Bench) -> crate::FetchLease {
-    bench.spool(feed(1), "x", &body(0..3));
-    bench.deliver("a");
-    let lease = bench.lease("b", 1).pop().unwrap();
-    bench.read(lease.work.id);
-    damage(bench);
-    bench.ledger.read_piece(lease.work.id, None, 0).unwrap_err();
-    let fetch = bench.claim(tenant(1)).unwrap();
-    bench.ledger.settle(&sink("b"), vec![delivered(&lease)], None).wait().unwrap();
-    fetch
 }
 
 fn is_delivered_and_no_loss(bench: &Bench) {
@@ -158,12 +157,7 @@ fn a_delivered_blob_that_can_only_not_be_fetched_again_is_no_gap() {
 #[test]
 fn a_blob_that_is_delivered_before_its_body_is_fetched_again_is_done_at_once() {
     let bench = Bench::new();
-    let (work, _) = bench.spool(feed(1), "x", &body(0..3));
-    bench.deliver("a");
-    let lease = bench.lease("b", 1).pop().unwrap();
-    bench.read(work);
-    damage(&bench);
-    bench.ledger.read_piece(work, None, 0).unwrap_err();
+    let lease = lost_when_it_was_read(&bench);
     bench.ledger.settle(&sink("b"), vec![delivered(&lease)], None).wait().unwrap();
     is_delivered_and_no_loss(&bench);
 }

@@ -1,12 +1,11 @@
 //! The records of an object one a line, compressed and hashed.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, BufRead as _, BufReader, Read as _, Write},
-    os::unix::fs::OpenOptionsExt as _,
+    fs::File,
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
 };
 
-use archive::{Hasher, Merkle};
+use archive::{HashedFile, Merkle};
 use flate2::write::GzEncoder;
 use tokio_util::sync::CancellationToken;
 
@@ -23,31 +22,13 @@ const CHUNK: usize = 256 << 10;
 const ZSTD_LEVEL: i32 = 3;
 const GZIP_LEVEL: u32 = 6;
 
-/// A file that hashes what is written to it.
-struct Hashing {
-    file: File,
-    hasher: Hasher,
-}
-
-impl Write for Hashing {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
 enum Encoder {
-    Zstd(zstd::Encoder<'static, Hashing>),
-    Gzip(GzEncoder<Hashing>),
+    Zstd(zstd::Encoder<'static, HashedFile>),
+    Gzip(GzEncoder<HashedFile>),
 }
 
 impl Encoder {
-    fn new(to: Hashing, compression: Compression) -> io::Result<Self> {
+    fn new(to: HashedFile, compression: Compression) -> io::Result<Self> {
         Ok(match compression {
             Compression::Zstd => {
                 let mut encoder = zstd::Encoder::new(to, ZSTD_LEVEL)?;
@@ -65,7 +46,7 @@ impl Encoder {
         }
     }
 
-    fn finish(self) -> io::Result<Hashing> {
+    fn finish(self) -> io::Result<HashedFile> {
         match self {
             Self::Zstd(encoder) => encoder.finish(),
             Self::Gzip(encoder) => encoder.finish(),
@@ -89,9 +70,8 @@ pub(super) fn make(
     let writing = |source| io_error("write to", &to, source);
     let records = File::open(&from).map_err(reading)?;
     let mut records = BufReader::with_capacity(CHUNK, records.take(due.whole.bytes));
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&to);
-    let hashing = Hashing { file: file.map_err(writing)?, hasher: Hasher::default() };
-    let mut encoder = Encoder::new(hashing, compression).map_err(writing)?;
+    let file = HashedFile::create(&to).map_err(writing)?;
+    let mut encoder = Encoder::new(file, compression).map_err(writing)?;
     let mut line = Vec::new();
     let mut since = 0;
     let mut read = 0;
@@ -116,15 +96,8 @@ pub(super) fn make(
         }
     }
     due.has(tree.leaves(), read).map_err(|what| StagingError::Changed { path: from, what })?;
-    let Hashing { file, hasher } = encoder.finish().map_err(writing)?;
-    file.sync_all().map_err(|source| io_error("flush", &to, source))?;
+    let file = encoder.finish().map_err(writing)?;
+    let (sha256, bytes) = file.finish().map_err(|source| io_error("flush", &to, source))?;
     staging.finish(due.span, 0)?;
-    let bytes = hasher.bytes();
-    Ok(Made {
-        format: compression.format(),
-        slice: None,
-        sha256: hasher.finish(),
-        bytes,
-        records: tree.leaves(),
-    })
+    Ok(Made { format: compression.format(), slice: None, sha256, bytes, records: tree.leaves() })
 }

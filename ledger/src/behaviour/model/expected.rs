@@ -19,6 +19,13 @@ pub(super) struct Delivery {
     pub(super) not_before: i64,
 }
 
+impl Delivery {
+    /// One of which nothing is settled.
+    fn new(state: &'static str, seq: u64, due: u32) -> Self {
+        Self { state, seq, due, delivered: 0, filtered: 0, dead: 0, not_before: 0 }
+    }
+}
+
 /// A row as it must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Row {
@@ -36,6 +43,28 @@ pub(super) struct Row {
     pub(super) ended: Option<i64>,
     pub(super) panics: u32,
     pub(super) deliveries: BTreeMap<i64, Delivery>,
+}
+
+impl Row {
+    /// Records that come again from the ledger itself, for these sinks.
+    fn again(tenant: u8, name: String, expires: i64, seq: u64, records: Vec<u64>, sinks: &[i64]) -> Self {
+        let fresh = Delivery::new("pending", seq, records.len() as u32);
+        Self {
+            tenant,
+            name,
+            retry: true,
+            restored: false,
+            expires,
+            state: "spooled",
+            not_before: 0,
+            seq: Some(seq),
+            records,
+            dropped: Vec::new(),
+            ended: None,
+            panics: 0,
+            deliveries: sinks.iter().map(|sink| (*sink, fresh.clone())).collect(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,7 +212,7 @@ impl Model {
         (row.state, row.seq, row.not_before) = ("spooled", Some(seq), 0);
         (row.records, row.dropped) = (records, dropped);
         let state = if due == 0 { "delivered" } else { "pending" };
-        let fresh = Delivery { state, seq, due, delivered: 0, filtered: 0, dead: 0, not_before: 0 };
+        let fresh = Delivery::new(state, seq, due);
         row.deliveries = sinks.into_iter().map(|sink| (sink, fresh.clone())).collect();
         self.end_if_done(index, now);
     }
@@ -272,28 +301,11 @@ impl Model {
             let (tenant, name, expires) = self.origins[index].clone();
             let seq = self.take_seq(tenant);
             let records: Vec<_> = letters.iter().map(|at| self.letters[*at].number).collect();
-            let due = records.len() as u32;
-            let fresh =
-                Delivery { state: "pending", seq, due, delivered: 0, filtered: 0, dead: 0, not_before: 0 };
             let made = self.rows.len();
             for at in letters {
                 self.letters[at].retry = Some(made);
             }
-            self.push(Row {
-                tenant,
-                name,
-                retry: true,
-                restored: false,
-                expires,
-                state: "spooled",
-                not_before: 0,
-                seq: Some(seq),
-                records,
-                dropped: Vec::new(),
-                ended: None,
-                panics: 0,
-                deliveries: targets.into_iter().map(|sink| (sink, fresh.clone())).collect(),
-            });
+            self.push(Row::again(tenant, name, expires, seq, records, &targets));
         }
         refused
     }
@@ -315,24 +327,8 @@ impl Model {
             return;
         }
         let seq = self.take_seq(tenant);
-        let due = records.len() as u32;
-        let fresh =
-            Delivery { state: "pending", seq, due, delivered: 0, filtered: 0, dead: 0, not_before: 0 };
-        self.push(Row {
-            tenant,
-            name: "object".into(),
-            retry: true,
-            restored: true,
-            expires: now,
-            state: "spooled",
-            not_before: 0,
-            seq: Some(seq),
-            records,
-            dropped: Vec::new(),
-            ended: None,
-            panics: 0,
-            deliveries: [(sink, fresh)].into(),
-        });
+        let row = Row::again(tenant, "object".into(), now, seq, records, &[sink]);
+        self.push(Row { restored: true, ..row });
     }
 
     pub(super) fn forget_b(&mut self, now: i64) {
@@ -351,8 +347,7 @@ impl Model {
         for row in self.rows.iter_mut().flatten().filter(|row| row.state == "spooled" && !row.retry) {
             let due = (row.records.len() - row.dropped.len()) as u32;
             let seq = row.seq.unwrap();
-            let fresh =
-                Delivery { state: "pending", seq, due, delivered: 0, filtered: 0, dead: 0, not_before: 0 };
+            let fresh = Delivery::new("pending", seq, due);
             row.deliveries.insert(b, fresh);
         }
     }
