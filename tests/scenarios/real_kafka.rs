@@ -127,9 +127,20 @@ fn real_kafka_a_broker_that_is_killed_and_comes_back() {
             assert_eq!(missing, 0);
             assert!(surplus as u64 <= resent(&world), "{surplus} doubled, {} counted", resent(&world));
         } else {
+            nothing_is_missing(&arrived, &broker, &world);
             arrived.is_exactly(&world.simulator().truth());
         }
         world.mailtrail(&["reconcile"]).ends_with(0);
+    }
+}
+
+/// When a reader misses something, says whether that is in the log, behind or within a transaction that was not committed.
+fn nothing_is_missing(arrived: &Arrived, broker: &Broker, world: &World) {
+    let (missing, _) = missing_and_surplus(arrived, world);
+    if missing > 0 {
+        let (nowhere, _) = missing_and_surplus(&Arrived::of_lines(broker.read_uncommitted("audit")), world);
+        let accounts = world.mailtrail(&["reconcile", "--by", "feed"]).text();
+        panic!("a reader misses {missing} records, of which {nowhere} are not in the log at all\n{accounts}");
     }
 }
 

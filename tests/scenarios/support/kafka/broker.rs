@@ -187,13 +187,24 @@ impl Broker {
     /// Every message of a topic that is committed, as an independent reader sees it. It reads until nothing has come for a
     /// while, which may be shorter when there are as many as are to be there.
     pub(crate) fn read(&self, topic: &str, expected: usize) -> Vec<Vec<u8>> {
+        self.read_what_is(topic, expected, "read_committed")
+    }
+
+    /// Every message that is in the log of a topic, also of transactions that were aborted or never ended: to find out
+    /// where one is that a reader misses.
+    pub(crate) fn read_uncommitted(&self, topic: &str) -> Vec<Vec<u8>> {
+        self.read_what_is(topic, usize::MAX, "read_uncommitted")
+    }
+
+    fn read_what_is(&self, topic: &str, expected: usize, isolation: &str) -> Vec<Vec<u8>> {
         let output = self.directory.path().join("read");
         let mut command = java("-Xmx512m");
         command
             .arg("org.apache.kafka.tools.consumer.ConsoleConsumer")
             .args(["--bootstrap-server", &self.address(), "--topic", topic, "--from-beginning"])
             // It ends when nothing has come for so long, which a machine that is busy with much else may take.
-            .args(["--timeout-ms", "60000", "--consumer-property", "isolation.level=read_committed"])
+            .args(["--timeout-ms", "60000", "--consumer-property"])
+            .arg(format!("isolation.level={isolation}"))
             .stdout(File::create(&output).expect("a file"))
             .stderr(Stdio::null());
         let mut reader = command.spawn().expect("java starts");
