@@ -14,7 +14,7 @@ use simulator::SimulatorConfig;
 
 use crate::support::{
     Arrived, Binary, Outcome, World,
-    kafka::{Broker, STRANGER, WRITER, copy, missing_and_surplus, sink, until_it_grows},
+    kafka::{Broker, STRANGER, WRITER, Way, copy, missing_and_surplus, sink, until_it_grows},
     kill_hard, terminate,
 };
 
@@ -134,11 +134,43 @@ fn real_kafka_a_broker_that_is_killed_and_comes_back() {
     }
 }
 
+/// The broker takes a transaction's records, and its answers get lost, for so long that the transaction is aborted. What is
+/// sent then are the same records; were they numbered as before, the broker would take them for what it has already.
+#[test]
+#[ignore = "needs Apache Kafka: tests/servers/kafka"]
+fn real_kafka_what_was_taken_without_an_answer_and_aborted_is_sent_again() {
+    let (way, broker) = Way::to_a_broker();
+    broker.create_usual();
+    let world = world(10, 40);
+    configure(&world, &broker, EXACTLY_ONCE);
+    way.loses_the_answers_to_writes();
+    let running = world.start(&["run", "--until-idle"]);
+    assert!(until_it_grows(&broker, "audit", Duration::from_secs(60)), "nothing is sent");
+    // The other partitions are written to as well.
+    thread::sleep(Duration::from_secs(1));
+    way.shuts();
+    // For longer than the sink has patience.
+    thread::sleep(Duration::from_secs(20));
+    way.opens();
+    running.wait().ends_with(0);
+    let arrived = arrived(&broker, &world);
+    nothing_is_missing(&arrived, &broker, &world);
+    arrived.is_exactly(&world.simulator().truth());
+    world.mailtrail(&["reconcile"]).ends_with(0);
+    // There was something to lose.
+    let all = world.simulator().truth().count() as usize;
+    assert!(
+        broker.read_uncommitted("audit", all + 1).len() > all,
+        "no transaction was aborted that had written"
+    );
+}
+
 /// When a reader misses something, says whether that is in the log, behind or within a transaction that was not committed.
 fn nothing_is_missing(arrived: &Arrived, broker: &Broker, world: &World) {
     let (missing, _) = missing_and_surplus(arrived, world);
     if missing > 0 {
-        let (nowhere, _) = missing_and_surplus(&Arrived::of_lines(broker.read_uncommitted("audit")), world);
+        let written = broker.read_uncommitted("audit", usize::MAX);
+        let (nowhere, _) = missing_and_surplus(&Arrived::of_lines(written), world);
         let accounts = world.mailtrail(&["reconcile", "--by", "feed"]).text();
         panic!("a reader misses {missing} records, of which {nowhere} are not in the log at all\n{accounts}");
     }

@@ -4,6 +4,11 @@
 //! ([`Producer::close`]): nothing leaves any more, and what has left is waited for. Of each partition the broker has taken
 //! messages up to one and none behind it then, because it refuses what comes after a gap in an idempotent producer's
 //! numbers, and librdkafka does not fill the gap (`enable.gapless.guarantee`).
+//!
+//! A producer whose transaction failed is not used again either. When librdkafka takes messages back it gives their numbers
+//! to the next ones (`rd_kafka_toppar_purge_queues`), also when they had left and only the answer was lost. The broker then
+//! has messages with these numbers, in the transaction that was aborted, takes the next ones for a repetition, and
+//! acknowledges what it does not write. A new producer has an epoch of its own, and counts from 0.
 
 use std::{
     collections::BTreeMap,
@@ -74,7 +79,7 @@ pub(super) struct Attempt {
     pub(super) result: Result<(), DeliverError>,
     /// The indexes of records that arrived, although the batch as a whole did not. None with transactions.
     pub(super) arrived: Vec<u32>,
-    /// Whether the producer can be used again. Without transactions not after a batch failed that was sent.
+    /// Whether the producer can be used again: not after a batch failed of which something may have been sent.
     pub(super) usable: bool,
     /// Whether another producer took over the transactional id.
     pub(super) fenced: bool,
@@ -166,13 +171,8 @@ impl Producer {
                 self.finish_plain(enqueued, &sent, tally)
             }
             Some((transactions, identity)) => {
-                let attempt =
+                let (attempt, ending) =
                     self.send_in_transaction(&mut messages, shaping, tally, plan, transactions, identity);
-                let ending = match &attempt {
-                    Attempt { result: Ok(()), .. } => Ending::Committed,
-                    Attempt { usable: true, .. } => Ending::Aborted,
-                    _ => Ending::Uncertain,
-                };
                 self.figures.transaction(ending);
                 attempt
             }
@@ -273,10 +273,13 @@ impl Producer {
         plan: &Plan,
         transactions: &Transactions,
         identity: &SinkIdentity,
-    ) -> Attempt {
+    ) -> (Attempt, Ending) {
         let begun = Instant::now();
         let broken = match self.transact(messages, shaping, tally, plan, transactions, identity) {
-            Ok(()) => return Attempt { committed: messages.works(), ..Attempt::succeeded() },
+            Ok(()) => {
+                let committed = messages.works();
+                return (Attempt { committed, ..Attempt::succeeded() }, Ending::Committed);
+            }
             Err(broken) => broken,
         };
         // A transaction that was open for too long was ended by the broker, which looks as if somebody else had come.
@@ -286,18 +289,19 @@ impl Producer {
             fenced: true,
             ..unusable(DeliverError::halt(fenced(&transactions.transactional_id)))
         };
-        match broken {
+        let attempt = match broken {
             Broken::Fenced if !was_slow => locked_out(),
             Broken::Fenced => unusable(DeliverError::ambiguous("the transaction took too long")),
             Broken::Lost(error) => unusable(error),
+            // The next producer would do it, too, but readers of what is committed would wait for that.
             Broken::Abort(error) => match self.inner.abort_transaction(ABORT) {
                 Ok(()) => {
                     self.await_purged(tally);
-                    Attempt::failed(error)
+                    return (unusable(error), Ending::Aborted);
                 }
                 Err(abort) => match verdict(code_of(&abort)) {
                     Verdict::Fenced if !was_slow => locked_out(),
-                    // A new producer aborts it. What was wrong comes again then.
+                    // What was wrong comes again.
                     _ => unusable(match error.disposition {
                         Disposition::Halt => error,
                         _ => DeliverError::ambiguous(format!(
@@ -307,7 +311,8 @@ impl Producer {
                     }),
                 },
             },
-        }
+        };
+        (attempt, Ending::Uncertain)
     }
 
     fn transact(

@@ -1,6 +1,7 @@
 //! What the scenarios with a real Apache Kafka need.
 
 mod broker;
+mod way;
 
 use std::{
     fmt::Write as _,
@@ -10,7 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use self::broker::{Broker, STRANGER, WRITER};
+pub(crate) use self::{
+    broker::{Broker, STRANGER, WRITER},
+    way::Way,
+};
 use super::{Arrived, World, installed};
 
 /// The section of a sink `stream` that writes to the topic `audit`, with further lines.

@@ -47,29 +47,36 @@ fn java(heap: &str) -> Command {
 impl Broker {
     /// Starts one that lets everybody in.
     pub(crate) fn start() -> Self {
-        Self::start_with("")
+        Self::start_with(None, "")
+    }
+
+    /// Starts one that tells everybody who comes to use this port.
+    pub(crate) fn start_behind(port: u16) -> Self {
+        Self::start_with(Some(port), "")
     }
 
     /// Starts one that also has a port for users who log in by SCRAM-SHA-256, and where these may do nothing unless they
     /// are [allowed](Broker::allow) to.
     pub(crate) fn start_with_login() -> Self {
         Self::start_with(
+            None,
             "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
              super.users=User:ANONYMOUS\nallow.everyone.if.no.acl.found=false\n",
         )
     }
 
-    fn start_with(more: &str) -> Self {
+    fn start_with(behind: Option<u16>, more: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
         let ports = held.each_ref().map(|listener| listener.local_addr().expect("an address").port());
         drop(held);
         let [plain, login, controller] = ports;
+        let advertised = behind.unwrap_or(plain);
         let data = directory.path().join("data");
         let properties = format!(
             "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
              listeners=PLAINTEXT://127.0.0.1:{plain},SASL://127.0.0.1:{login},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{plain},SASL://127.0.0.1:{login}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{advertised},SASL://127.0.0.1:{login}\n\
              controller.listener.names=CONTROLLER\n\
              listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT\n\
              inter.broker.listener.name=PLAINTEXT\nlog.dirs={}\noffsets.topic.replication.factor=1\n\
@@ -129,7 +136,12 @@ impl Broker {
 
     /// Where everybody is let in.
     pub(crate) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.ports[0])
+        format!("127.0.0.1:{}", self.port())
+    }
+
+    /// Its own port for everybody.
+    pub(crate) fn port(&self) -> u16 {
+        self.ports[0]
     }
 
     /// Where users log in.
@@ -192,8 +204,8 @@ impl Broker {
 
     /// Every message that is in the log of a topic, also of transactions that were aborted or never ended: to find out
     /// where one is that a reader misses.
-    pub(crate) fn read_uncommitted(&self, topic: &str) -> Vec<Vec<u8>> {
-        self.read_what_is(topic, usize::MAX, "read_uncommitted")
+    pub(crate) fn read_uncommitted(&self, topic: &str, expected: usize) -> Vec<Vec<u8>> {
+        self.read_what_is(topic, expected, "read_uncommitted")
     }
 
     fn read_what_is(&self, topic: &str, expected: usize, isolation: &str) -> Vec<Vec<u8>> {
