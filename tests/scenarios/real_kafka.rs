@@ -165,6 +165,30 @@ fn real_kafka_what_was_taken_without_an_answer_and_aborted_is_sent_again() {
     );
 }
 
+/// The broker takes requests of two records at most: what it refuses is cut until it fits, and what it had taken of the
+/// same transactions is aborted.
+#[test]
+#[ignore = "needs Apache Kafka: tests/servers/kafka"]
+fn real_kafka_what_is_refused_is_cut_until_it_fits() {
+    let broker = Broker::start();
+    broker.create("audit", 3, &["max.message.bytes=6000"]);
+    broker.create("mailtrail.progress", 1, &["cleanup.policy=compact"]);
+    let world = World::new(SimulatorConfig {
+        blobs: 1,
+        records_per_blob: 30,
+        record_bytes: Some(2000),
+        ..SimulatorConfig::default()
+    });
+    configure(&world, &broker, "transactions = true\ncompression = \"none\"\n");
+    world.collect();
+    let arrived = arrived(&broker, &world);
+    nothing_is_missing(&arrived, &broker, &world);
+    arrived.is_exactly(&world.simulator().truth());
+    world.mailtrail(&["reconcile"]).ends_with(0);
+    let all = world.simulator().truth().count() as usize;
+    assert!(broker.read_uncommitted("audit", all + 1).len() > all, "no transaction was refused in part");
+}
+
 /// When a reader misses something, says whether that is in the log, behind or within a transaction that was not committed.
 fn nothing_is_missing(arrived: &Arrived, broker: &Broker, world: &World) {
     let (missing, _) = missing_and_surplus(arrived, world);
