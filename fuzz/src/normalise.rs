@@ -25,7 +25,7 @@ fn options(view: View, length: usize) -> RenderOptions {
     let way = |of: usize| length % of;
     RenderOptions {
         view,
-        facts: if way(3) == 1 { Facts::Plain } else { Facts::All },
+        facts: [Facts::All, Facts::Plain, Facts::Mailbox][way(3)],
         ocsf_version: OcsfVersion::ALL[way(4)],
         class_policy: if way(3) == 0 { ClassPolicy::ApiOnly } else { ClassPolicy::Rich },
         raw_data: [RawData::None, RawData::Hash, RawData::Full, RawData::None, RawData::None][way(5)],

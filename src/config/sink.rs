@@ -80,7 +80,8 @@ impl SinkKind {
         match self {
             // A file's lines are known again by id, or by operation and user; Splunk and Sentinel are told the time.
             Self::File(_) | Self::SplunkHec(_) | Self::Sentinel(_) | Self::Archive(_) => Facts::Plain,
-            Self::Kafka(_) => Facts::All,
+            Self::Kafka(kafka) if kafka.kafka.key == sinks::kafka::Key::Mailbox => Facts::Mailbox,
+            Self::Kafka(_) => Facts::Plain,
         }
     }
 }

@@ -62,6 +62,12 @@ fn render_raw_plain(bencher: Bencher<'_, '_>) {
     run(bencher, RenderOptions { view: View::Raw, facts: Facts::Plain, ..RenderOptions::default() });
 }
 
+/// The raw view for a sink that wants to know of whose mailbox a record is.
+#[divan::bench]
+fn render_raw_mailbox(bencher: Bencher<'_, '_>) {
+    run(bencher, RenderOptions { view: View::Raw, facts: Facts::Mailbox, ..RenderOptions::default() });
+}
+
 #[divan::bench]
 fn render_ocsf_bare(bencher: Bencher<'_, '_>) {
     run(

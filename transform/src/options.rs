@@ -133,6 +133,8 @@ pub enum Facts {
     /// Those that stand in the record as they are: id, time, operation, user and record type. Without a filter, the raw
     /// view then need not understand a record, only check it.
     Plain,
+    /// These, and the mailbox. A record that names the mailbox's owner then need not be understood either.
+    Mailbox,
 }
 
 /// How to render records for one sink.

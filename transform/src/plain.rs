@@ -12,13 +12,15 @@ use crate::{
 /// A field, and whether it is a string with escapes.
 type Value<'a> = Option<(Json<'a>, bool)>;
 
-/// The few fields that [`Facts::Plain`](crate::options::Facts::Plain) promises, of a record that was checked.
+/// The few fields that [`Facts::Plain`](crate::options::Facts::Plain) and
+/// [`Facts::Mailbox`](crate::options::Facts::Mailbox) promise, of a record that was checked.
 #[derive(Debug, Default)]
 pub(crate) struct Plain<'a> {
     id: Value<'a>,
     time: Value<'a>,
     operation: Value<'a>,
     user: Value<'a>,
+    mailbox_owner: Value<'a>,
     record_type: Value<'a>,
 }
 
@@ -30,14 +32,21 @@ impl<'a> Plain<'a> {
         Ok(plain)
     }
 
+    /// Whether the record says itself whose mailbox it is about. Otherwise that takes understanding it.
+    pub(crate) fn names_mailbox_owner(&self) -> bool {
+        self.mailbox_owner.and_then(|(owner, _)| owner.text()).is_some_and(|owner| !owner.is_empty())
+    }
+
     /// Hands over what is known.
     pub(crate) fn tell(&self, told: impl FnOnce(RecordFacts<'_>)) {
-        let [id, time, operation, user] = [self.id, self.time, self.operation, self.user].map(text);
+        let [id, time, operation, user, mailbox] =
+            [self.id, self.time, self.operation, self.user, self.mailbox_owner].map(text);
         told(RecordFacts {
             id: &id,
             time_ms: parse_utc(&time).map(|time| time.timestamp_millis()),
             operation: &operation,
             user: &user,
+            mailbox: &mailbox,
             record_type: self.record_type.and_then(|(value, _)| record_type_of(value)),
             ..RecordFacts::default()
         });
@@ -50,6 +59,7 @@ impl<'a> Plain<'a> {
             b"CreationTime" => Some(&mut self.time),
             b"Operation" => Some(&mut self.operation),
             b"UserId" => Some(&mut self.user),
+            b"MailboxOwnerUPN" => Some(&mut self.mailbox_owner),
             b"RecordType" => Some(&mut self.record_type),
             _ => None,
         }

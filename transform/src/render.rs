@@ -106,15 +106,15 @@ impl Renderer {
         // Nearly every record has no control character, so it has no line break either, nor one that stands bare in a string.
         let controls = has_controls(bytes);
         let line = if controls { on_one_line(text, self.options.view) } else { Cow::Borrowed(text) };
-        if self.options.view == View::Raw && self.options.facts == Facts::Plain && filter.keeps_all() {
+        if self.options.view == View::Raw && self.options.facts != Facts::All && filter.keeps_all() {
             match Plain::read(&line, controls) {
-                Ok(plain) => {
+                Ok(plain) if self.options.facts == Facts::Plain || plain.names_mailbox_owner() => {
                     view::raw::write(&line, out.buffer());
                     plain.tell(|facts| out.end_record(position, facts));
                     return Ok(());
                 }
-                // What is repaired goes the usual way.
-                Err(Fault::ControlCharacter { .. } | Fault::LoneSurrogate { .. }) => {}
+                // What is repaired goes the usual way, too.
+                Ok(_) | Err(Fault::ControlCharacter { .. } | Fault::LoneSurrogate { .. }) => {}
                 Err(fault) => return Err(fault.to_string()),
             }
         }
