@@ -86,11 +86,13 @@ use crate::{
     sink::{Batch, BoxFuture, DeliverError, Durability, Limits, Receipt, Sink, SinkContext, Unfinished},
 };
 
-/// A batch, as large as what may be read ahead makes sensible.
-const BATCH_BYTES: usize = 2 << 20;
+/// With transactions a batch is as large as what may be read ahead makes sensible.
+const TRANSACTION_BYTES: usize = 2 << 20;
+/// Otherwise it is smaller, and more of them are under way: what the brokers have to answer is the same, and places that
+/// are free are filled sooner.
+const BATCH_BYTES: usize = 1 << 20;
+const BATCHES: usize = 6;
 const BATCH_RECORDS: usize = 20_000;
-/// So many are under way without transactions: one that the broker writes, one that waits there, one on its way.
-const BATCHES: usize = 3;
 const LINGER: Duration = Duration::from_millis(100);
 
 /// Writes records to topics of Apache Kafka.
@@ -357,7 +359,7 @@ impl Sink for KafkaSink {
         let timeout = self.config.delivery_timeout;
         Limits {
             max_records: BATCH_RECORDS,
-            max_bytes: BATCH_BYTES,
+            max_bytes: if transactions { TRANSACTION_BYTES } else { BATCH_BYTES },
             beside: 0,
             linger: LINGER,
             // A transaction is for one batch, and the next one says what it committed.

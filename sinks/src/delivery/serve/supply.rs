@@ -174,7 +174,10 @@ impl Serve<'_> {
 
     pub(super) fn batch_is_due(&self) -> bool {
         let lingered = self.ready_since.is_some_and(|since| since.elapsed() >= self.shared.limits.linger);
-        let starved = self.reading.as_ref().is_some_and(|reading| reading.starved);
+        // While a batch is under way, whoever waits for memory gets it when that has landed: what little is ready would
+        // take a place from a batch that is full.
+        let starved =
+            self.under_way.is_empty() && self.reading.as_ref().is_some_and(|reading| reading.starved);
         !self.ready.is_empty() && (lingered || starved || self.ready.is_full(&self.shared.limits))
     }
 
