@@ -2,9 +2,11 @@
 //!
 //! `cargo bench --bench pipeline` prints what mailtrail alone took of CPU, memory and time for 1,000 blobs of 100
 //! records of about 2 KB, to an OCSF file and to a raw file, beside one parse of the same bytes by `serde_json` in the
-//! same run. `-- --blobs 100000 --records-per-blob 2 --no-prerender` is a long backlog, over which memory must stay flat;
+//! same run, and beside what it takes to move as many bytes without looking at them. `-- --blobs 100000 --records-per-blob 2 --no-prerender` is a long backlog, over which memory must stay flat;
 //! `--gzip` compresses on the wire, `--sinks ocsf,raw` chooses the views.
 
+#[path = "support/moving.rs"]
+mod moving;
 mod support;
 
 use std::{
@@ -15,6 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use moving::moving;
 use support::{Measured, Outcome, Simulated, Taken, Workload};
 
 struct Collected {
@@ -97,6 +100,18 @@ fn main() -> Outcome<()> {
                 format!("  = {:.2} parses of {:.2} s", taken.cpu.as_secs_f64() / parse, parse)
             }),
         );
+        if let Some((per_byte, bytes)) = parse {
+            let scratch = tempfile::tempdir()?;
+            let length = usize::try_from(bytes / workload.blobs)?;
+            let out = usize::try_from(bytes_out / workload.blobs)?;
+            let moved = moving(workload.blobs, length, out, scratch.path())?.as_secs_f64();
+            println!(
+                "{:<44} {:>28} {moved:6.2} CPU-s  = {:.2} parses",
+                "  moving its bytes alone",
+                "",
+                moved / (per_byte * bytes as f64)
+            );
+        }
     }
     Ok(())
 }

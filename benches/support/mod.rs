@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::resource::{Usage, UsageWho, getrusage};
 
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -210,9 +210,13 @@ impl Drop for Measured {
 }
 
 fn cpu_of_children() -> Outcome<Duration> {
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    Ok(cpu(&getrusage(UsageWho::RUSAGE_CHILDREN)?))
+}
+
+/// The CPU time of a usage, in user mode and in the kernel.
+pub(crate) fn cpu(usage: &Usage) -> Duration {
     let of = |time: nix::sys::time::TimeVal| {
         Duration::from_micros((time.tv_sec() * 1_000_000 + time.tv_usec()).unsigned_abs())
     };
-    Ok(of(usage.user_time()) + of(usage.system_time()))
+    of(usage.user_time()) + of(usage.system_time())
 }
