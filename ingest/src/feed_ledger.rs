@@ -85,6 +85,17 @@ pub trait FeedLedger: Send + Sync + 'static {
     /// Records a page and, with its last one, the window, in one commit (L1). Returns how many blobs were new.
     fn record_page(&self, page: ListedPage) -> BoxFuture<'_, Result<usize, LedgerFailure>>;
 
+    /// Takes note that the API says that the feed has no subscription.
+    fn unsubscribed(&self, feed: FeedKey) -> BoxFuture<'_, Result<(), LedgerFailure>>;
+
+    /// Takes note that it has one again, and records what was lost meanwhile as a hole that moves the watermark to its
+    /// end, in one commit (L9).
+    fn subscribed_again(
+        &self,
+        feed: FeedKey,
+        lost: Option<TimeRange>,
+    ) -> BoxFuture<'_, Result<(), LedgerFailure>>;
+
     /// Records a hole and moves the watermark to its end, in one commit (L9).
     fn record_hole(
         &self,

@@ -93,8 +93,6 @@ impl Begun {
 #[derive(Debug, Default)]
 pub(crate) struct Subscribed {
     enabled: bool,
-    /// It was found disabled or gone, and the time since the watermark was not recorded as a hole yet.
-    lost: bool,
     last_start: Option<Instant>,
     /// Set by a start, until the first blob is listed.
     waiting_since: Option<Instant>,
@@ -144,10 +142,11 @@ impl Lister {
         let mut failures = 0u32;
         loop {
             let before = (self.health.pages.get(), self.health.listed.get());
-            // Dropping a pass is harmless: the ledger either has a page or it has not.
+            // Dropping a pass is harmless: the ledger either has a page or it has not, and it knows that a subscription is
+            // missing before that is changed.
             let ended = tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
-                ended = self.pass() => ended,
+                ended = self.try_pass() => ended,
             };
             let wait = match ended {
                 Ok(()) => {
@@ -252,12 +251,27 @@ impl Lister {
         wait
     }
 
+    async fn try_pass(&mut self) -> Result<(), Stop> {
+        let passed = self.pass().await;
+        // Who started it again meanwhile, if anybody, does not matter: what is between a stop and a start is not kept. Only
+        // after a start of our own not every server knows of it at once.
+        let just_started =
+            self.subscription.last_start.is_some_and(|at| at.elapsed() < self.pacing.between_starts);
+        if let Err(Stop::Api(error)) = &passed
+            && error.action() == Action::StartSubscription
+            && !just_started
+        {
+            let state = self.ledger.feed_state(self.feed).await?;
+            self.note_unsubscribed(state).await?;
+        }
+        passed
+    }
+
     async fn pass(&mut self) -> Result<(), Stop> {
         self.ensure_subscription().await?;
         let mut state = self.ledger.feed_state(self.feed).await?;
-        if self.subscription.lost {
-            self.record_lost(&mut state).await?;
-            self.subscription.lost = false;
+        if state.unsubscribed {
+            self.subscribed_again(&mut state).await?;
             // Whatever can be had of it is listed at once.
             state.swept_at = None;
         }
@@ -294,9 +308,9 @@ impl Lister {
     }
 
     async fn start_subscription(&mut self, found: Subscription) -> Result<(), Stop> {
-        let mut state = self.ledger.feed_state(self.feed).await?;
-        let lost_before = self.subscription.lost;
-        self.subscription.lost |= state.watermark.is_some();
+        let state = self.ledger.feed_state(self.feed).await?;
+        // Durable before it is started: afterwards nobody sees any more that it was not.
+        self.note_unsubscribed(state).await?;
         if let Some(last) = self.subscription.last_start {
             let wait = self.pacing.between_starts.saturating_sub(last.elapsed());
             if !wait.is_zero() {
@@ -308,8 +322,10 @@ impl Lister {
         tracing::info!(tenant = %self.tenant.name, content_type = %self.feed.content_type, ?found, "starting the subscription");
         match self.api.start_subscription(self.feed.content_type).await {
             Ok(Started::Before) => {
-                tracing::info!(feed = %self.feed, "the subscription was enabled all the time");
-                self.subscription.lost = lost_before;
+                if !state.unsubscribed {
+                    tracing::info!(feed = %self.feed, "the subscription was enabled all the time");
+                    self.ledger.subscribed_again(self.feed, None).await?;
+                }
                 Ok(())
             }
             Ok(Started::Now) => {
@@ -317,30 +333,55 @@ impl Lister {
                 Ok(())
             }
             Err(error) => {
-                // A hole that is not recorded is forgotten by a restart.
-                let now = self.clock.now();
-                if state.watermark.is_some_and(|watermark| now - watermark >= LONGEST_UNRECORDED) {
-                    self.record_lost(&mut state).await?;
+                // Who asks for the account meanwhile has to see it.
+                if let Some(lost) = self.lost(state)
+                    && lost.length() >= LONGEST_UNRECORDED
+                {
+                    self.record_hole(lost, HoleReason::SubscriptionDisabled).await?;
                 }
                 Err(error.into())
             }
         }
     }
 
-    /// Records the time since the watermark as one in which nothing was kept.
-    async fn record_lost(&self, state: &mut FeedState) -> Result<(), LedgerFailure> {
-        let now = plan::whole_second(self.clock.now());
-        let Some(start) = state.watermark.filter(|watermark| *watermark < now) else { return Ok(()) };
-        self.record_hole(TimeRange { start, end: now }, HoleReason::SubscriptionDisabled).await?;
-        state.watermark = Some(now);
+    /// Makes it durable that there is no subscription, of a feed that something was listed of.
+    async fn note_unsubscribed(&self, state: FeedState) -> Result<(), LedgerFailure> {
+        if state.watermark.is_some() && !state.unsubscribed {
+            self.ledger.unsubscribed(self.feed).await?;
+        }
         Ok(())
+    }
+
+    /// Records what was lost while there was no subscription, once there is one again. Only content that can be listed proves
+    /// that: after a stop and a start the service may go on refusing it for long.
+    async fn subscribed_again(&self, state: &mut FeedState) -> Result<(), Stop> {
+        let now = plan::whole_second(self.clock.now());
+        self.page(TimeRange { start: now - TimeDelta::minutes(1), end: now }, None).await?;
+        let lost = self.lost(*state);
+        self.ledger.subscribed_again(self.feed, lost).await?;
+        if let Some(span) = lost {
+            self.hole_recorded(span, HoleReason::SubscriptionDisabled);
+            state.watermark = Some(span.end);
+        }
+        Ok(())
+    }
+
+    /// The time since the watermark, in which nothing was kept.
+    fn lost(&self, state: FeedState) -> Option<TimeRange> {
+        let now = plan::whole_second(self.clock.now());
+        let start = state.watermark.filter(|watermark| *watermark < now)?;
+        Some(TimeRange { start, end: now })
     }
 
     async fn record_hole(&self, span: TimeRange, reason: HoleReason) -> Result<(), LedgerFailure> {
         self.ledger.record_hole(self.feed, span, reason).await?;
+        self.hole_recorded(span, reason);
+        Ok(())
+    }
+
+    fn hole_recorded(&self, span: TimeRange, reason: HoleReason) {
         self.health.holes.add(1);
         tracing::error!(tenant = %self.tenant.name, content_type = %self.feed.content_type, %span, %reason, "this time could not be listed: recorded as a hole");
-        Ok(())
     }
 
     async fn list(&self, leg: Leg, state: &mut FeedState) -> Result<(), Stop> {

@@ -29,7 +29,8 @@ pub struct Policy {
     pub overlap: TimeDelta,
     /// How often the whole retained week is listed again.
     pub sweep_every: TimeDelta,
-    /// How far before the moment at which collecting began is ever asked for; `None`: as far back as the API goes.
+    /// How far before the moment at which collecting began the first listing of a feed goes back; `None`: as far as the
+    /// API does.
     pub start: Option<TimeDelta>,
 }
 
@@ -58,7 +59,11 @@ pub struct Pass {
 pub fn pass(state: FeedState, now: DateTime<Utc>, begun: DateTime<Utc>, policy: &Policy) -> Pass {
     let now = whole_second(now);
     let oldest = oldest_listable(now);
-    let from_start = policy.start.map_or(oldest, |back| whole_second(begun - back).max(oldest)).min(now);
+    // The configured start is that of the first listing: a later beginning of the process must not move it, or what was
+    // published late before it would never be listed.
+    let start = policy.start.map_or(oldest, |back| whole_second(begun - back));
+    let start = state.listed_from.map_or(start, |from| start.min(whole_second(from)));
+    let from_start = start.max(oldest).min(now);
     let (hole, fresh_from) = match state.watermark {
         None => (None, from_start),
         Some(watermark) => {
@@ -159,6 +164,7 @@ mod tests {
         let mut state = FeedState {
             watermark: Some(now - TimeDelta::minutes(1)),
             swept_at: Some(now - TimeDelta::hours(5)),
+            ..FeedState::default()
         };
         let policy = Policy::default();
         let planned = pass(state, now, now, &policy);
@@ -175,7 +181,7 @@ mod tests {
     #[test]
     fn what_is_too_old_to_be_listed_is_a_hole() {
         let now = at("2026-03-20T12:00:00Z");
-        let state = FeedState { watermark: Some(at("2026-03-01T00:00:00Z")), swept_at: None };
+        let state = FeedState { watermark: Some(at("2026-03-01T00:00:00Z")), ..FeedState::default() };
         let planned = pass(state, now, now, &Policy::default());
         assert_eq!(planned.hole, Some(TimeRange { start: at("2026-03-01T00:00:00Z"), end: now - OLDEST }));
         assert_eq!(planned.fresh, Some(TimeRange { start: now - OLDEST, end: now }));
@@ -187,20 +193,49 @@ mod tests {
         let start = now - TimeDelta::hours(30);
         let policy = Policy { start: Some(TimeDelta::hours(30)), ..Policy::default() };
         assert_eq!(pass(FeedState::default(), now, now, &policy).fresh, Some(TimeRange { start, end: now }));
-        let state = FeedState { watermark: Some(now), swept_at: None };
+        let listed = FeedState { listed_from: Some(start), ..FeedState::default() };
+        let state = FeedState { watermark: Some(now), ..listed };
         let sweep = pass(state, now, now, &policy).sweep.unwrap();
         assert_eq!(sweep, TimeRange { start, end: now - TimeDelta::hours(1) });
         let moved = Policy { start: Some(TimeDelta::hours(1)), ..policy };
-        let behind = FeedState { watermark: Some(now - TimeDelta::hours(3)), swept_at: Some(now) };
-        assert_eq!(
-            pass(behind, now, now, &moved).fresh,
-            Some(TimeRange { start: now - TimeDelta::hours(3), end: now })
-        );
         // A feed that could not be listed at once begins where it would have begun.
         let later = now + TimeDelta::hours(5);
         assert_eq!(
             pass(FeedState::default(), later, now, &moved).fresh,
             Some(TimeRange { start: now - TimeDelta::hours(1), end: later })
+        );
+    }
+
+    #[test]
+    fn a_restart_does_not_move_the_start() {
+        let first = at("2026-03-08T12:00:00Z");
+        let policy = Policy { start: Some(TimeDelta::hours(1)), ..Policy::default() };
+        let from = first - TimeDelta::hours(1);
+        let state = FeedState {
+            watermark: Some(first),
+            swept_at: Some(first),
+            listed_from: Some(from),
+            unsubscribed: false,
+        };
+        // Begun again after three hours: from the watermark less the overlap, although the start would be later.
+        let later = first + TimeDelta::hours(3);
+        let planned = pass(state, later, later, &policy);
+        assert_eq!(planned.fresh, Some(TimeRange { start: first - policy.overlap, end: later }));
+        // The sweep goes back to where the feed began.
+        let later = first + TimeDelta::hours(7);
+        let caught_up = FeedState { watermark: Some(later), ..state };
+        let sweep = pass(caught_up, later, later, &policy).sweep;
+        assert_eq!(sweep, Some(TimeRange { start: from, end: later - policy.overlap }));
+        // An earlier start is one.
+        let earlier = Policy { start: Some(TimeDelta::hours(48)), ..policy };
+        let sweep = pass(caught_up, later, later, &earlier).sweep.unwrap();
+        assert_eq!(sweep.start, later - TimeDelta::hours(48));
+        // What the API does not keep any more is not asked for.
+        let much_later = first + TimeDelta::days(30);
+        let caught_up = FeedState { watermark: Some(much_later), ..state };
+        assert_eq!(
+            pass(caught_up, much_later, much_later, &policy).sweep.unwrap().start,
+            much_later - OLDEST
         );
     }
 
@@ -239,7 +274,7 @@ mod tests {
         fn windows_and_holes_cover_everything_without_a_seam(
             start_back in proptest::option::of(0i64..20 * 24 * 60),
             overlap in 0i64..180,
-            steps in proptest::collection::vec((0i64..12 * 24 * 3600, 0i64..7 * 3600), 1..12),
+            steps in proptest::collection::vec((0i64..12 * 24 * 3600, 0i64..7 * 3600, any::<bool>()), 1..12),
         ) {
             let begin = at("2026-01-01T00:00:00.25Z");
             let policy = Policy {
@@ -248,12 +283,25 @@ mod tests {
                 start: start_back.map(TimeDelta::minutes),
             };
             let mut now = begin;
+            let mut begun = begin;
             let mut state = FeedState::default();
             // Everything from the first window's start up to here was listed or is a hole.
             let mut covered: Option<DateTime<Utc>> = None;
-            for (idle, per_window) in steps {
+            for (idle, per_window, restarts) in steps {
                 now += TimeDelta::seconds(idle);
-                let planned = pass(state, now, begin, &policy);
+                if restarts {
+                    begun = now;
+                }
+                let planned = pass(state, now, begun, &policy);
+                if let (Some(sweep), Some(from)) = (planned.sweep, state.listed_from) {
+                    let oldest = oldest_listable(whole_second(now));
+                    prop_assert!(sweep.start <= whole_second(from).max(oldest), "what was published late before {sweep}");
+                }
+                if let (Some(fresh), Some(from), Some(watermark)) = (planned.fresh, state.listed_from, state.watermark) {
+                    let oldest = oldest_listable(whole_second(now));
+                    let back = whole_second(watermark).max(oldest) - policy.overlap.max(SMALLEST_OVERLAP);
+                    prop_assert!(fresh.start <= back.max(whole_second(from)).max(oldest), "no overlap before {fresh}");
+                }
                 if let Some(range) = planned.hole {
                     prop_assert_eq!(Some(range.start), covered);
                     prop_assert_eq!(range.end, oldest_listable(whole_second(now)));
@@ -278,6 +326,7 @@ mod tests {
                     prop_assert!(covered.is_none_or(|covered| asked.start <= covered), "a seam before {asked}");
                     covered = covered.max(Some(asked.end));
                     state.watermark = state.watermark.max(Some(asked.end));
+                    state.listed_from = Some(state.listed_from.map_or(asked.start, |from| from.min(asked.start)));
                 }
                 for window in windows(planned.sweep) {
                     prop_assert!(window.length() <= LONGEST_WINDOW);

@@ -28,6 +28,21 @@ impl Ledger {
         self.change(move |writer| writer.record_page(&page))
     }
 
+    /// Takes note that the API says that there is no subscription.
+    pub fn unsubscribed(&self, feed: FeedKey) -> Answer<()> {
+        self.change(move |writer| writer.set_unsubscribed(feed, true))
+    }
+
+    /// Takes note that there is one again, and records what was lost meanwhile as a hole, in one commit (L9).
+    pub fn subscribed_again(&self, feed: FeedKey, lost: Option<TimeRange>) -> Answer<()> {
+        self.change(move |writer| {
+            if let Some(span) = lost {
+                writer.record_hole(feed, span, HoleReason::SubscriptionDisabled)?;
+            }
+            writer.set_unsubscribed(feed, false)
+        })
+    }
+
     /// Records a hole and moves the watermark to its end, in one commit (L9). An empty one only moves the watermark.
     pub fn record_hole(&self, feed: FeedKey, span: TimeRange, reason: HoleReason) -> Answer<()> {
         self.change(move |writer| writer.record_hole(feed, span, reason))
@@ -36,12 +51,14 @@ impl Ledger {
 
 impl Writer {
     fn feed_state(&self, feed: FeedKey) -> Result<FeedState> {
-        let sql = "SELECT watermark, swept_at FROM feed JOIN tenant ON tenant.id = feed.tenant \
+        let sql = "SELECT watermark, swept_at, listed_from, unsubscribed FROM feed JOIN tenant ON tenant.id = feed.tenant \
                    WHERE guid = ?1 AND content_type = ?2";
         let state = self.first(sql, (feed.tenant.to_string(), feed.content_type.as_str()), |row| {
             Ok(FeedState {
                 watermark: row.get::<_, Option<i64>>(0)?.map(time),
                 swept_at: row.get::<_, Option<i64>>(1)?.map(time),
+                listed_from: row.get::<_, Option<i64>>(2)?.map(time),
+                unsubscribed: row.get(3)?,
             })
         })?;
         Ok(state.unwrap_or_default())
@@ -97,6 +114,10 @@ impl Writer {
             if let Some(watermark) = watermark {
                 self.exec(sql, (row.feed, watermark))?;
             }
+            if !done.window.is_empty() {
+                let sql = "UPDATE feed SET listed_from = min(coalesce(listed_from, ?2), ?2) WHERE id = ?1";
+                self.exec(sql, (row.feed, micros(done.window.start)))?;
+            }
             if let Some(swept_at) = done.swept_at {
                 self.exec("UPDATE feed SET swept_at = ?2 WHERE id = ?1", (row.feed, micros(swept_at)))?;
             }
@@ -121,6 +142,12 @@ impl Writer {
         let sql = "UPDATE hole SET recovered_at = ?2 \
                    WHERE feed = ?1 AND recovered_at IS NULL AND left_from >= left_to";
         self.exec(sql, (feed, self.now_micros()))?;
+        Ok(())
+    }
+
+    fn set_unsubscribed(&mut self, feed: FeedKey, unsubscribed: bool) -> Result<()> {
+        let row = self.feed_row(feed)?;
+        self.exec("UPDATE feed SET unsubscribed = ?2 WHERE id = ?1", (row.feed, unsubscribed))?;
         Ok(())
     }
 

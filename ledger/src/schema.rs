@@ -15,7 +15,7 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig, params};
 use crate::error::OpenError;
 
 /// The format that this version writes.
-pub const FORMAT_VERSION: i64 = 4;
+pub const FORMAT_VERSION: i64 = 5;
 
 /// How long a statement of the writer waits for whoever has the database locked.
 pub(crate) const BUSY: Duration = Duration::from_secs(10);
@@ -33,6 +33,7 @@ const STEPS: [&str; FORMAT_VERSION as usize] = [
     include_str!("schema-2.sql"),
     include_str!("schema-3.sql"),
     include_str!("schema-4.sql"),
+    include_str!("schema-5.sql"),
 ];
 
 /// Opens the database for writing, makes it or brings it up to date.
@@ -251,7 +252,7 @@ mod tests {
         // Who only looks changes nothing, and says so.
         assert!(matches!(open_read_only(&path), Err(OpenError::Older { found: 3, .. })));
         let db = open(&path).unwrap();
-        assert_eq!(version(&db, &path).unwrap(), 4);
+        assert_eq!(version(&db, &path).unwrap(), FORMAT_VERSION);
         let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
         assert_eq!(count("SELECT count(*) FROM blob WHERE restore IS NULL"), 2);
         assert_eq!(count("SELECT count(*) FROM restore"), 0);
@@ -259,5 +260,22 @@ mod tests {
         let next = "INSERT INTO blob (tenant, feed, kind, content_id, created, expires, listed_at, state) \
                     VALUES (1, 1, 'blob', 'y', 1, 2, 3, 'listed') RETURNING work";
         assert_eq!(count(next), 3);
+    }
+
+    #[test]
+    fn a_feed_of_the_fourth_format_began_with_its_first_blob() {
+        let (_dir, path) = file();
+        let db = open_with(&path, &STEPS[..4]).unwrap();
+        let rows = "INSERT INTO tenant (id, guid) VALUES (1, 't');
+            INSERT INTO feed (id, tenant, content_type, watermark)
+            VALUES (1, 1, 'a', 7200000009), (2, 1, 'b', 7200000009), (3, 1, 'c', NULL);
+            INSERT INTO hour (feed, hour, listed) VALUES (1, 2, 1), (1, 1, 1);";
+        db.execute_batch(rows).unwrap();
+        drop(db);
+        let db = open(&path).unwrap();
+        let mut query = db.prepare("SELECT listed_from, unsubscribed FROM feed ORDER BY id").unwrap();
+        let feeds = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        let feeds: Vec<(Option<i64>, bool)> = feeds.collect::<Result<_, _>>().unwrap();
+        assert_eq!(feeds, [(Some(3_600_000_000), false), (Some(7_200_000_009), false), (None, false)]);
     }
 }

@@ -11,6 +11,10 @@ pub struct FeedState {
     pub watermark: Option<DateTime<Utc>>,
     /// When the last sweep over the whole retained week ended.
     pub swept_at: Option<DateTime<Utc>>,
+    /// The earliest time that was ever listed. Sweeps go back to it as long as the API does.
+    pub listed_from: Option<DateTime<Utc>>,
+    /// The API said that there is no subscription, and what was lost since the watermark is no hole yet.
+    pub unsubscribed: bool,
 }
 
 /// One page of a listing, to be recorded in one commit.

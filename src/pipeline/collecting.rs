@@ -32,6 +32,18 @@ impl FeedLedger for Collecting {
         Box::pin(async move { self.ledger.record_page(page).await.map_err(failure) })
     }
 
+    fn unsubscribed(&self, feed: FeedKey) -> BoxFuture<'_, Result<(), LedgerFailure>> {
+        Box::pin(async move { self.ledger.unsubscribed(feed).await.map_err(failure) })
+    }
+
+    fn subscribed_again(
+        &self,
+        feed: FeedKey,
+        lost: Option<TimeRange>,
+    ) -> BoxFuture<'_, Result<(), LedgerFailure>> {
+        Box::pin(async move { self.ledger.subscribed_again(feed, lost).await.map_err(failure) })
+    }
+
     fn record_hole(
         &self,
         feed: FeedKey,

@@ -106,9 +106,14 @@ pub(crate) async fn collect(config: SimulatorConfig) -> Collecting {
 
 /// Collects `Audit.Exchange` of a tenant at some address, which answers as a test says.
 pub(crate) fn collect_scripted(base: &str, secret: &str) -> Collecting<()> {
+    collect_scripted_into(base, secret, Arc::new(MemoryLedger::default()))
+}
+
+/// The same, from where a ledger is.
+pub(crate) fn collect_scripted_into(base: &str, secret: &str, ledger: Arc<MemoryLedger>) -> Collecting<()> {
     let http = HttpSettings::default().client().unwrap();
     let (tokens, secret) = tokens(base, &http, secret);
-    let (ledger, cancel) = (Arc::new(MemoryLedger::default()), CancellationToken::new());
+    let cancel = CancellationToken::new();
     let config = tenant_at(base, &[ContentType::Exchange]);
     let shared = Arc::new(Shared(Arc::clone(&ledger)));
     let handle = Collector::spawn(config, tokens, shared, http, cancel.clone()).unwrap();

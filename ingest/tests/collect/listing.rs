@@ -15,7 +15,8 @@ use simulator::{Blob, RequestKind};
 
 use crate::{
     harness::{
-        collect, collect_into, collect_scripted, collect_with, hours, once, simulation, start, tenant, until,
+        collect, collect_into, collect_scripted_into, collect_with, hours, once, simulation, start, tenant,
+        until,
     },
     memory_ledger::MemoryLedger,
     scripted::{Scripted, error, json, ordinary},
@@ -27,8 +28,14 @@ fn exchange() -> FeedKey {
 
 fn ledger_at(watermark: DateTime<Utc>, swept_at: Option<DateTime<Utc>>) -> Arc<MemoryLedger> {
     let ledger = Arc::new(MemoryLedger::default());
-    ledger.lock().feeds.insert(exchange(), FeedState { watermark: Some(watermark), swept_at });
+    ledger.lock().feeds.insert(exchange(), state(watermark, swept_at));
     ledger
+}
+
+/// A feed that was listed for a month.
+fn state(watermark: DateTime<Utc>, swept_at: Option<DateTime<Utc>>) -> FeedState {
+    let listed_from = Some(watermark - TimeDelta::days(30));
+    FeedState { watermark: Some(watermark), swept_at, listed_from, unsubscribed: false }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,37 +183,86 @@ async fn a_subscription_that_is_disabled_while_it_runs_is_started_again() {
     assert_eq!(stats.violations, Default::default());
 }
 
+/// The list of subscriptions alone proves nothing when the start says that it was enabled.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscription_that_was_enabled_all_the_time_leaves_no_hole() {
-    let phase = Arc::new(AtomicU8::new(0));
-    let now = Arc::clone(&phase);
-    let server = Scripted::start(move |seen| {
-        let is_start = seen.target.contains("/subscriptions/start");
-        match now.load(Ordering::SeqCst) {
-            0 => ordinary(seen, "[]").unwrap_or_else(|| error(500, "AF50000")),
-            // Nothing is listed for some whole seconds.
-            1 => error(500, "AF50000"),
-            2 if is_start => {
-                now.store(3, Ordering::SeqCst);
-                error(400, "AF20024")
-            }
-            2 if seen.target.contains("/subscriptions/list") => json(200, "[]"),
-            2 => error(400, "AF20022"),
-            _ => json(200, "[]"),
-        }
+    let server = Scripted::start(|seen| match &seen.target {
+        target if target.contains("/subscriptions/start") => error(400, "AF20024"),
+        target if target.contains("/subscriptions/list") => json(200, "[]"),
+        _ => ordinary(seen, "[]").unwrap_or_else(|| error(500, "AF50000")),
     })
     .await;
-    let collecting = collect_scripted(&server.url(), "secret");
-    let passes = || collecting.handle.health().feeds[0].passes.get();
-    until("a pass", || passes() > 0).await;
-    phase.store(1, Ordering::SeqCst);
-    tokio::time::sleep(Duration::from_millis(2100)).await;
-    phase.store(2, Ordering::SeqCst);
-    until("the start", || phase.load(Ordering::SeqCst) == 3).await;
-    let before = passes();
-    until("another pass", || passes() > before).await;
+    let ledger = ledger_at(Utc::now() - TimeDelta::minutes(10), Some(Utc::now()));
+    let collecting = collect_scripted_into(&server.url(), "secret", ledger);
+    until("a pass", || collecting.handle.health().feeds[0].passes.get() > 0).await;
     assert_eq!(server.seen_at("/subscriptions/start"), 1);
-    assert!(collecting.ledger.lock().holes.is_empty());
+    let ledger = collecting.ledger.lock();
+    assert!(ledger.holes.is_empty() && !ledger.feeds[&exchange()].unsubscribed);
+    drop(ledger);
+    collecting.cancel.cancel();
+    collecting.handle.join().await.unwrap();
+}
+
+/// A collector is stopped, or killed, between its start of the subscription and the record of what was lost; or somebody
+/// starts the subscription while nothing is collected.
+#[tokio::test(flavor = "multi_thread")]
+async fn l9_a_missing_subscription_leaves_its_hole_after_a_restart() {
+    for started_by_us in [true, false] {
+        let phase = Arc::new(AtomicU8::new(0));
+        let now = Arc::clone(&phase);
+        let server = Scripted::start(move |seen| {
+            let target = &seen.target;
+            match now.load(Ordering::SeqCst) {
+                0 if target.contains("/subscriptions/list") => json(200, "[]"),
+                0 if target.contains("/subscriptions/start") && started_by_us => {
+                    json(200, r#"{"contentType":"Audit.Exchange","status":"enabled","webhook":null}"#)
+                }
+                0 if target.contains("/subscriptions/start") => error(400, "AF20012"),
+                // It is enabled, and its content is refused for some time.
+                0 if target.contains("/subscriptions/content") => error(400, "AF20023"),
+                _ => ordinary(seen, "[]").unwrap_or_else(|| error(500, "AF50000")),
+            }
+        })
+        .await;
+        let watermark = Utc::now() - TimeDelta::minutes(10);
+        let ledger = ledger_at(watermark, Some(Utc::now()));
+        let collecting = collect_scripted_into(&server.url(), "secret", Arc::clone(&ledger));
+        let what = if started_by_us { "/subscriptions/content" } else { "/subscriptions/start" };
+        until("it was tried", || server.seen_at(what) > 0).await;
+        collecting.cancel.cancel();
+        collecting.handle.join().await.unwrap();
+        assert!(ledger.lock().holes.is_empty());
+
+        phase.store(1, Ordering::SeqCst);
+        let collecting = collect_scripted_into(&server.url(), "secret", Arc::clone(&ledger));
+        until("a pass", || collecting.handle.health().feeds[0].passes.get() > 0).await;
+        collecting.cancel.cancel();
+        collecting.handle.join().await.unwrap();
+        let ledger = ledger.lock();
+        let holes: Vec<_> = ledger.holes.iter().map(|(_, span, reason)| (span.start, *reason)).collect();
+        assert_eq!(holes, [(watermark, HoleReason::SubscriptionDisabled)], "started by us: {started_by_us}");
+        assert!(!ledger.feeds[&exchange()].unsubscribed);
+    }
+}
+
+/// Somebody stops the subscription, and starts it before anybody asks whether there is one.
+#[tokio::test(flavor = "multi_thread")]
+async fn l9_a_subscription_that_was_gone_for_a_moment_leaves_a_hole() {
+    let refused = Arc::new(AtomicU8::new(0));
+    let now = Arc::clone(&refused);
+    let server = Scripted::start(move |seen| {
+        if seen.target.contains("/subscriptions/content") && now.fetch_add(1, Ordering::SeqCst) == 0 {
+            return error(400, "AF20022");
+        }
+        ordinary(seen, "[]").unwrap_or_else(|| error(500, "AF50000"))
+    })
+    .await;
+    let watermark = Utc::now() - TimeDelta::minutes(10);
+    let collecting = collect_scripted_into(&server.url(), "secret", ledger_at(watermark, Some(Utc::now())));
+    until("a pass", || collecting.handle.health().feeds[0].passes.get() > 0).await;
+    assert_eq!(server.seen_at("/subscriptions/start"), 0);
+    let holes: Vec<_> = collecting.ledger.lock().holes.iter().map(|(_, span, _)| span.start).collect();
+    assert_eq!(holes, [watermark]);
     collecting.cancel.cancel();
     collecting.handle.join().await.unwrap();
 }

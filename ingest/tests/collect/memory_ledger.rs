@@ -220,10 +220,32 @@ impl FeedLedger for Shared {
                     state.watermark = state.watermark.max(Some(watermark));
                 }
                 state.swept_at = done.swept_at.or(state.swept_at);
+                if !done.window.is_empty() {
+                    let from =
+                        state.listed_from.map_or(done.window.start, |from| from.min(done.window.start));
+                    state.listed_from = Some(from);
+                }
             }
         }
         self.0.news.notify_waiters();
         ready(Ok(new))
+    }
+
+    fn unsubscribed(&self, feed: FeedKey) -> BoxFuture<'_, Result<(), LedgerFailure>> {
+        self.0.lock().feeds.entry(feed).or_default().unsubscribed = true;
+        ready(self.0.check())
+    }
+
+    fn subscribed_again(
+        &self,
+        feed: FeedKey,
+        lost: Option<TimeRange>,
+    ) -> BoxFuture<'_, Result<(), LedgerFailure>> {
+        self.0.lock().feeds.entry(feed).or_default().unsubscribed = false;
+        match lost {
+            Some(span) => self.record_hole(feed, span, HoleReason::SubscriptionDisabled),
+            None => ready(self.0.check()),
+        }
     }
 
     fn record_hole(

@@ -34,7 +34,13 @@ fn l1_a_window_moves_the_watermark_in_the_commit_of_its_last_page() {
     bench.ledger.record_page(page).wait().unwrap();
     bench.reopen();
     let state = bench.ledger.feed_state(feed(1)).wait().unwrap();
-    assert_eq!(state, FeedState { watermark: Some(window.end), swept_at: Some(start()) });
+    let expected = FeedState {
+        watermark: Some(window.end),
+        swept_at: Some(start()),
+        listed_from: Some(window.start),
+        unsubscribed: false,
+    };
+    assert_eq!(state, expected);
     let other = FeedKey { content_type: ContentType::General, ..feed(1) };
     assert_eq!(bench.ledger.feed_state(other).wait().unwrap(), FeedState::default());
 }
@@ -77,6 +83,52 @@ fn l9_a_hole_moves_the_watermark_and_is_recovered_only_when_all_of_it_was_listed
     // What was not kept is not there, whoever lists that time.
     bench.ledger.record_hole(feed(1), hole, HoleReason::SubscriptionDisabled).wait().unwrap();
     assert_eq!(list(feed(1), hole), 1);
+}
+
+#[test]
+fn where_a_feed_began_only_ever_moves_back() {
+    let mut bench = Bench::new();
+    let list = |bench: &Bench, from: i64, to: i64| {
+        let window =
+            TimeRange { start: start() + TimeDelta::hours(from), end: start() + TimeDelta::hours(to) };
+        let completes = Some(CompletedWindow { window, watermark: Some(window.end), swept_at: None });
+        let page = ListedPage { feed: feed(1), blobs: Vec::new(), completes };
+        bench.ledger.record_page(page).wait().unwrap();
+    };
+    list(&bench, -2, -1);
+    list(&bench, -1, 0);
+    // Nothing was listed by this.
+    list(&bench, -9, -9);
+    bench.reopen();
+    let began = |bench: &Bench| bench.ledger.feed_state(feed(1)).wait().unwrap().listed_from;
+    assert_eq!(began(&bench), Some(start() - TimeDelta::hours(2)));
+    list(&bench, -5, -3);
+    assert_eq!(began(&bench), Some(start() - TimeDelta::hours(5)));
+}
+
+#[test]
+fn l9_a_missing_subscription_is_remembered_until_its_hole_is_recorded() {
+    let mut bench = Bench::new();
+    let unsubscribed = |bench: &Bench| bench.ledger.feed_state(feed(1)).wait().unwrap().unsubscribed;
+    bench.ledger.unsubscribed(feed(1)).wait().unwrap();
+    bench.reopen();
+    assert!(unsubscribed(&bench));
+    // A hole that is recorded while it is still missing ends nothing.
+    let hole = TimeRange { start: start() - TimeDelta::hours(8), end: start() - TimeDelta::hours(2) };
+    bench.ledger.record_hole(feed(1), hole, HoleReason::SubscriptionDisabled).wait().unwrap();
+    assert!(unsubscribed(&bench));
+    // The note goes in the commit of the hole, or not at all.
+    let lost = TimeRange { start: hole.end, end: start() };
+    bench.faults.plan(crate::faults::Point::Commit, 0, crate::faults::in_tests::Fault::Crash);
+    assert!(bench.ledger.subscribed_again(feed(1), Some(lost)).wait().is_err());
+    bench.ledger.close();
+    bench.open().unwrap();
+    assert!(unsubscribed(&bench));
+    assert_eq!(bench.reconcile().findings.len(), 1);
+    bench.ledger.subscribed_again(feed(1), Some(lost)).wait().unwrap();
+    assert!(!unsubscribed(&bench));
+    assert_eq!(bench.reconcile().findings.len(), 2);
+    assert_eq!(bench.ledger.feed_state(feed(1)).wait().unwrap().watermark, Some(lost.end));
 }
 
 #[test]
