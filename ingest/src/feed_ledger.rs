@@ -96,6 +96,10 @@ pub trait FeedLedger: Send + Sync + 'static {
         lost: Option<TimeRange>,
     ) -> BoxFuture<'_, Result<(), LedgerFailure>>;
 
+    /// Records that a listing of this span named content without an id. The watermark stays. Returns whether that was new:
+    /// every pass lists it again.
+    fn record_nameless(&self, feed: FeedKey, span: TimeRange) -> BoxFuture<'_, Result<bool, LedgerFailure>>;
+
     /// Records a hole and moves the watermark to its end, in one commit (L9).
     fn record_hole(
         &self,

@@ -381,7 +381,7 @@ impl Lister {
 
     fn hole_recorded(&self, span: TimeRange, reason: HoleReason) {
         self.health.holes.add(1);
-        tracing::error!(tenant = %self.tenant.name, content_type = %self.feed.content_type, %span, %reason, "this time could not be listed: recorded as a hole");
+        tracing::error!(tenant = %self.tenant.name, content_type = %self.feed.content_type, %span, %reason, "what this time held cannot all be had: recorded as a hole");
     }
 
     async fn list(&self, leg: Leg, state: &mut FeedState) -> Result<(), Stop> {
@@ -455,6 +455,10 @@ impl Lister {
                 if !seen.insert(hasher.finish()) || seen.len() > MOST_PAGES {
                     return Err(ApiError::PageLoop { pages: seen.len() }.into());
                 }
+            }
+            // Before the page is recorded: the watermark must not pass what is known to be there and cannot be had.
+            if unusable > 0 && self.ledger.record_nameless(self.feed, window).await? {
+                self.hole_recorded(window, HoleReason::NamesNoBlob);
             }
             let completes = following.is_none().then(|| completed(window, leg, now));
             let listed = blobs.len();

@@ -43,6 +43,12 @@ impl Ledger {
         })
     }
 
+    /// Records that a listing of this span named content without an id, if that is not known of any part of it. The
+    /// watermark stays. Gives whether it was new.
+    pub fn record_nameless(&self, feed: FeedKey, span: TimeRange) -> Answer<bool> {
+        self.change(move |writer| writer.record_nameless(feed, span))
+    }
+
     /// Records a hole and moves the watermark to its end, in one commit (L9). An empty one only moves the watermark.
     pub fn record_hole(&self, feed: FeedKey, span: TimeRange, reason: HoleReason) -> Answer<()> {
         self.change(move |writer| writer.record_hole(feed, span, reason))
@@ -129,16 +135,16 @@ impl Writer {
 
     /// Takes a span that was listed whole off the feed's holes, at either end of what is left of them. A sweep lists
     /// windows in rising order, so that it fills a hole of any length. What a disabled subscription did not keep no
-    /// listing brings back: such a hole stays.
+    /// listing brings back, and content without an id no listing names: such holes stay.
     fn fill_holes(&mut self, feed: i64, window: TimeRange) -> Result<()> {
         let (start, end) = (micros(window.start), micros(window.end));
-        let lost = HoleReason::SubscriptionDisabled.as_str();
+        let kept_out = (HoleReason::SubscriptionDisabled.as_str(), HoleReason::NamesNoBlob.as_str());
         let sql = "UPDATE hole SET left_from = ?3 \
-                   WHERE feed = ?1 AND recovered_at IS NULL AND left_from >= ?2 AND left_from < ?3 AND reason <> ?4";
-        self.exec(sql, (feed, start, end, lost))?;
+                   WHERE feed = ?1 AND recovered_at IS NULL AND left_from >= ?2 AND left_from < ?3 AND reason NOT IN (?4, ?5)";
+        self.exec(sql, (feed, start, end, kept_out.0, kept_out.1))?;
         let sql = "UPDATE hole SET left_to = ?2 \
-                   WHERE feed = ?1 AND recovered_at IS NULL AND left_to <= ?3 AND left_to > ?2 AND reason <> ?4";
-        self.exec(sql, (feed, start, end, lost))?;
+                   WHERE feed = ?1 AND recovered_at IS NULL AND left_to <= ?3 AND left_to > ?2 AND reason NOT IN (?4, ?5)";
+        self.exec(sql, (feed, start, end, kept_out.0, kept_out.1))?;
         let sql = "UPDATE hole SET recovered_at = ?2 \
                    WHERE feed = ?1 AND recovered_at IS NULL AND left_from >= left_to";
         self.exec(sql, (feed, self.now_micros()))?;
@@ -151,20 +157,35 @@ impl Writer {
         Ok(())
     }
 
+    fn record_nameless(&mut self, feed: FeedKey, span: TimeRange) -> Result<bool> {
+        let row = self.feed_row(feed)?;
+        let reason = HoleReason::NamesNoBlob;
+        // Every pass lists it again, acknowledged or not.
+        let sql = "SELECT count(*) FROM hole WHERE feed = ?1 AND reason = ?2 AND starts < ?4 AND ends > ?3";
+        let (start, end) = (micros(span.start), micros(span.end));
+        let is_new = self.number(sql, (row.feed, reason.as_str(), start, end))? == 0;
+        if is_new {
+            self.add_hole(row, span, reason)?;
+        }
+        Ok(is_new)
+    }
+
     fn record_hole(&mut self, feed: FeedKey, span: TimeRange, reason: HoleReason) -> Result<()> {
         let row = self.feed_row(feed)?;
-        let (start, end) = (micros(span.start), micros(span.end));
         if !span.is_empty() {
-            let seq = self.take_seq(row.tenant)?;
-            let sql = "INSERT INTO hole (feed, tenant, seq, starts, ends, left_from, left_to, reason, recorded_at) \
-                       VALUES (?1, ?2, ?3, ?4, ?5, ?4, ?5, ?6, ?7)";
-            self.exec(
-                sql,
-                params![row.feed, row.tenant, seq, start, end, reason.as_str(), self.now_micros()],
-            )?;
+            self.add_hole(row, span, reason)?;
         }
         let sql = "UPDATE feed SET watermark = max(coalesce(watermark, ?2), ?2) WHERE id = ?1";
-        self.exec(sql, (row.feed, end))?;
+        self.exec(sql, (row.feed, micros(span.end)))?;
+        Ok(())
+    }
+
+    fn add_hole(&mut self, row: FeedRow, span: TimeRange, reason: HoleReason) -> Result<()> {
+        let seq = self.take_seq(row.tenant)?;
+        let sql = "INSERT INTO hole (feed, tenant, seq, starts, ends, left_from, left_to, reason, recorded_at) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?4, ?5, ?6, ?7)";
+        let (start, end) = (micros(span.start), micros(span.end));
+        self.exec(sql, params![row.feed, row.tenant, seq, start, end, reason.as_str(), self.now_micros()])?;
         Ok(())
     }
 }

@@ -63,11 +63,13 @@ reason! {
 }
 
 reason! {
-    /// Why a span of a feed was never listed.
+    /// Why a span of a feed was not, or not wholly, listed.
     HoleReason {
         /// Nothing listed it until it was older than the API's seven days.
         TooOld = "too_old",
         /// The subscription was disabled: the API keeps nothing for such a time.
         SubscriptionDisabled = "subscription_disabled",
+        /// A listing of it named content without an id that it could be fetched by.
+        NamesNoBlob = "names_no_blob",
     }
 }

@@ -44,6 +44,10 @@ impl FeedLedger for Collecting {
         Box::pin(async move { self.ledger.subscribed_again(feed, lost).await.map_err(failure) })
     }
 
+    fn record_nameless(&self, feed: FeedKey, span: TimeRange) -> BoxFuture<'_, Result<bool, LedgerFailure>> {
+        Box::pin(async move { self.ledger.record_nameless(feed, span).await.map_err(failure) })
+    }
+
     fn record_hole(
         &self,
         feed: FeedKey,

@@ -196,9 +196,11 @@ async fn a_subscription_that_was_enabled_all_the_time_leaves_no_hole() {
     let collecting = collect_scripted_into(&server.url(), "secret", ledger);
     until("a pass", || collecting.handle.health().feeds[0].passes.get() > 0).await;
     assert_eq!(server.seen_at("/subscriptions/start"), 1);
-    let ledger = collecting.ledger.lock();
-    assert!(ledger.holes.is_empty() && !ledger.feeds[&exchange()].unsubscribed);
-    drop(ledger);
+    let is_clean = |ledger: &MemoryLedger| {
+        let inner = ledger.lock();
+        inner.holes.is_empty() && !inner.feeds[&exchange()].unsubscribed
+    };
+    assert!(is_clean(&collecting.ledger));
     collecting.cancel.cancel();
     collecting.handle.join().await.unwrap();
 }
@@ -243,6 +245,26 @@ async fn l9_a_missing_subscription_leaves_its_hole_after_a_restart() {
         assert_eq!(holes, [(watermark, HoleReason::SubscriptionDisabled)], "started by us: {started_by_us}");
         assert!(!ledger.feeds[&exchange()].unsubscribed);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn l9_an_entry_without_an_id_is_a_hole_once() {
+    let now = Utc::now();
+    let listing = format!(r#"[{{"contentType":"Audit.Exchange","contentCreated":"{}"}}]"#, now.to_rfc3339());
+    let server =
+        Scripted::start(move |seen| ordinary(seen, &listing).unwrap_or_else(|| error(500, "AF50000"))).await;
+    let watermark = now - TimeDelta::minutes(10);
+    let collecting = collect_scripted_into(&server.url(), "secret", ledger_at(watermark, Some(watermark)));
+    until("passes", || collecting.handle.health().feeds[0].passes.get() > 2).await;
+    let (holes, moved) = {
+        let inner = collecting.ledger.lock();
+        let holes: Vec<_> = inner.holes.iter().map(|(_, _, reason)| *reason).collect();
+        (holes, inner.feeds[&exchange()].watermark > Some(watermark))
+    };
+    assert_eq!(holes, [HoleReason::NamesNoBlob]);
+    assert!(moved, "what has an id goes on");
+    collecting.cancel.cancel();
+    collecting.handle.join().await.unwrap();
 }
 
 /// Somebody stops the subscription, and starts it before anybody asks whether there is one.

@@ -248,6 +248,19 @@ impl FeedLedger for Shared {
         }
     }
 
+    fn record_nameless(&self, feed: FeedKey, span: TimeRange) -> BoxFuture<'_, Result<bool, LedgerFailure>> {
+        let mut inner = self.0.lock();
+        let known = inner.holes.iter().any(|(of, known, reason)| {
+            (*of, *reason) == (feed, HoleReason::NamesNoBlob)
+                && known.start < span.end
+                && known.end > span.start
+        });
+        if !known {
+            inner.holes.push((feed, span, HoleReason::NamesNoBlob));
+        }
+        ready(Ok(!known))
+    }
+
     fn record_hole(
         &self,
         feed: FeedKey,

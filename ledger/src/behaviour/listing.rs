@@ -86,6 +86,32 @@ fn l9_a_hole_moves_the_watermark_and_is_recovered_only_when_all_of_it_was_listed
 }
 
 #[test]
+fn l9_content_without_an_id_is_one_hole_however_often_it_is_listed() {
+    let bench = Bench::new();
+    let window = |from: i64, to: i64| TimeRange {
+        start: start() + TimeDelta::hours(from),
+        end: start() + TimeDelta::hours(to),
+    };
+    let nameless = |window| bench.ledger.record_nameless(feed(1), window).wait().unwrap();
+    assert!(nameless(window(-3, -2)));
+    assert_eq!(
+        bench.ledger.feed_state(feed(1)).wait().unwrap().watermark,
+        None,
+        "it was listed or it was not"
+    );
+    // The pass that found it ends, and others list it again.
+    for listed in [window(-3, -2), window(-9, 0)] {
+        let completes = Some(CompletedWindow { window: listed, watermark: Some(listed.end), swept_at: None });
+        bench.ledger.record_page(ListedPage { feed: feed(1), blobs: Vec::new(), completes }).wait().unwrap();
+        assert!(!nameless(listed));
+    }
+    assert_eq!(bench.reconcile().findings.len(), 1);
+    assert!(nameless(window(-2, -1)));
+    assert!(bench.ledger.record_nameless(feed(2), window(-3, -2)).wait().unwrap());
+    assert_eq!(bench.reconcile().findings.len(), 3);
+}
+
+#[test]
 fn where_a_feed_began_only_ever_moves_back() {
     let mut bench = Bench::new();
     let list = |bench: &Bench, from: i64, to: i64| {
