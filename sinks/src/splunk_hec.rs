@@ -303,7 +303,11 @@ impl Inner {
         };
         let why = match fate {
             Some(Fate::Indexed) => return Ok(()),
-            Some(Fate::Halted(why)) => return Err(DeliverError::halt(why)),
+            // These events were taken too, and nobody will ever say what became of them.
+            Some(Fate::Halted(why)) => {
+                *self.refused() = Some(why.clone());
+                return Err(DeliverError::ambiguous(why));
+            }
             Some(Fate::Unknown(why)) => why,
             None => {
                 let trouble = awaited.trouble().map(|what| format!(" ({what})")).unwrap_or_default();

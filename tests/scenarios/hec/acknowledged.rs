@@ -124,6 +124,15 @@ fn acknowledgement_that_is_turned_off_while_it_runs_is_never_taken_for_one() {
     assert_eq!(setup.sums("delivered"), 0);
     terminate(&running);
     running.wait().ends_with(0);
+    // Nobody knows what became of what was taken: it comes again, and is counted.
+    setup.hec.set(|behaviour| behaviour.acks = Acks::Prompt);
+    setup.world.collect();
+    setup.world.mailtrail(&["reconcile"]).ends_with(0);
+    let (twice, resent) = setup.judge();
+    assert!(
+        twice == expected && resent >= expected,
+        "{twice} twice, {resent} counted, {expected} taken before"
+    );
 }
 
 #[test]
