@@ -380,7 +380,11 @@ impl Inner {
             }
             Meaning::Busy { after, ambiguous, acks_full } => {
                 endpoint.failed(after);
-                self.context.rate.slow_down(after);
+                let after = self.after_rest(after);
+                // One that is busy rests by itself; the sink is slowed down by the last of them.
+                if self.pool.rest().is_some() {
+                    self.context.rate.slow_down(after);
+                }
                 if let Some(channel) = channel.filter(|_| acks_full) {
                     channel.ask_now.notify_one();
                 }
@@ -388,6 +392,7 @@ impl Inner {
             }
             Meaning::Failed { after, ambiguous } => {
                 endpoint.failed(after);
+                let after = self.after_rest(after);
                 // The next request may reach another indexer; what is awaited on this channel goes on.
                 if let Some(channel) = channel {
                     channel.retire();
@@ -407,6 +412,12 @@ impl Inner {
             }
             Meaning::Refused { advice } => Err(DeliverError::halt(format!("{what}; {advice}"))),
         }
+    }
+
+    /// How long a batch waits whose receiver asked for so long: not at all for that one's sake when another can take it.
+    fn after_rest(&self, asked: Option<Duration>) -> Option<Duration> {
+        let shortest = self.pool.rest().unwrap_or_default();
+        asked.map(|asked| asked.min(shortest)).filter(|after| !after.is_zero())
     }
 
     fn unanswered(

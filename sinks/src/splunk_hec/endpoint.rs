@@ -123,6 +123,15 @@ impl Pool {
         &self.endpoints
     }
 
+    /// How long the one that rests shortest still rests, when all do; `None` when another request can go at once.
+    pub(super) fn rest(&self) -> Option<Duration> {
+        let now = Instant::now();
+        let rests =
+            self.endpoints.iter().map(|endpoint| endpoint.state().rests_until.filter(|until| *until > now));
+        // `None`, for one that does not rest, comes before every time.
+        rests.min().flatten().map(|until| until - now)
+    }
+
     /// Whose turn it is.
     pub(super) fn turn(&self) -> Turn {
         // Among equals they take turns.
@@ -197,6 +206,18 @@ mod tests {
         }
         tokio::time::sleep(REST.1).await;
         assert!((0..4).all(|_| host(&pool.turn()) == "https://h1"), "a rest has an end");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pool_rests_when_all_do_and_as_long_as_the_first_of_them() {
+        let pool = pool(2);
+        assert_eq!(pool.rest(), None);
+        pool.endpoints()[0].failed(Some(Duration::from_secs(120)));
+        assert_eq!(pool.rest(), None, "the other one can take a request");
+        pool.endpoints()[1].failed(Some(Duration::from_secs(7)));
+        assert_eq!(pool.rest(), Some(Duration::from_secs(7)));
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        assert_eq!(pool.rest(), None);
     }
 
     #[tokio::test]

@@ -92,3 +92,20 @@ fn several_receivers_share_the_load_and_one_that_fails_is_left_out() {
     assert_eq!(ids.len(), 1200);
     assert_eq!(setup.sums("resent"), 0);
 }
+
+#[test]
+fn one_receiver_that_asks_for_time_rests_alone() {
+    for http in [503, 429] {
+        let (first, second) = (Hec::start(Acks::Prompt), Hec::start(Acks::Prompt));
+        let lines = format!("urls = [{:?}, {:?}]\nbatch_events = 10\n", first.url(), second.url());
+        let setup = Setup::new(super::small(), first, "indexer", &lines);
+        // Longer than a scenario may last: whoever waited for it would not come to an end.
+        let busy = Act::Say { http, body: String::new(), retry_after: Some(3600), take: false };
+        second.set(|behaviour| behaviour.always = Some(busy));
+        setup.world.collect();
+        setup.world.mailtrail(&["reconcile"]).ends_with(0);
+        let (twice, _) = setup.judge();
+        assert_eq!((twice, second.count()), (0, 0));
+        assert!(!second.requests().is_empty(), "it was not asked");
+    }
+}
