@@ -50,7 +50,7 @@ use tracing::{info, warn};
 
 pub use self::config::{Acknowledgement, BadHecUrl, EventForm, HecConfig, HecNetwork, HecProxy, HecUrl, Tls};
 use self::{
-    answer::{ACKNOWLEDGEMENT_OFF, Meaning, Said, meaning},
+    answer::{ACKNOWLEDGEMENT_OFF, Meaning, NO_ANSWER, Said, meaning},
     channel::{Await, Channel, Fate},
     counters::{Counters, Levels},
     endpoint::{Endpoint, Pool},
@@ -468,6 +468,10 @@ impl Inner {
             (None, "") => Ok(()),
             (None, text) => write!(told, ": {text}"),
         };
+        if said.foreign && (200..300).contains(&http) {
+            told.push_str("; ");
+            told.push_str(NO_ANSWER);
+        }
         told
     }
 

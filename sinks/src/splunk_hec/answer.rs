@@ -15,6 +15,9 @@ use crate::http_answer::excerpt;
 /// How much of a body that is no HEC answer is shown.
 const EXCERPT: usize = 160;
 
+/// HEC's code of a receiver that is well, which is an answer to a question about its health alone.
+const HEALTHY: u64 = 17;
+
 /// What the body says, as far as it is HEC's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Said {
@@ -26,7 +29,7 @@ pub(super) struct Said {
     pub(super) ack_id: Option<u64>,
     /// The event at which it stopped to read the request.
     pub(super) invalid_event: Option<usize>,
-    /// Whether there was a body that is not HEC's.
+    /// Whether the body is not HEC's, which always holds a code and a text.
     pub(super) foreign: bool,
 }
 
@@ -108,6 +111,10 @@ pub(super) const ACKNOWLEDGEMENT_OFF: &str = "the token has no indexer acknowled
     (Enable indexer acknowledgement), or set acknowledgement = \"accept\", with which a crash of the indexer can lose \
     what it had taken";
 
+/// What an answer is that says success as no HEC does.
+pub(super) const NO_ANSWER: &str = "that is no answer of an HTTP Event Collector, so nothing counts as delivered: what \
+    stands in between?";
+
 /// What to do when somebody else answers.
 const NO_COLLECTOR: &str = "there is no HTTP Event Collector at this address, only something else that speaks HTTP: \
     `url` is the collector's scheme, host and port";
@@ -115,26 +122,23 @@ const NO_COLLECTOR: &str = "there is no HTTP Event Collector at this address, on
 impl Said {
     /// Reads the body as far as it is HEC's.
     pub(super) fn read(body: &[u8]) -> Self {
+        let whole = String::from_utf8_lossy(body);
         let Ok(Value::Object(body)) = serde_json::from_slice(body) else {
-            let text = String::from_utf8_lossy(body);
-            return Self {
-                foreign: !text.trim().is_empty(),
-                text: excerpt(&text, EXCERPT),
-                ..Self::default()
-            };
+            return Self { text: excerpt(&whole, EXCERPT), foreign: true, ..Self::default() };
         };
         let number = |key: &str| match body.get(key) {
             Some(Value::Number(number)) => number.as_u64(),
             Some(Value::String(text)) => text.parse().ok(),
             _ => None,
         };
-        let text = body.get("text").and_then(Value::as_str).unwrap_or_default();
+        let (code, text) = (number("code"), body.get("text").and_then(Value::as_str));
         Self {
-            code: number("code"),
-            text: excerpt(text, EXCERPT),
+            code,
+            text: excerpt(text.unwrap_or(&whole), EXCERPT),
             ack_id: number("ackId"),
             invalid_event: number("invalid-event-number").and_then(|number| usize::try_from(number).ok()),
-            foreign: false,
+            // Many a gateway answers in JSON of its own.
+            foreign: code.is_none() || text.is_none(),
         }
     }
 }
@@ -143,8 +147,9 @@ impl Said {
 pub(super) fn meaning(http: u16, after: Option<Duration>, said: &Said) -> Meaning {
     let suspect = said.invalid_event;
     if (200..300).contains(&http) {
-        // A proxy's page says nothing about what became of the events.
-        if said.foreign {
+        // A proxy's page or a gateway's JSON says nothing about what became of the events, and neither does HEC's word
+        // that it is well.
+        if said.foreign || said.code == Some(HEALTHY) {
             return Meaning::Failed { after: None, ambiguous: true };
         }
         return Meaning::Taken { ack_id: said.ack_id, pressed: matches!(said.code, Some(24 | 25)) };
@@ -265,9 +270,21 @@ mod tests {
         for http in [404, 405, 501] {
             assert_eq!(foreign(http), Meaning::Refused { advice: NO_COLLECTOR });
         }
-        // A login page with status 200 took nothing, as far as anybody knows; no body at all is a taciturn receiver.
+        // What answers 200 to everything took nothing, as far as anybody knows.
         assert_eq!(foreign(200), Meaning::Failed { after: None, ambiguous: true });
-        assert_eq!(meaning(200, None, &Said::read(b"")), Meaning::Taken { ack_id: None, pressed: false });
+        for body in [
+            "",
+            "{}",
+            "\"OK\"",
+            r#"{"error":"no such route"}"#,
+            r#"{"code":0,"message":"ok"}"#,
+            r#"{"text":"ok"}"#,
+            r#"{"ackId":0}"#,
+            r#"{"text":"HEC is healthy","code":17}"#,
+        ] {
+            let meaning = meaning(200, None, &Said::read(body.as_bytes()));
+            assert_eq!(meaning, Meaning::Failed { after: None, ambiguous: true }, "{body}");
+        }
     }
 
     #[test]
@@ -279,7 +296,9 @@ mod tests {
         let said = Said::read("a\nb".repeat(200).as_bytes());
         assert!(said.foreign && said.text.ends_with('…') && !said.text.contains('\n'));
         assert!(Said::read(b"[1]").foreign && Said::read(&[0xff, 0xfe]).foreign);
-        assert_eq!(Said::read(b" \n"), Said::default());
+        assert_eq!(Said::read(b" \n"), Said { foreign: true, ..Said::default() });
+        let said = Said::read(br#"{"error":"no such route"}"#);
+        assert!(said.foreign && said.text.contains("no such route"), "{said:?}");
     }
 
     #[test]

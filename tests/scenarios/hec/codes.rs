@@ -112,6 +112,31 @@ fn a_web_server_that_is_no_collector_halts_the_sink_and_nothing_counts_as_sent()
     }
 }
 
+/// As a gateway that has no route for the collector and says 200 to whatever comes.
+#[test]
+fn a_gateway_that_says_success_to_everything_is_not_believed() {
+    for body in ["{}", r#"{"error":"no such route"}"#, ""] {
+        let gateway = Server::start(None, None, move |_| Reply::Answer {
+            http: 200,
+            headers: Vec::new(),
+            body: body.to_owned(),
+        });
+        let lines = format!("urls = [\"http://{}\"]\n", gateway.address);
+        let setup = Setup::new(super::small(), Hec::start(Acks::Off), "accept", &lines);
+        let outcome = setup.world.mailtrail(&["check"]).ends_with(1);
+        assert!(outcome.stdout.contains("no answer of an HTTP Event Collector"), "{}", outcome.stdout);
+        let running = setup.world.start(&["run"]);
+        let error = setup.world.until_sink_is("soc", "retrying");
+        assert!(error.contains("no answer of an HTTP Event Collector"), "{error}");
+        terminate(&running);
+        running.wait().ends_with(0);
+        assert_eq!(setup.sums("delivered"), 0);
+        setup.configure("accept", "", "");
+        setup.world.collect();
+        setup.judge();
+    }
+}
+
 #[test]
 fn a_wrong_token_halts_the_sink_and_a_right_one_brings_it_back() {
     let setup = Setup::acknowledging(Acks::Prompt, "");
