@@ -3,6 +3,9 @@
 //! An indexer counts the requests of a channel from the first one on, and no number comes twice. When one does, it has
 //! started anew, or a load balancer has sent requests of the channel to several indexers; either way a number no longer
 //! tells whose batch was indexed, and nothing on the channel can be believed any more.
+//!
+//! Splunk forgets a channel that is idle for 10 minutes (`ackIdleCleanup` and `maxIdleTime` of inputs.conf) and then
+//! counts from the first number again. So a channel that was idle for half of that is not used again.
 
 use std::{
     collections::BTreeMap,
@@ -23,6 +26,9 @@ use super::cookies::Cookies;
 
 /// How many runs of numbers are remembered. An indexer's numbers are one run; only the oldest are forgotten.
 const MOST_RUNS: usize = 1024;
+
+/// How long a channel may be idle and be used again. Splunk's `maxIdleTime` is 600 s unless it is configured otherwise.
+pub(super) const MOST_IDLE: Duration = Duration::from_secs(300);
 
 /// What became of what an acknowledgement is awaited for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,9 +59,11 @@ pub(super) struct Channel {
     pub(super) ask_now: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Acks {
     given: Runs,
+    /// When it was last given to a request, or a number of it was given out or asked for.
+    used: Instant,
     awaited: BTreeMap<u64, Awaited>,
     /// Whether somebody asks for them.
     asked_for: bool,
@@ -107,7 +115,13 @@ impl Channel {
         Arc::new(Self {
             id: Uuid::new_v4(),
             cookies: Mutex::default(),
-            acks: Mutex::default(),
+            acks: Mutex::new(Acks {
+                given: Runs::default(),
+                used: Instant::now(),
+                awaited: BTreeMap::new(),
+                asked_for: false,
+                trouble: None,
+            }),
             opening: Arc::default(),
             opened: AtomicBool::new(false),
             retired: AtomicBool::new(false),
@@ -141,6 +155,17 @@ impl Channel {
         self.retired.store(true, Ordering::Release);
     }
 
+    /// Takes it for another request, if it is not retired; it is when it was idle for so long that the receiver may have
+    /// forgotten it.
+    pub(super) fn use_again(&self) -> bool {
+        let mut acks = lock(&self.acks);
+        if acks.awaited.is_empty() && acks.used.elapsed() >= MOST_IDLE {
+            self.retire();
+        }
+        acks.used = Instant::now();
+        !self.is_retired()
+    }
+
     /// The cookies to send.
     pub(super) fn cookie_header(&self) -> Option<String> {
         lock(&self.cookies).header()
@@ -159,6 +184,7 @@ impl Channel {
     /// told so.
     pub(super) fn awaits(self: &Arc<Self>, number: u64) -> Result<(Await, bool), GivenTwice> {
         let mut acks = lock(&self.acks);
+        acks.used = Instant::now();
         if !acks.given.insert(number) {
             drop(acks);
             self.retire();
@@ -179,6 +205,9 @@ impl Channel {
     /// What is awaited. With nothing, whoever asks stops asking.
     pub(super) fn awaited(&self) -> Vec<u64> {
         let mut acks = lock(&self.acks);
+        if !acks.awaited.is_empty() {
+            acks.used = Instant::now();
+        }
         acks.asked_for = !acks.awaited.is_empty();
         acks.awaited.keys().copied().collect()
     }

@@ -130,7 +130,8 @@ impl Counters {
             ),
             Measure::counter(
                 "hec_channels_total",
-                "Channels that were begun: one for each receiver, and a new one after each failure.",
+                "Channels that were begun: one for each receiver, and a new one after each failure and after 5 idle \
+                 minutes.",
                 counted.channels,
             ),
             Measure::gauge("hec_endpoints", "Configured receivers.", levels.endpoints as f64),

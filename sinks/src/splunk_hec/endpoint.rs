@@ -67,7 +67,7 @@ impl Endpoint {
     /// The channel for the next request, and whether it is a new one.
     pub(super) fn channel(&self) -> (Arc<Channel>, bool) {
         let mut state = self.state();
-        if let Some(channel) = state.channel.as_ref().filter(|channel| !channel.is_retired()) {
+        if let Some(channel) = state.channel.as_ref().filter(|channel| channel.use_again()) {
             return (Arc::clone(channel), false);
         }
         let channel = Channel::new();
@@ -167,7 +167,7 @@ impl Drop for Turn {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::channel::MOST_IDLE, *};
 
     fn pool(number: usize) -> Pool {
         let urls: Vec<HecUrl> = (0..number).map(|n| format!("https://h{n}").parse().unwrap()).collect();
@@ -235,5 +235,30 @@ mod tests {
         assert_eq!(endpoint.awaited(), 2, "what the retired one awaits counts");
         drop((awaited, other));
         assert_eq!(endpoint.awaited(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_channel_that_the_receiver_may_have_forgotten_is_not_used_again() {
+        let nearly = MOST_IDLE - Duration::from_secs(1);
+        let pool = pool(1);
+        let endpoint = &pool.endpoints()[0];
+        let (first, _) = endpoint.channel();
+        for _ in 0..3 {
+            tokio::time::sleep(nearly).await;
+            assert_eq!(endpoint.channel().0.id, first.id, "it is in use");
+        }
+        tokio::time::sleep(nearly).await;
+        let (awaited, _) = first.awaits(0).unwrap();
+        tokio::time::sleep(2 * MOST_IDLE).await;
+        assert_eq!(endpoint.channel().0.id, first.id, "what is awaited is asked for all the time");
+        tokio::time::sleep(nearly).await;
+        assert_eq!(first.awaited(), [0]);
+        drop(awaited);
+        tokio::time::sleep(nearly).await;
+        assert_eq!(endpoint.channel().0.id, first.id, "it was asked about");
+        tokio::time::sleep(MOST_IDLE).await;
+        let (second, new) = endpoint.channel();
+        assert!(new && second.id != first.id && first.is_retired());
+        assert_eq!(endpoint.channel().0.id, second.id);
     }
 }
