@@ -317,7 +317,7 @@ impl Pipeline {
         deliveries.show(&config.tenants, &config.sinks);
         let mut sinks = Vec::new();
         for sink in &config.sinks {
-            let rate = Arc::new(Rate::new(sink.events_per_second, sink.bytes_per_second));
+            let rate = Arc::new(sink.rate());
             let states: Arc<dyn SinkStates> = deliveries.clone();
             let understand = Arc::new(Understanding::new(deliveries.clone(), sink.name.clone()));
             let made = make_sink(config, sink, &network.http, states, understand, Arc::clone(&rate))?;

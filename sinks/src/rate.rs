@@ -23,8 +23,12 @@ const LONGEST_GAP: Duration = Duration::from_secs(10);
 /// Under this, the pause is over.
 const NO_GAP: Duration = Duration::from_millis(5);
 
-/// How fast a sink may send: `events_per_second` and `bytes_per_second` of the configuration, and pauses that the
-/// destination asked for.
+/// How much of an allowance can be saved up, as the time that it is saved in, and therefore the most that goes at once.
+/// With more than a second's worth a second could have more than twice what is allowed.
+pub const LONGEST_BURST: Duration = Duration::from_secs(1);
+
+/// How fast a sink may send: `events_per_second`, `bytes_per_second` and `burst` of the configuration, and pauses that
+/// the destination asked for.
 #[derive(Debug)]
 pub struct Rate {
     events: Option<Allowance>,
@@ -40,10 +44,10 @@ struct Pause {
     until: Instant,
 }
 
-/// So many a second, of which at most one second's worth can be saved up.
+/// So many a second, of which a burst can be saved up.
 #[derive(Debug)]
 pub(crate) struct Allowance {
-    per_second: NonZeroU32,
+    burst: NonZeroU32,
     limiter: RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<Duration>>,
     clock: TokioClock,
 }
@@ -63,18 +67,24 @@ impl Clock for TokioClock {
 }
 
 impl Allowance {
-    /// It has to be made within a runtime, whose clock it uses.
+    /// With a burst of one second's worth. It has to be made within a runtime, whose clock it uses.
     pub(crate) fn new(per_second: NonZeroU32) -> Self {
-        let clock = TokioClock { start: Instant::now() };
-        let limiter = RateLimiter::direct_with_clock(Quota::per_second(per_second), clock.clone());
-        Self { per_second, limiter, clock }
+        Self::with_burst(per_second, LONGEST_BURST)
     }
 
-    /// Waits until `amount` is allowed. More than a second's worth is taken in parts.
+    fn with_burst(per_second: NonZeroU32, burst: Duration) -> Self {
+        let saved = u128::from(per_second.get()) * burst.min(LONGEST_BURST).as_nanos() / 1_000_000_000;
+        let burst = u32::try_from(saved).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
+        let clock = TokioClock { start: Instant::now() };
+        let quota = Quota::per_second(per_second).allow_burst(burst);
+        Self { burst, limiter: RateLimiter::direct_with_clock(quota, clock.clone()), clock }
+    }
+
+    /// Waits until `amount` is allowed. More than a burst is taken in parts.
     pub(crate) async fn take(&self, amount: usize) {
         let mut left = amount;
         while left > 0 {
-            let part = left.min(self.per_second.get() as usize);
+            let part = left.min(self.burst.get() as usize);
             let Some(count) = u32::try_from(part).ok().and_then(NonZeroU32::new) else { return };
             match self.limiter.check_n(count) {
                 Ok(Ok(())) => left -= part,
@@ -86,23 +96,34 @@ impl Allowance {
 }
 
 impl Rate {
-    /// A pace; `None` is no limit. It has to be made within a runtime, whose clock it uses.
+    /// A pace with the longest burst; `None` is no limit. It has to be made within a runtime, whose clock it uses.
     #[must_use]
     pub fn new(events_per_second: Option<NonZeroU32>, bytes_per_second: Option<NonZeroU64>) -> Self {
+        Self::with_burst(events_per_second, bytes_per_second, LONGEST_BURST)
+    }
+
+    /// A pace of which at most `burst`, up to [`LONGEST_BURST`], can be saved up: the shorter it is, the more evenly
+    /// records leave. One record always may. It has to be made within a runtime, whose clock it uses.
+    #[must_use]
+    pub fn with_burst(
+        events_per_second: Option<NonZeroU32>,
+        bytes_per_second: Option<NonZeroU64>,
+        burst: Duration,
+    ) -> Self {
         // A limit of more than 4 GiB a second is none that anything here could reach.
         let bytes = bytes_per_second.and_then(|bytes| NonZeroU32::try_from(bytes).ok());
         Self {
-            events: events_per_second.map(Allowance::new),
-            bytes: bytes.map(Allowance::new),
+            events: events_per_second.map(|events| Allowance::with_burst(events, burst)),
+            bytes: bytes.map(|bytes| Allowance::with_burst(bytes, burst)),
             pause: Mutex::new(Pause { gap: Duration::ZERO, until: Instant::now() }),
         }
     }
 
-    /// The limits of a batch, such that none is more than one second's allowance.
+    /// The limits of a batch, such that none is more than a burst.
     #[must_use]
     pub fn cap(&self, limits: Limits) -> Limits {
         let cap = |limit: usize, allowance: &Option<Allowance>| {
-            allowance.as_ref().map_or(limit, |allowance| limit.min(allowance.per_second.get() as usize))
+            allowance.as_ref().map_or(limit, |allowance| limit.min(allowance.burst.get() as usize))
         };
         Limits {
             max_records: cap(limits.max_records, &self.events).max(1),
@@ -200,6 +221,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn with_a_shorter_burst_less_is_saved_up_and_the_pace_is_the_same() {
+        let burst = Duration::from_millis(100);
+        let rate = Rate::with_burst(NonZeroU32::new(1000), NonZeroU64::new(50_000), burst);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(seconds(rate.turn(100, 1)).await == 0.0, "a burst was saved up");
+        let took = seconds(rate.turn(100, 1)).await;
+        assert!((0.099..0.102).contains(&took), "and no more: {took}");
+        // What is not taken at once is not lost, as long as it is less than a burst.
+        let took = seconds(async {
+            for _ in 0..200 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                rate.turn(50, 1).await;
+            }
+        })
+        .await;
+        assert!((9.9..10.1).contains(&took), "{took}");
+        let took = seconds(rate.turn(1, 55_000)).await;
+        assert!((0.9..1.1).contains(&took), "a record beyond a burst still goes: {took}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn no_limit_means_no_wait() {
         let rate = rate(0, 0);
         let took = seconds(async {
@@ -212,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_batch_is_more_than_one_seconds_allowance() {
+    async fn no_batch_is_more_than_a_burst() {
         let limits = Limits {
             max_records: 500,
             max_bytes: 1 << 20,
@@ -226,6 +268,11 @@ mod tests {
         };
         let capped = rate(5, 1000).cap(limits);
         assert_eq!((capped.max_records, capped.max_bytes), (5, 1000));
+        let burst = Duration::from_millis(100);
+        let capped = Rate::with_burst(NonZeroU32::new(50), NonZeroU64::new(1000), burst).cap(limits);
+        assert_eq!((capped.max_records, capped.max_bytes), (5, 100));
+        let capped = Rate::with_burst(NonZeroU32::new(5), NonZeroU64::new(1), burst).cap(limits);
+        assert_eq!((capped.max_records, capped.max_bytes), (1, 1), "one record always may go");
         assert_eq!(rate(0, 0).cap(limits), limits);
     }
 

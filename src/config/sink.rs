@@ -10,11 +10,13 @@ mod splunk_hec;
 use std::{
     num::{NonZeroU32, NonZeroU64},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use schemas::{SinkName, TenantId};
 use sinks::{
     file::{Compression, FileConfig},
+    rate::{LONGEST_BURST, Rate},
     splunk_hec::HecConfig,
 };
 use transform::{
@@ -28,6 +30,7 @@ use super::{
     tenant::TenantConfig,
     value::{Bytes, Keyword},
 };
+use crate::units;
 
 /// A destination as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +50,8 @@ pub(crate) struct SinkConfig {
     pub(crate) events_per_second: Option<NonZeroU32>,
     /// The most bytes a second, as rendered.
     pub(crate) bytes_per_second: Option<NonZeroU64>,
+    /// How much of both can be saved up.
+    pub(crate) burst: Duration,
     /// Which records it wants.
     pub(crate) filter: Filter,
 }
@@ -189,6 +194,7 @@ impl SinkConfig {
         let events_per_second = section.get("events_per_second");
         let bytes_per_second =
             section.get("bytes_per_second").and_then(|Bytes(bytes)| NonZeroU64::new(bytes));
+        let burst = read_burst(&mut section);
         let excludes = section.has("exclude");
         let Match { tenants: only, content_types, operations, record_types, users, mailboxes } =
             read_match(section.section("filter"), tenants);
@@ -205,6 +211,7 @@ impl SinkConfig {
             start_from,
             events_per_second,
             bytes_per_second,
+            burst,
             filter: Filter {
                 tenants: only,
                 content_types,
@@ -228,6 +235,11 @@ impl SinkConfig {
         }
     }
 
+    /// How fast it may be delivered to. It has to be made within a runtime.
+    pub(crate) fn rate(&self) -> Rate {
+        Rate::with_burst(self.events_per_second, self.bytes_per_second, self.burst)
+    }
+
     /// Whether it is made anew when `[network]` changes.
     pub(crate) fn uses_network(&self) -> bool {
         match &self.kind {
@@ -247,6 +259,23 @@ impl SinkConfig {
             ..self.render.clone()
         }
     }
+}
+
+/// Under this, what the machine's timers are late by would make the pace slower than it is configured.
+const SHORTEST_BURST: Duration = Duration::from_millis(100);
+
+fn read_burst(section: &mut Section<'_>) -> Duration {
+    let limited = section.has("events_per_second") || section.has("bytes_per_second");
+    let burst: Option<Duration> = section.get("burst");
+    if let Some(burst) = burst {
+        if !(SHORTEST_BURST..=LONGEST_BURST).contains(&burst) {
+            let what = format!("must be from 100ms to 1s, not {}", units::format_duration(burst));
+            section.wrong("burst", what);
+        } else if !limited {
+            section.wrong("burst", "has no use without `events_per_second` or `bytes_per_second`");
+        }
+    }
+    burst.unwrap_or(LONGEST_BURST)
 }
 
 fn read_file(section: &mut Section<'_>) -> Option<FileConfig> {

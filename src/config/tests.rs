@@ -69,6 +69,7 @@ fn the_shortest_configuration_has_the_documented_defaults() {
     assert!(sink.required);
     assert_eq!(sink.start_from, StartFrom::Spooled);
     assert_eq!((sink.events_per_second, sink.bytes_per_second), (None, None));
+    assert_eq!(sink.burst, Duration::from_secs(1));
     assert_eq!(sink.kind, SinkKind::File(FileConfig::new("/var/log/mailtrail".into())));
     let SinkKind::File(file) = &sink.kind else { panic!("a file sink") };
     assert_eq!((file.rotate_bytes, file.rotate_interval), (256 << 20, Duration::from_secs(3600)));
@@ -88,6 +89,7 @@ required = false
 start_from = "now"
 events_per_second = 5_000
 bytes_per_second = "10MB"
+burst = "250ms"
 mode = "0640"
 group = "splunk"
 compression = "zstd"
@@ -110,6 +112,7 @@ users = ["*@bots.contoso.com"]
     assert_eq!(sink.start_from, StartFrom::Now);
     assert_eq!(sink.events_per_second, NonZeroU32::new(5000));
     assert_eq!(sink.bytes_per_second.map(u64::from), Some(10_000_000));
+    assert_eq!(sink.burst, Duration::from_millis(250));
     assert_eq!(sink.filter.tenants, ["contoso"]);
     assert_eq!(sink.filter.operations, ["MailItemsAccessed", "Send*"]);
     assert_eq!(sink.filter.record_types, [2, 50]);

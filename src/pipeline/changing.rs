@@ -8,7 +8,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use ledger::{LedgerError, LeftOverSink};
 use schemas::SinkName;
-use sinks::{delivery_ledger::SinkStates, rate::Rate};
+use sinks::delivery_ledger::SinkStates;
 use tokio::time::Instant;
 
 use super::{
@@ -163,7 +163,7 @@ impl Pipeline {
                 }
                 None => plan.changes.sinks.added.push(sink.name.to_string()),
             }
-            let rate = Arc::new(Rate::new(sink.events_per_second, sink.bytes_per_second));
+            let rate = Arc::new(sink.rate());
             let states: Arc<dyn SinkStates> = self.deliveries.clone();
             let understand = Arc::new(Understanding::new(self.deliveries.clone(), sink.name.clone()));
             match make_sink(config, sink, &network.http, states, understand, Arc::clone(&rate)) {

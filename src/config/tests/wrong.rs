@@ -31,7 +31,7 @@ const WRONG: &[(&str, &str)] = &[
     ),
     (
         "\"a b\" = 1",
-        "m.toml:10: unknown key 'sinks.archive.\"a b\"'; the keys of sinks.archive are bytes_per_second, \
+        "m.toml:10: unknown key 'sinks.archive.\"a b\"'; the keys of sinks.archive are burst, bytes_per_second, \
       captions, class_policy, compression, directory, events_per_second, exclude, file_name, filter, group, keep, mode, observables, \
       ocsf_version, raw_data, required, rotate_bytes, rotate_interval, start_from, tags, type, view",
     ),
@@ -108,6 +108,18 @@ const WRONG: &[(&str, &str)] = &[
     (
         "events_per_second = 0",
         "m.toml:10: 'sinks.archive.events_per_second' must be a whole number from 1 to 4294967295; 0 is out of range",
+    ),
+    (
+        "events_per_second = 10\nburst = \"2s\"",
+        "m.toml:11: 'sinks.archive.burst' must be from 100ms to 1s, not 2s",
+    ),
+    (
+        "events_per_second = 10\nburst = \"99ms\"",
+        "m.toml:11: 'sinks.archive.burst' must be from 100ms to 1s, not 99ms",
+    ),
+    (
+        "burst = \"500ms\"",
+        "m.toml:10: 'sinks.archive.burst' has no use without `events_per_second` or `bytes_per_second`",
     ),
     (
         "[sinks.archive.filter]\noperations = [\n  \"Send\",\n  7,\n]",
