@@ -250,6 +250,10 @@ mod tests {
         assert_eq!(hec(503, 9, None), busy(false, false));
         assert_eq!(hec(503, 9, Some(0)), busy(false, false));
         assert_eq!(hec(503, 9, Some(2)), busy(true, false));
+        assert_eq!(hec(200, 17, None), Meaning::Failed { after: None, ambiguous: true });
+        for code in [18, 19, 20] {
+            assert_eq!(hec(503, code, None), busy(false, false), "{code}");
+        }
         assert_eq!(hec(503, 23, None), Meaning::Failed { after: None, ambiguous: false });
         assert_eq!(hec(429, 26, None), busy(false, false));
         assert_eq!(hec(429, 27, None), busy(false, true));

@@ -1,7 +1,7 @@
 //! `check` finds what is wrong with a receiver, without sending an event unless it is asked to.
 
 use super::Setup;
-use crate::support::hec::{Acks, Act};
+use crate::support::hec::{Acks, Act, Hec};
 
 #[test]
 fn a_good_receiver_gets_no_event_and_the_index_is_not_tried() {
@@ -29,6 +29,30 @@ fn what_is_wrong_is_named_with_what_to_do() {
     let outcome = setup.world.mailtrail(&["check"]).ends_with(1);
     assert!(outcome.stdout.contains(&setup.hec.url()), "{}", outcome.stdout);
     assert_eq!(setup.hec.count(), 0);
+}
+
+#[test]
+fn a_receiver_that_says_it_is_unwell_is_believed_and_others_know_nothing_of_it() {
+    let setup = Setup::acknowledging(Acks::Prompt, "");
+    for number in [18, 19, 20, 23] {
+        setup.hec.set(|behaviour| behaviour.health = (503, number));
+        let outcome = setup.world.mailtrail(&["check"]).ends_with(1);
+        assert!(outcome.stdout.contains(&format!("answered 503, code {number}")), "{}", outcome.stdout);
+    }
+    // A token is not needed to ask, and whoever keeps the path for itself says nothing about the receiver.
+    for (http, number) in [(200, 17), (400, 21), (400, 22), (404, 404)] {
+        setup.hec.set(|behaviour| behaviour.health = (http, number));
+        let outcome = setup.world.mailtrail(&["check"]).ends_with(0);
+        assert!(outcome.stdout.contains("ok    sink soc: can be delivered to"), "{}", outcome.stdout);
+    }
+    // One of two is enough.
+    let unwell = Hec::start(Acks::Prompt);
+    unwell.set(|behaviour| behaviour.health = (503, 18));
+    let urls = format!("urls = [{:?}, {:?}]\n", setup.hec.url(), unwell.url());
+    setup.configure("indexer", &urls, "");
+    let outcome = setup.world.mailtrail(&["check"]).ends_with(0);
+    assert!(outcome.text().contains("one of the receivers is out of order"), "{}", outcome.text());
+    assert_eq!(setup.hec.count() + unwell.count(), 0);
 }
 
 #[test]

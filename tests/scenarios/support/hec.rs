@@ -66,6 +66,8 @@ pub(crate) enum Acks {
 #[derive(Debug, Clone)]
 pub(crate) struct Behaviour {
     pub(crate) acks: Acks,
+    /// How it says that it is: a status and a code.
+    pub(crate) health: (u16, u64),
     /// Whether ids are given, when there are acknowledgements.
     pub(crate) gives_ids: bool,
     /// How many indexers there are; a cookie keeps a client at one.
@@ -136,6 +138,7 @@ impl Hec {
     pub(crate) fn start_with(acks: Acks, tls: Option<Arc<ServerConfig>>) -> Hec {
         let behaviour = Behaviour {
             acks,
+            health: (200, 17),
             gives_ids: true,
             indexers: 1,
             script: VecDeque::new(),
@@ -241,7 +244,9 @@ fn code(http: u16, code: u64, text: &str) -> Reply {
 impl Shared {
     fn handle(&self, request: &Request) -> Reply {
         if request.path.starts_with("/services/collector/health") {
-            return code(200, 17, "HEC is healthy");
+            let (http, number) = self.behaviour.lock().expect("behaviour").health;
+            let text = if number == 17 { "HEC is healthy" } else { "HEC is unhealthy" };
+            return code(http, number, text);
         }
         match request.headers.get("authorization").map(String::as_str) {
             None => return code(401, 2, "Token is required"),
