@@ -261,6 +261,25 @@ fn read_key(kind: SectionKind, der: &[u8]) -> Result<KeyPair, CertificateError> 
     }
 }
 
+/// The last moment at which the first certificate of a PEM text is valid: the one that a TLS client shows as its own.
+/// Its key may be of any kind, and need not be there.
+///
+/// # Errors
+///
+/// When the text holds no certificate, or one that cannot be read.
+pub fn first_ends(pem: &[u8]) -> Result<DateTime<Utc>, CertificateError> {
+    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(pem) {
+        // The reason is dropped because it may quote the text.
+        let (kind, der) = section.map_err(|_| CertificateError::NotPem)?;
+        if kind == SectionKind::Certificate {
+            let certificate =
+                x509_cert::Certificate::from_der(&der).map_err(|_| CertificateError::BadCertificate)?;
+            return Ok(Validity::of(&certificate)?.not_after);
+        }
+    }
+    Err(CertificateError::NoCertificate)
+}
+
 /// A certificate's validity, if `public_key` is what it certifies.
 fn validity_if_of(der: &[u8], public_key: &[u8]) -> Result<Option<Validity>, CertificateError> {
     let certificate = x509_cert::Certificate::from_der(der).map_err(|_| CertificateError::BadCertificate)?;
@@ -268,14 +287,20 @@ fn validity_if_of(der: &[u8], public_key: &[u8]) -> Result<Option<Validity>, Cer
     if certified.algorithm.oid != RSA_ENCRYPTION || certified.subject_public_key.raw_bytes() != public_key {
         return Ok(None);
     }
-    let validity = certificate.tbs_certificate().validity();
-    let time = |time: x509_cert::time::Time| {
-        let seconds = i64::try_from(time.to_unix_duration().as_secs()).ok();
-        seconds
-            .and_then(|seconds| DateTime::from_timestamp(seconds, 0))
-            .ok_or(CertificateError::BadCertificate)
-    };
-    Ok(Some(Validity { not_before: time(validity.not_before)?, not_after: time(validity.not_after)? }))
+    Validity::of(&certificate).map(Some)
+}
+
+impl Validity {
+    fn of(certificate: &x509_cert::Certificate) -> Result<Self, CertificateError> {
+        let validity = certificate.tbs_certificate().validity();
+        let time = |time: x509_cert::time::Time| {
+            let seconds = i64::try_from(time.to_unix_duration().as_secs()).ok();
+            seconds
+                .and_then(|seconds| DateTime::from_timestamp(seconds, 0))
+                .ok_or(CertificateError::BadCertificate)
+        };
+        Ok(Self { not_before: time(validity.not_before)?, not_after: time(validity.not_after)? })
+    }
 }
 
 impl fmt::Debug for Certificate {
@@ -401,6 +426,24 @@ mod tests {
         let early = Certificate::from_pem(&(pkcs8() + &certify(&KEY, 2080, 2081).pem())).unwrap();
         let error = early.assertion(AUDIENCE, &client(), Utc::now()).unwrap_err();
         assert!(matches!(error, CertificateError::NotYetValid { .. }));
+    }
+
+    #[test]
+    fn the_end_of_a_shown_certificate_is_that_of_the_first() {
+        let ec_key = rcgen::KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        let (own, authority) = (certify(&ec_key, 2020, 2030).pem(), certify(&KEY, 2020, 2090).pem());
+        for text in [own.clone(), own.clone() + &authority, ec_key.serialize_pem() + &own + &authority] {
+            let end = first_ends(text.as_bytes()).unwrap();
+            assert_eq!(end.to_rfc3339(), "2030-01-01T00:00:00+00:00");
+        }
+        for (text, expected) in [
+            (String::new(), CertificateError::NoCertificate),
+            (pkcs8(), CertificateError::NoCertificate),
+            (own.replace("-----END CERTIFICATE-----", ""), CertificateError::NotPem),
+            (pem("CERTIFICATE", b"no certificate"), CertificateError::BadCertificate),
+        ] {
+            assert_eq!(first_ends(text.as_bytes()), Err(expected));
+        }
     }
 
     #[test]

@@ -240,6 +240,18 @@ impl SinkConfig {
         Rate::with_burst(self.events_per_second, self.bytes_per_second, self.burst)
     }
 
+    /// The PEM of the certificate that it shows to its destination.
+    pub(crate) fn client_certificate(&self) -> Option<&Path> {
+        match &self.kind {
+            SinkKind::SplunkHec(hec) => hec.tls.client.as_ref().map(|(certificate, _)| certificate.as_path()),
+            SinkKind::Kafka(kafka) => {
+                let client = kafka.kafka.tls.as_ref()?.client.as_ref()?;
+                Some(&client.certificate_file)
+            }
+            SinkKind::File(_) | SinkKind::Sentinel(_) | SinkKind::Archive(_) => None,
+        }
+    }
+
     /// Whether it is made anew when `[network]` changes.
     pub(crate) fn uses_network(&self) -> bool {
         match &self.kind {

@@ -159,6 +159,8 @@ fn a_splunk_sink_expects_what_is_there_for_splunk() {
     assert_eq!((hec.sourcetype.to_string().as_str(), hec.fields.len()), ("mailtrail:ocsf", 0));
     let client = Some(("/c.pem".into(), SecretSource::File("/k.pem".into())));
     assert_eq!(hec.tls, Tls { ca_file: None, client, unverified: true });
+    assert_eq!(config.sinks[1].client_certificate(), Some(Path::new("/c.pem")));
+    assert_eq!(config.sinks[0].client_certificate(), None);
 }
 
 #[test]

@@ -122,6 +122,7 @@ metrics! {
     Counter SINK_RESENT "mailtrail_sink_resent_total" "Records that were sent again after an ambiguous outcome: at most so many arrived twice.";
     Counter SINK_RETRIES "mailtrail_sink_retries_total" "Deliveries that failed and were tried again.";
     Counter SINK_DEFERRED "mailtrail_sink_deferred_total" "Blobs that were put off into the ledger after failures.";
+    Gauge SINK_CERTIFICATE "mailtrail_sink_certificate_remaining_seconds" "How long the certificate is valid that the sink shows to its destination.";
     Counter SINK_PANICS "mailtrail_sink_panics_total" "Panics that were caught.";
     Histogram SINK_DELIVERY "mailtrail_sink_delivery_seconds" "How long a batch took from sending to its receipt.";
     Histogram SINK_AGE "mailtrail_sink_record_age_seconds" "How old records were when a receipt covered them, counted from their CreationTime.";

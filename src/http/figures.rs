@@ -3,7 +3,7 @@
 //! They are read by one at a time, away from the reactor, and kept for a few seconds, so that several scrapers cost
 //! no more than one.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use ledger::Status;
@@ -22,15 +22,24 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub(super) struct Figures {
     status: Kept<Option<Status>>,
-    certificates: Kept<BTreeMap<String, DateTime<Utc>>>,
+    certificates: Kept<Ends>,
+}
+
+/// When certificates end.
+#[derive(Default)]
+pub(super) struct Ends {
+    /// Those of tenants that log in with one, by name.
+    pub(super) tenants: BTreeMap<String, DateTime<Utc>>,
+    /// Those of sinks that show one to their destination, by name.
+    pub(super) sinks: BTreeMap<String, DateTime<Utc>>,
 }
 
 /// The figures for one answer.
 pub(super) struct Snapshot {
     /// How things stand in the ledger; `None` when it cannot be read.
     pub(super) status: Arc<Option<Status>>,
-    /// When the certificates of tenants end that log in with one.
-    pub(super) certificates: Arc<BTreeMap<String, DateTime<Utc>>>,
+    /// When certificates end.
+    pub(super) certificates: Arc<Ends>,
 }
 
 impl Figures {
@@ -89,14 +98,27 @@ async fn read_status(pipeline: &Pipeline) -> Option<Status> {
     None
 }
 
-async fn read_ends(pipeline: &Pipeline) -> BTreeMap<String, DateTime<Utc>> {
-    let mut ends = BTreeMap::new();
+async fn read_ends(pipeline: &Pipeline) -> Ends {
+    let mut ends = Ends::default();
     for tenant in pipeline.tenants() {
         let RunningTenant::Collected { health, tokens, .. } = tenant else { continue };
         // One that cannot be read fails the next login, which says so.
         if let Ok(Some(end)) = tokens.certificate_ends().await {
-            ends.insert(health.name.clone(), end);
+            ends.tenants.insert(health.name.clone(), end);
+        }
+    }
+    for sink in pipeline.sinks() {
+        // As above: the next connection fails, and says so.
+        if let Some(path) = &sink.client_certificate
+            && let Some(end) = read_end(path).await
+        {
+            ends.sinks.insert(sink.name.to_string(), end);
         }
     }
     ends
+}
+
+async fn read_end(path: &Path) -> Option<DateTime<Utc>> {
+    let pem = tokio::fs::read(path).await.ok()?;
+    entra::certificate::first_ends(&pem).ok()
 }

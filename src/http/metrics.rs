@@ -64,7 +64,7 @@ pub(super) fn page(live: &Live, snapshot: &Snapshot) -> String {
                         feed_in_ledger(&mut page, &health.name, known, now);
                     }
                 }
-                if let Some(end) = snapshot.certificates.get(&health.name) {
+                if let Some(end) = snapshot.certificates.tenants.get(&health.name) {
                     CERTIFICATE.put(&mut page, &[("tenant", &health.name)], seconds(*end - now));
                 }
             }
@@ -72,6 +72,9 @@ pub(super) fn page(live: &Live, snapshot: &Snapshot) -> String {
     }
     for sink in pipeline.sinks() {
         sink_page(&mut page, &sink);
+        if let Some(end) = snapshot.certificates.sinks.get(sink.name.as_str()) {
+            SINK_CERTIFICATE.put(&mut page, &[("sink", sink.name.as_str())], seconds(*end - now));
+        }
     }
     for sink in status.into_iter().flat_map(|status| &status.sinks) {
         sink_in_ledger(&mut page, sink, now);

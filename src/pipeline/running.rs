@@ -1,6 +1,10 @@
 //! What runs: a task for each sink and each tenant, with a stop of its own.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use entra::TokenSource;
 use ingest::{Collector, Listing, Passes, TenantHealth};
@@ -20,6 +24,8 @@ pub(crate) struct RunningSink {
     pub(crate) name: SinkName,
     /// Whether fetching waits for it when the spool is full.
     pub(crate) required: bool,
+    /// The PEM of the certificate that it shows to its destination.
+    pub(crate) client_certificate: Option<PathBuf>,
     /// How it is doing.
     pub(crate) health: Arc<Health>,
     /// The sink itself, for the figures of its kind.
@@ -131,6 +137,7 @@ impl Pipeline {
             let shown = RunningSink {
                 name: name.clone(),
                 required: config.required,
+                client_certificate: config.client_certificate().map(Path::to_owned),
                 health: delivery.health(),
                 sink,
                 finish: delivery.finish(),

@@ -1,5 +1,7 @@
 //! `type = "kafka"`: defaults, the ways to log in, and what is refused.
 
+use std::path::Path;
+
 use sinks::kafka::{Compression, Key, Login, Mechanism, Oversize, Preset, Timestamp, Transactions};
 use transform::options::View;
 
@@ -74,8 +76,10 @@ fn every_way_to_log_in_is_taken() {
         assert_eq!(kafka(&lines).login, Some(Login::Token));
         assert_eq!(kafka(&lines).compression, Compression::Gzip);
     }
-    let certificate = kafka("tls = { certificate_file = \"/c.pem\", key = { file = \"/k.pem\" } }");
-    assert!(certificate.tls.is_some_and(|tls| tls.client.is_some()));
+    let certificate = "tls = { certificate_file = \"/c.pem\", key = { file = \"/k.pem\" } }";
+    assert!(kafka(certificate).tls.is_some_and(|tls| tls.client.is_some()));
+    assert_eq!(config(certificate).sinks[1].client_certificate(), Some(Path::new("/c.pem")));
+    assert_eq!(config("tls = true").sinks[1].client_certificate(), None);
 }
 
 /// Lines of a section, and what is said about them.

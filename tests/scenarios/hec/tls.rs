@@ -4,7 +4,9 @@ use std::{fs, sync::Arc};
 
 use super::{Setup, small};
 use crate::support::{
+    free_address,
     hec::{Acks, Hec},
+    sample, terminate,
     tls::{Tls, tls},
 };
 
@@ -40,6 +42,28 @@ fn a_client_certificate_is_shown() {
     setup.configure("indexer", lines, "");
     setup.world.collect();
     assert_eq!(setup.judge(), (0, 0));
+}
+
+#[test]
+fn how_long_a_client_certificate_is_valid_is_shown() {
+    let setup = setup(&tls(true));
+    let address = free_address();
+    let own =
+        "ca_file = \"ca.pem\"\nclient_certificate = \"client.pem\"\nclient_key = { file = \"client.key\" }\n";
+    let others = format!(
+        "[sinks.files]\ntype = \"file\"\ndirectory = {:?}\n[http]\nlisten = \"{address}\"\n",
+        setup.world.out("files")
+    );
+    setup.configure("indexer", own, &others);
+    let running = setup.world.start(&["run"]);
+    let left = |sink: &str| {
+        sample(address, &format!("mailtrail_sink_certificate_remaining_seconds{{sink=\"{sink}\"}}"))
+    };
+    setup.world.until("it is shown", || left("soc").is_some());
+    assert!(left("soc").is_some_and(|left| left > 86_400.0), "{:?}", left("soc"));
+    assert_eq!(left("files"), None, "it shows none to anybody");
+    terminate(&running);
+    running.wait().ends_with(0);
 }
 
 #[test]
