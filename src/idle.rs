@@ -10,7 +10,7 @@ use std::time::Duration;
 use ingest::{Passes, TenantHealth, health::Condition};
 use ledger::{IdleState, LedgerError};
 use sinks::health::State;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use crate::pipeline::{Pipeline, RunningSink, RunningTenant};
 
@@ -44,11 +44,14 @@ pub(crate) async fn until_idle(pipeline: &Pipeline) -> Result<Ending, LedgerErro
     let mut failing_since: Option<Instant> = None;
     loop {
         tokio::time::sleep(LOOK).await;
-        let state = pipeline.ledger().idle_state().await?;
         let (tenants, sinks) = (pipeline.tenants(), pipeline.sinks());
+        let listings: Vec<_> = tenants.iter().map(listing).collect();
+        let (passes, state) = look(&listings, pipeline.ledger().idle_state()).await?;
         let sinks_fail = sinks.iter().any(|sink| sink.health.report().only_failing_since.is_some());
         let blocked = *pipeline.ledger().spool_paused().borrow() && sinks_fail;
-        let collecting: Vec<_> = tenants.iter().map(|tenant| tenant_left(tenant, &state, blocked)).collect();
+        let seen = tenants.iter().zip(&passes);
+        let collecting: Vec<_> =
+            seen.map(|(tenant, passes)| tenant_left(tenant, passes.as_ref(), &state, blocked)).collect();
         if !collecting.iter().any(|left| matches!(left, Left::Going)) {
             sinks.iter().for_each(|sink| sink.finish.cancel());
         }
@@ -67,6 +70,25 @@ pub(crate) async fn until_idle(pipeline: &Pipeline) -> Result<Ending, LedgerErro
             return Ok(Ending::Stuck(failing));
         }
     }
+}
+
+/// Where a tenant says what it has listed; `None` when it is not collected.
+fn listing(tenant: &RunningTenant) -> Option<watch::Receiver<Passes>> {
+    match tenant {
+        RunningTenant::Collected { passes, .. } => Some(passes.clone()),
+        RunningTenant::Unstarted { .. } => None,
+    }
+}
+
+/// Sees what each tenant has listed, and only then asks the ledger what is left: what a pass found is in the ledger before
+/// the pass counts. The other way round, a page that comes in between would count as listed, and its blobs not as left.
+async fn look(
+    listings: &[Option<watch::Receiver<Passes>>],
+    ask: impl Future<Output = Result<IdleState, LedgerError>>,
+) -> Result<(Vec<Option<Passes>>, IdleState), LedgerError> {
+    let passes =
+        listings.iter().map(|listing| listing.as_ref().map(|passes| passes.borrow().clone())).collect();
+    Ok((passes, ask.await?))
 }
 
 fn sink_left(sink: &RunningSink, state: &IdleState) -> Left {
@@ -100,13 +122,13 @@ fn sink_left(sink: &RunningSink, state: &IdleState) -> Left {
     }
 }
 
-fn tenant_left(tenant: &RunningTenant, state: &IdleState, blocked: bool) -> Left {
-    let (health, passes) = match tenant {
+fn tenant_left(tenant: &RunningTenant, passes: Option<&Passes>, state: &IdleState, blocked: bool) -> Left {
+    let health = match tenant {
         RunningTenant::Unstarted { name, why } => return Left::Failing(format!("tenant {name}: {why}")),
-        RunningTenant::Collected { health, passes, .. } => (health, passes.borrow().clone()),
+        RunningTenant::Collected { health, .. } => health,
     };
     let fetches = state.fetches.iter().find(|left| left.tenant == health.tenant);
-    let listed = passes.each_passed();
+    let listed = passes.is_some_and(Passes::each_passed);
     if listed && fetches.is_none() {
         return Left::Nothing;
     }
@@ -114,7 +136,7 @@ fn tenant_left(tenant: &RunningTenant, state: &IdleState, blocked: bool) -> Left
         return Left::Going;
     }
     let troubles = troubles(health);
-    let listing_fails = !listed && unlisted_all_fail(health, &passes);
+    let listing_fails = !listed && unlisted_all_fail(health, passes);
     let fetching_fails = fetches.is_some_and(|left| {
         left.due == 0
             || blocked
@@ -133,11 +155,11 @@ fn tenant_left(tenant: &RunningTenant, state: &IdleState, blocked: bool) -> Left
 }
 
 /// Whether each feed that was not listed yet fails.
-fn unlisted_all_fail(health: &TenantHealth, passes: &Passes) -> bool {
+fn unlisted_all_fail(health: &TenantHealth, passes: Option<&Passes>) -> bool {
     health
         .feeds
         .iter()
-        .filter(|feed| passes.of(feed.feed.content_type) == 0)
+        .filter(|feed| passes.is_none_or(|passes| passes.of(feed.feed.content_type) == 0))
         .all(|feed| failing(&feed.listing.get().condition).is_some())
 }
 
@@ -158,5 +180,32 @@ pub(crate) fn failing(condition: &Condition) -> Option<String> {
             Some(format!("{}; {}", trouble.error, trouble.advice))
         }
         Condition::Starting | Condition::Ok | Condition::WaitingForFirstContent => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas::ContentType;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_pass_that_ends_while_the_ledger_is_asked_does_not_count_yet() {
+        let (passed, passes) = watch::channel(Passes::none_of(&[ContentType::Exchange]));
+        let ask = |state: IdleState| {
+            let passed = &passed;
+            // The ledger says what it held before the lister's only page came.
+            async move {
+                passed.send_modify(|passes| passes.count(ContentType::Exchange));
+                Ok(state)
+            }
+        };
+        let listings = [Some(passes), None];
+        let (seen, state) = look(&listings, ask(IdleState::default())).await.unwrap();
+        assert!(state.is_idle());
+        let listed: Vec<_> = seen.iter().map(|passes| passes.as_ref().map(Passes::each_passed)).collect();
+        assert_eq!(listed, [Some(false), None], "what the ledger said is older than the pass");
+        let (seen, _) = look(&listings, ask(IdleState::default())).await.unwrap();
+        assert!(seen[0].as_ref().is_some_and(Passes::each_passed));
     }
 }

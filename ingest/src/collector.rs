@@ -157,6 +157,17 @@ impl TenantConfig {
 pub struct Passes(BTreeMap<ContentType, u64>);
 
 impl Passes {
+    /// No pass of any of these feeds.
+    #[must_use]
+    pub fn none_of(content_types: &[ContentType]) -> Self {
+        Self(content_types.iter().map(|kind| (*kind, 0)).collect())
+    }
+
+    /// Counts a complete pass of a feed.
+    pub fn count(&mut self, content_type: ContentType) {
+        *self.0.entry(content_type).or_default() += 1;
+    }
+
     /// Whether every feed was listed completely at least once.
     #[must_use]
     pub fn each_passed(&self) -> bool {
@@ -241,7 +252,7 @@ impl Collector {
             budget: Arc::clone(&api.budget),
             clock: Arc::clone(&api.clock),
         });
-        let (passed, passes) = watch::channel(Passes(content_types.iter().map(|kind| (*kind, 0)).collect()));
+        let (passed, passes) = watch::channel(Passes::none_of(&content_types));
         let begun = Begun::now();
         let tenant =
             Tenant { config, api: Arc::clone(&api), ledger, health: Arc::clone(&health), passed, begun };
@@ -300,11 +311,7 @@ impl Tenant {
             subscription: Subscribed::default(),
             begun: self.begun,
         };
-        let passed = || {
-            self.passed.send_modify(|passes| {
-                *passes.0.entry(content_type).or_default() += 1;
-            });
-        };
+        let passed = || self.passed.send_modify(|passes| passes.count(content_type));
         let once = self.config.listing == Listing::Once;
         loop {
             match AssertUnwindSafe(lister.run(once, &passed, stop)).catch_unwind().await {
