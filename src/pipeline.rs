@@ -83,6 +83,9 @@ const STOP: Duration = Duration::from_secs(10);
 /// How long the ledger's writer may be silent before the process counts as hung.
 const ALIVE: Duration = Duration::from_secs(10);
 
+// Whoever fetches a blob gives it up before the ledger does so unasked.
+const _: () = assert!(ledger::OVERDUE.num_minutes() >= ingest::BEYOND_EXPIRY.num_minutes() + 60);
+
 /// A pipeline cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {

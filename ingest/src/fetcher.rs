@@ -43,8 +43,8 @@ const LONGEST_IDLE: Duration = Duration::from_secs(30);
 /// How often a throttled fetch is repeated before its blob makes room for others.
 const THROTTLED_ATTEMPTS: u32 = 3;
 
-/// How long after its expiry a blob that nobody answers for is still tried. The ledger keeps its row for 2 days.
-const BEYOND_EXPIRY: TimeDelta = TimeDelta::hours(24);
+/// How long after its expiry a blob that nobody answers for is still tried. The ledger must not give it up sooner.
+pub const BEYOND_EXPIRY: TimeDelta = TimeDelta::hours(24);
 
 /// How long a body that is too large, or a page of something on the way, is left alone.
 const NEXT_DAY: TimeDelta = TimeDelta::hours(24);

@@ -43,5 +43,6 @@ pub mod skew;
 
 pub use collector::{Collector, CollectorHandle, Listing, Passes, TenantConfig};
 pub use feed_ledger::FeedLedger;
+pub use fetcher::BEYOND_EXPIRY;
 pub use health::TenantHealth;
 pub use http::HttpSettings;

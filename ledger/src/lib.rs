@@ -105,7 +105,7 @@ pub use findings::{Acknowledgement, FindingId, FindingKind, NotAFinding};
 pub use handle::{Answer, Ledger};
 pub use inspect::{DeadLetter, Inspector, LetterFilter};
 pub use leases::Claim;
-pub use maintain::{Maintained, ROWS_KEPT, SUMS_KEPT};
+pub use maintain::{Maintained, OVERDUE, ROWS_KEPT, SUMS_KEPT};
 pub use open::{Recovery, Settings};
 pub use pieces::{DAMAGED, Piece};
 pub use reconcile::{Finding, HourReport, Reconciliation, SeqReport, SinkSums, Sums};

@@ -18,8 +18,9 @@ use crate::{
     writer::Writer,
 };
 
-/// How long a blob may be overdue before it counts as a gap without another attempt. Whoever fetches it says so sooner.
-const OVERDUE: TimeDelta = TimeDelta::hours(1);
+/// How long a blob may be overdue before it counts as a gap without another attempt. Whoever fetches it tries for a day
+/// beyond its expiry and says so sooner; this is for blobs that nobody tries, such as those of a tenant that was removed.
+pub const OVERDUE: TimeDelta = TimeDelta::hours(25);
 
 /// How long rows outlive the expiry of their blob, so that a sweep does not meet a forgotten one.
 pub const ROWS_KEPT: TimeDelta = TimeDelta::days(2);

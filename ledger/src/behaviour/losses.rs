@@ -6,8 +6,8 @@ use chrono::TimeDelta;
 use schemas::{GapReason, Seq, SplitError};
 
 use crate::{
-    BodyError, DeadRecord, FetchLease, FindingId, Lease, LedgerError, LetterFilter, RetryRefused, Settlement,
-    Unreadable, testing::*,
+    BodyError, DeadRecord, FetchLease, FindingId, Lease, LedgerError, LetterFilter, OVERDUE, RetryRefused,
+    Settlement, Unreadable, testing::*,
 };
 
 /// Changes a byte in the middle of the only segment's bodies.
@@ -149,7 +149,7 @@ fn a_delivered_blob_that_can_only_not_be_fetched_again_is_no_gap() {
     // Nor when nobody says that it is gone.
     let bench = Bench::new();
     drop(delivered_while_it_is_fetched_again(&bench));
-    bench.clock.advance(TimeDelta::days(7) + TimeDelta::hours(2));
+    bench.clock.advance(TimeDelta::days(7) + OVERDUE * 2);
     assert_eq!(bench.maintain().gaps, 0);
     is_delivered_and_no_loss(&bench);
 }
@@ -507,7 +507,9 @@ fn when_the_dead_letters_are_full_the_sink_pauses_until_some_are_acknowledged() 
 fn overdue_blobs_become_gaps_by_themselves() {
     let bench = Bench::new();
     bench.list(feed(1), &["x", "y"]);
-    bench.clock.advance(TimeDelta::days(7) + TimeDelta::hours(2));
+    bench.clock.advance(TimeDelta::days(7) + OVERDUE);
+    assert_eq!(bench.maintain().gaps, 0, "whoever fetches them still has time");
+    bench.clock.advance(TimeDelta::seconds(1));
     let lease = bench.claim(tenant(1)).unwrap();
     let done = bench.ledger.maintain(bench.now()).wait().unwrap();
     assert_eq!(done.gaps, 1, "the other one is being tried");

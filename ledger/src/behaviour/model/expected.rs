@@ -354,7 +354,8 @@ impl Model {
 
     pub(super) fn maintain(&mut self, now: i64) {
         let overdue = self.rows.iter().enumerate().filter_map(|(index, row)| {
-            let row = row.as_ref().filter(|row| row.state == "listed" && row.expires < now - DAY / 24)?;
+            let row =
+                row.as_ref().filter(|row| row.state == "listed" && row.expires < now - 25 * (DAY / 24))?;
             Some((row.expires, index))
         });
         for (_, index) in overdue.collect::<BTreeSet<_>>() {
