@@ -120,6 +120,8 @@ fn check_state(config: &Config, findings: &mut Findings) {
         Err(OpenError::Missing { .. }) => {
             findings.note("state", &format!("{directory} holds no ledger yet; `mailtrail run` makes it"));
         }
+        // Nothing is wrong: what `run` would do first has not been done.
+        Err(error @ OpenError::Older { .. }) => findings.note("state", &error.to_string()),
         Err(error) => findings.problem("state", &error.to_string()),
     }
 }

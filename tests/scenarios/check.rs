@@ -89,3 +89,21 @@ fn a_wrong_configuration_names_line_key_and_the_nearest_key() {
     assert!(outcome.stderr.contains("sinks.files.veiw"), "{}", outcome.stderr);
     assert!(outcome.stderr.contains("view"), "{}", outcome.stderr);
 }
+
+#[test]
+fn a_ledger_of_an_older_version_is_noted_and_brought_up_to_date_by_the_next_run() {
+    let world = world(|_| {});
+    let state = world.path().join("state");
+    fs::create_dir(&state).expect("a directory");
+    let ledger = rusqlite::Connection::open(state.join("ledger.sqlite")).expect("a database");
+    ledger.execute_batch(include_str!("../../ledger/src/schema.sql")).expect("the first format");
+    ledger.execute_batch("PRAGMA application_id = 0x6d747261; PRAGMA user_version = 1;").expect("a ledger");
+    drop(ledger);
+    let outcome = world.mailtrail(&["check"]).ends_with(0);
+    assert!(outcome.stdout.contains("note  state: "), "{}", outcome.stdout);
+    assert!(outcome.stdout.contains("brings it up to date"), "{}", outcome.stdout);
+    world.collect();
+    world.is_complete();
+    let outcome = world.mailtrail(&["check"]).ends_with(0);
+    assert!(outcome.stdout.contains("ok    state: "), "{}", outcome.stdout);
+}
