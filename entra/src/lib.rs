@@ -21,6 +21,7 @@
 //! | [`workload_identity`] | [`WorkloadIdentity`]: a token of Kubernetes or of another issuer, exchanged |
 //! | [`managed_identity`] | [`ManagedIdentity`]: virtual machines, App Service, Azure Arc |
 //! | [`endpoint`] | [`Endpoint`]: a tenant's token endpoint |
+//! | [`proxy`] | which proxy a request goes through, for everybody who makes a client |
 //! | [`source`] | [`TokenSource`]: what everybody asks for tokens |
 //! | [`token`] | [`AccessToken`], [`Claims`] |
 //! | [`error`], [`refusal`] | [`TokenError`], and what Entra's refusals mean |
@@ -33,6 +34,7 @@ pub mod credential;
 pub mod endpoint;
 pub mod error;
 pub mod managed_identity;
+pub mod proxy;
 pub mod refusal;
 mod scrub;
 pub mod secret;

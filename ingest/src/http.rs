@@ -5,15 +5,15 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use entra::error::causes;
-use reqwest::{Certificate, Client, NoProxy, Proxy, redirect};
+use entra::{error::causes, proxy};
+use reqwest::{Certificate, Client, redirect};
 use url::Url;
 
 /// How to reach Microsoft.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HttpSettings {
     /// The proxy for everything, `http://user:password@host:port`. Without one the environment decides
-    /// (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`).
+    /// (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`). This machine is always reached without one.
     pub proxy: Option<Url>,
     /// Hosts and networks that are reached without the configured proxy, in the form of `NO_PROXY`.
     pub no_proxy: Option<String>,
@@ -87,11 +87,8 @@ impl HttpSettings {
             // What the peer may send ahead of the reader, for each body and for all of them (L8).
             .http2_initial_stream_window_size(256 * 1024)
             .http2_initial_connection_window_size(1024 * 1024);
-        if let Some(url) = &self.proxy {
-            let exceptions = self.no_proxy.as_deref().and_then(NoProxy::from_string);
-            let proxy = Proxy::all(url.clone()).map_err(|_| HttpSettingsError::Proxy)?;
-            builder = builder.proxy(proxy.no_proxy(exceptions));
-        }
+        builder = proxy::set(builder, self.proxy.as_ref(), self.no_proxy.as_deref())
+            .map_err(|_| HttpSettingsError::Proxy)?;
         for path in &self.ca_files {
             builder = builder.tls_certs_merge(certificates(path)?);
         }

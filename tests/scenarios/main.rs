@@ -15,6 +15,7 @@ mod house;
 mod kills;
 mod oversized;
 mod real_archive;
+mod proxies;
 mod real_azure;
 mod real_hec;
 mod real_kafka;

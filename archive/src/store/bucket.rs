@@ -319,10 +319,8 @@ pub(super) async fn client(
         options = certificates.into_iter().fold(options, ClientOptions::with_root_certificate);
     }
     if let Some(proxy) = &network.proxy {
-        options = options.with_proxy_url(proxy_url(proxy).await?);
-    }
-    if let Some(excludes) = &network.no_proxy {
-        options = options.with_proxy_excludes(excludes);
+        let direct = entra::proxy::exceptions(network.no_proxy.as_deref());
+        options = options.with_proxy_url(proxy_url(proxy).await?).with_proxy_excludes(direct);
     }
     Ok(options)
 }

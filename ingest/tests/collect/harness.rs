@@ -76,10 +76,22 @@ pub(crate) fn collect_into(
     http: &HttpSettings,
     ledger: Arc<MemoryLedger>,
 ) -> Collecting {
+    let authority = simulator.base_url();
+    collect_from(simulator, &authority, config, http, ledger)
+}
+
+/// Collects a simulated tenant that is known by another address than its own.
+pub(crate) fn collect_from(
+    simulator: Running,
+    authority: &str,
+    config: TenantConfig,
+    http: &HttpSettings,
+    ledger: Arc<MemoryLedger>,
+) -> Collecting {
     let http = http.client().unwrap();
     let cancel = CancellationToken::new();
     let secret = simulator::TenantConfig::default().client_secret.unwrap();
-    let (tokens, secret) = tokens(&simulator.base_url(), &http, &secret);
+    let (tokens, secret) = tokens(authority, &http, &secret);
     let shared = Arc::new(Shared(Arc::clone(&ledger)));
     let handle = Collector::spawn(config, tokens, shared, http, cancel.clone()).unwrap();
     Collecting { simulator, ledger, handle, cancel, _secret: secret }

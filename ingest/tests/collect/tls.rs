@@ -19,14 +19,14 @@ use tokio_rustls::{
 
 use crate::harness::{simulation, start, tenant_at, tokens};
 
-/// An API that has one enabled subscription and speaks HTTPS. Returns its address and its authority's certificate.
-async fn api() -> (String, String) {
+/// What speaks TLS as this host, and its authority's certificate.
+pub(crate) fn acceptor(host: &str) -> (TlsAcceptor, String) {
     let mut authority = CertificateParams::new(Vec::new()).unwrap();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
     let certificate =
-        CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
+        CertificateParams::new(vec![host.to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
     let config = ServerConfig::builder()
         .with_no_client_auth()
         .with_single_cert(
@@ -34,9 +34,14 @@ async fn api() -> (String, String) {
             PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
         )
         .unwrap();
+    (TlsAcceptor::from(Arc::new(config)), authority.pem())
+}
+
+/// An API that has one enabled subscription and speaks HTTPS. Returns its address and its authority's certificate.
+async fn api() -> (String, String) {
+    let (acceptor, authority) = acceptor("localhost");
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = format!("https://localhost:{}", listener.local_addr().unwrap().port());
-    let acceptor = TlsAcceptor::from(Arc::new(config));
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
@@ -55,7 +60,7 @@ async fn api() -> (String, String) {
             stream.shutdown().await.unwrap();
         }
     });
-    (address, authority.pem())
+    (address, authority)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use std::{
 
 use entra::{SecretError, error::causes};
 use reqwest::{
-    Certificate, Client, Identity, NoProxy, Proxy, RequestBuilder,
+    Certificate, Client, Identity, RequestBuilder,
     header::{AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HeaderValue, SET_COOKIE},
     redirect,
 };
@@ -253,11 +253,8 @@ fn build(
         .pool_idle_timeout(Duration::from_secs(5))
         .pool_max_idle_per_host(connections + 1)
         .tcp_keepalive(Duration::from_secs(30));
-    if let Some(url) = proxy {
-        let exceptions = network.no_proxy.as_deref().and_then(NoProxy::from_string);
-        let proxy = Proxy::all(url).map_err(|_| SetupError::Proxy)?;
-        builder = builder.proxy(proxy.no_proxy(exceptions));
-    }
+    builder = entra::proxy::set(builder, proxy.as_ref(), network.no_proxy.as_deref())
+        .map_err(|_| SetupError::Proxy)?;
     for path in network.ca_files.iter().chain(&tls.ca_file) {
         builder = builder.tls_certs_merge(certificates(path)?);
     }

@@ -54,6 +54,11 @@ pub(crate) struct Binary {
 impl Binary {
     /// Starts `mailtrail` with these arguments in a directory.
     pub(crate) fn start(directory: &Path, arguments: &[&str]) -> Binary {
+        Self::start_with(directory, arguments, &[])
+    }
+
+    /// The same with these variables in its environment.
+    pub(crate) fn start_with(directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Binary {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mailtrail"));
         command
             .args(arguments)
@@ -64,6 +69,7 @@ impl Binary {
             command.env_remove(proxy);
         }
         let mut child = command
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -113,6 +113,11 @@ impl World {
         self.start(arguments).wait()
     }
 
+    /// The same with these variables in its environment.
+    pub(crate) fn mailtrail_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Outcome {
+        Binary::start_with(self.path(), arguments, variables).wait()
+    }
+
     /// `run --until-idle`, which must succeed.
     pub(crate) fn collect(&self) -> Outcome {
         self.mailtrail(&["run", "--until-idle"]).ends_with(0)
