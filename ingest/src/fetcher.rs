@@ -370,6 +370,12 @@ impl Fetcher {
                 let day = NEXT_DAY.to_std().unwrap_or(retry);
                 self.try_later_or_gap(lease, day, message, true).await
             }
+            ApiError::BlobContinues => {
+                tracing::error!(tenant = %self.health.name, blob = %lease.blob.content_id, error = %message, advice = error.advice(), "a blob comes in several pages");
+                self.reached();
+                self.note(content_type, trouble);
+                self.try_later_or_gap(lease, retry, message, true).await
+            }
             _ if error.answered() => {
                 self.note(content_type, trouble);
                 self.try_later_or_gap(lease, retry, message, false).await

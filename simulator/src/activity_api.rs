@@ -17,8 +17,8 @@ use crate::{
     feed::{BlobNumber, looks_like_content_id},
     page::{Place, seal, unseal},
     respond::{
-        Answer, accepts_gzip, answer, api_error, bomb, empty, instead, pretty, reversed, send, throttled,
-        unauthorized,
+        Answer, accepts_gzip, answer, api_error, bomb, empty, first_half, instead, pretty, reversed, send,
+        throttled, unauthorized,
     },
     state::{LiveFeed, SnapshotKey, State, Tenant, lock},
     stats::RequestKind,
@@ -448,8 +448,18 @@ async fn fetch(
     if chosen(FaultKind::Bom) {
         (body, compressed) = (with_bom(&body), None);
     }
+    let paged = matches!(fault, Some((FaultKind::BlobNextPage, _)));
+    if paged {
+        (body, compressed) = (first_half(&body), None);
+    }
     let whole = matches!(fault, None | Some((FaultKind::SlowFirstByte, _)));
-    let answer = send(state, fault, body, accepts_gzip(request.headers), compressed).await;
+    let mut answer = send(state, fault, body, accepts_gzip(request.headers), compressed).await;
+    if paged {
+        let next = format!("{}{}&nextPage=2", state.origin(request.host), request.path_and_query);
+        if let Ok(uri) = HeaderValue::from_str(&next) {
+            answer.headers_mut().insert("nextpageuri", uri);
+        }
+    }
     if whole {
         count_served(state, live, blob, &answer);
     }

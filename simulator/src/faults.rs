@@ -110,6 +110,7 @@ kinds! {
     PrettyPrinted "pretty_printed" "SHARE" "the body is indented JSON on many lines";
     StaleNextPage "stale_next_page" "SHARE[xTIMES]" "AF20031 for a next page";
     NextPageOtherHost "next_page_other_host" "SHARE[xTIMES]" "NextPageUri names another origin, which counts the tokens that follow";
+    BlobNextPage "blob_next_page" "SHARE[xTIMES]" "a blob comes with half of its records and a NextPageUri, which is for listings";
     OtherBody "other_body" "SHARE" "a blob that was fetched whole comes with another body when it is fetched again: its records in the other order";
 }
 
@@ -149,6 +150,7 @@ impl FaultKind {
         Self::CutBody,
         Self::CutChunked,
         Self::Stall,
+        Self::BlobNextPage,
         Self::SlowFirstByte,
     ];
     /// What a listing can suffer.

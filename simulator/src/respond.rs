@@ -255,6 +255,15 @@ pub(crate) fn pretty(body: &Bytes) -> Bytes {
     out.into()
 }
 
+/// The first half of the records; what is no JSON stays as it is.
+pub(crate) fn first_half(body: &Bytes) -> Bytes {
+    let Ok(records) = serde_json::from_slice::<Vec<Box<serde_json::value::RawValue>>>(body) else {
+        return body.clone();
+    };
+    let half: Vec<_> = records[..records.len() / 2].iter().map(|record| record.get()).collect();
+    format!("[{}]", half.join(",")).into()
+}
+
 /// The same records in the other order; what is no JSON stays as it is.
 pub(crate) fn reversed(body: &Bytes) -> Bytes {
     let Ok(records) = serde_json::from_slice::<Vec<Box<serde_json::value::RawValue>>>(body) else {

@@ -80,6 +80,8 @@ fn answers_that_are_no_answers() {
     complete_under(&["html_200=1/3"]);
     complete_under(&["bare_404=1/3"]);
 }
+    complete_under(&["wrong_blob_id=1/12"]);
+    complete_under(&["blob_next_page=1/3"]);
 
 #[test]
 fn slow_answers() {

@@ -94,6 +94,10 @@ pub enum ApiError {
     /// The next page's address cannot be read.
     #[error("the next page's address cannot be read")]
     UnreadablePage,
+    /// A blob's answer names a next page. Microsoft documents that for listings only ("Office 365 Management Activity API
+    /// reference", "Pagination"), so nothing is known of what such a page would hold.
+    #[error("the blob's answer names a next page, and blobs have none")]
+    BlobContinues,
     /// A listing's pages lead in a circle.
     #[error("the listing's next page was listed before, after {pages} pages")]
     PageLoop {
@@ -136,6 +140,7 @@ impl ApiError {
             | Self::Encoding { .. }
             | Self::NotAList { .. }
             | Self::Redirected { .. }
+            | Self::BlobContinues
             | Self::UnusableContentId => Action::Retry,
         }
     }
@@ -154,6 +159,11 @@ impl ApiError {
                 "raise max_blob_bytes of this tenant above {limit}; until then the blob is tried once a day, and it \
                  is lost when it expires"
             ),
+            Self::BlobContinues => {
+                "nothing of it was taken, because the rest would be missing; report it to the makers of mailtrail; \
+                 until then the blob is tried again, and it is lost when it expires"
+                    .to_owned()
+            }
             Self::Redirected { .. } => {
                 "check `cloud` or `api`, and whether a proxy answers in the API's place".to_owned()
             }
@@ -196,7 +206,9 @@ impl ApiError {
             Self::TimedOut { .. } => "timed_out",
             Self::Damaged { .. } | Self::NotAList { .. } | Self::Encoding { .. } => "damaged",
             Self::TooLarge { .. } => "too_large",
-            Self::ForeignPage { .. } | Self::UnreadablePage | Self::PageLoop { .. } => "bad_page",
+            Self::ForeignPage { .. } | Self::UnreadablePage | Self::PageLoop { .. } | Self::BlobContinues => {
+                "bad_page"
+            }
             Self::Redirected { .. } => "redirected",
             Self::WindowTooOld | Self::UnusableContentId => "not_sent",
         }

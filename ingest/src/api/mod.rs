@@ -137,7 +137,12 @@ impl ActivityApi {
     pub(crate) async fn fetch(&self, content_id: &ContentId) -> Result<(Body, Sent), ApiError> {
         let url = self.address.blob(content_id).ok_or(ApiError::UnusableContentId)?;
         let answer = self.send(Call::Fetch, Method::GET, || plain(Some(&url))).await?;
-        match Body::new(answer.response, &self.timeouts) {
+        // Wherever the next page is: without it the blob would look complete.
+        let body = match self.address.next_page(answer.response.headers()) {
+            Ok(None) => Body::new(answer.response, &self.timeouts),
+            Ok(Some(_)) | Err(_) => Err(ApiError::BlobContinues),
+        };
+        match body {
             Ok(body) => Ok((body, answer.sent)),
             Err(mut error) => {
                 self.came_to(answer.sent, Some(&mut error));

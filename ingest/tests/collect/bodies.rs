@@ -2,6 +2,7 @@
 
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
+use axum::{body::Body, http::Response};
 use chrono::{TimeDelta, Utc};
 use ingest::{HttpSettings, health::Condition};
 use schemas::{ContentType, GapReason};
@@ -140,18 +141,24 @@ async fn a_broken_body_is_fetched_again_and_others_go_on() {
     collecting.handle.join().await.unwrap();
 }
 
-/// One blob at a scripted tenant, which expires at this distance from now and is answered like this.
+/// One blob at a scripted tenant, which expires at this distance from now and is answered with this error.
 async fn blob(expires: TimeDelta, status: u16, code: &'static str) -> (Scripted, Collecting<()>) {
+    blob_answered(expires, move || match code {
+        "" => json(status, ""),
+        code => error(status, code),
+    })
+    .await
+}
+
+/// One blob at a scripted tenant, which expires at this distance from now and is answered like this.
+async fn blob_answered(
+    expires: TimeDelta,
+    answer: impl Fn() -> Response<Body> + Send + Sync + 'static,
+) -> (Scripted, Collecting<()>) {
     let now = Utc::now();
     let time = |time: chrono::DateTime<Utc>| time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
     let listing = format!("[{}]", entry("a$1", &time(now - hours(100)), &time(now + expires)));
-    let server = Scripted::start(move |seen| {
-        ordinary(seen, &listing).unwrap_or_else(|| match code {
-            "" => json(status, ""),
-            code => error(status, code),
-        })
-    })
-    .await;
+    let server = Scripted::start(move |seen| ordinary(seen, &listing).unwrap_or_else(&answer)).await;
     let collecting = collect_scripted(&server.url(), "secret");
     (server, collecting)
 }
@@ -174,6 +181,29 @@ async fn a_blob_that_expired_by_its_own_account_is_tried_all_the_same() {
     let (server, collecting) = blob(-hours(1), 404, "").await;
     until("a gap", || state(&collecting) == Some(State::Gap(GapReason::ExpiryPassed))).await;
     assert_eq!(server.seen_at("/audit/a$1"), 1);
+}
+
+/// Microsoft documents no pages of blobs. Were there any, one that is taken for the whole would lose the rest in silence.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_that_names_a_next_page_is_never_complete_and_in_the_end_a_gap() {
+    for next in ["https://elsewhere.example/2", "/api/v1.0/2", "https://[no address"] {
+        let paged = move || {
+            let mut page = json(200, "[{}]");
+            page.headers_mut().insert("NextPageUri", next.parse().unwrap());
+            page
+        };
+        let (server, collecting) = blob_answered(hours(24), paged).await;
+        until("several attempts", || server.seen_at("/audit/a$1") >= 3).await;
+        let row = collecting.ledger.row(ContentType::Exchange, "a$1").unwrap();
+        assert_eq!((row.state, row.records), (State::Listed, 0), "{next}");
+        assert_eq!(row.errors[0], "the blob's answer names a next page, and blobs have none");
+        let feed = &collecting.handle.health().feeds[0];
+        let (_, trouble) = feed.fetching.get().last_error.unwrap();
+        assert!(trouble.advice.contains("report it"), "{}", trouble.advice);
+
+        let (_server, collecting) = blob_answered(-hours(1), paged).await;
+        until("a gap", || state(&collecting) == Some(State::Gap(GapReason::ExpiryPassed))).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -65,6 +65,7 @@ survives! {
     errors_with_status_200: "error_in_200=1/3x2";
     empty_answers: "empty_200=1/3x2";
     a_proxys_page_with_status_200: "html_200=1/3x2";
+    blobs_in_several_pages: "blob_next_page=1/3x2";
     redirects: "redirect=1/3x2";
     bare_404s: "bare_404=1/3x3";
     unknown_content_ids: "wrong_blob_id=1/8x1";

@@ -196,7 +196,8 @@ impl Client {
             if ["AF20050", "AF20051"].contains(&got.code().as_str()) {
                 return None;
             }
-            let Some(mut body) = got.body.filter(|_| got.status == StatusCode::OK) else { continue };
+            let complete = got.status == StatusCode::OK && got.header("NextPageUri").is_none();
+            let Some(mut body) = got.body.filter(|_| complete) else { continue };
             if got.headers.get("content-encoding").is_some_and(|value| value == "gzip") {
                 let mut plain = Vec::new();
                 if flate2::read::GzDecoder::new(&*body).read_to_end(&mut plain).is_err() {

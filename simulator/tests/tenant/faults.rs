@@ -58,6 +58,7 @@ async fn every_fault_of_a_fetch_is_what_it_says_and_passes() {
         ("cut_body=1", 200, "", false),
         ("cut_chunked=1", 200, "", false),
         ("stall=1@40ms", 200, "", false),
+        ("blob_next_page=1", 200, "", true),
     ] {
         let (first, second) = twice(faults).await;
         assert_eq!((first.status.as_u16(), first.body.is_some()), (status, body_ends), "{faults}");
@@ -65,6 +66,7 @@ async fn every_fault_of_a_fetch_is_what_it_says_and_passes() {
             assert_eq!(first.code(), code, "{faults}");
         }
         assert_eq!(first.header("retry-after"), (faults == "throttle429=1@3s").then_some("3"), "{faults}");
+        assert_eq!(first.header("NextPageUri").is_some(), faults == "blob_next_page=1", "{faults}");
         assert!(!good(&first) && good(&second), "{faults}: {} {:?}", second.status, second.headers);
     }
 }
