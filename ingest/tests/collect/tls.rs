@@ -1,8 +1,8 @@
 //! An API behind a private certificate authority is trusted when its certificate is configured, and only then.
 
-use std::{io::Write, sync::Arc};
+use std::{io::Write, sync::Arc, time::Duration};
 
-use ingest::{HttpSettings, TenantConfig};
+use ingest::{HttpSettings, TenantConfig, api::ApiError};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use schemas::ContentType;
 use tokio::{
@@ -17,7 +17,7 @@ use tokio_rustls::{
     },
 };
 
-use crate::harness::{simulation, start, tenant_at, tokens};
+use crate::harness::{PATIENCE, simulation, start, tenant_at, tokens};
 
 /// What speaks TLS as this host, and its authority's certificate.
 pub(crate) fn acceptor(host: &str) -> (TlsAcceptor, String) {
@@ -89,4 +89,26 @@ async fn a_private_authority_is_trusted_when_it_is_configured_and_only_then() {
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_takes_a_connection_and_never_speaks_tls_is_given_up() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    tokio::spawn(async move {
+        let mut silent = Vec::new();
+        loop {
+            silent.push(listener.accept().await.unwrap());
+        }
+    });
+    let login = start(simulation(0, "")).await;
+    let secret = simulator::TenantConfig::default().client_secret.unwrap();
+    let settings = HttpSettings { connect_timeout: Duration::from_millis(500), ..HttpSettings::default() };
+    let http = settings.client().unwrap();
+    let (tokens, _secret) = tokens(&login.base_url(), &http, &secret);
+    let api = tenant_at(&address, &[ContentType::Exchange]).api(tokens, http).unwrap();
+    // Without a bound on connecting, the bound on the answer's beginning would end it otherwise.
+    let answer = tokio::time::timeout(PATIENCE * 2, api.subscriptions()).await.unwrap();
+    let Err(ApiError::Unreachable { cause }) = answer else { panic!("{answer:?}") };
+    assert!(cause.contains("localhost") && cause.contains("timed out"), "{cause}");
 }
