@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use schemas::ContentType;
 use serde_json::Value;
 use simulator::{FaultKind, Faults, SimulatorConfig};
 
@@ -79,9 +80,9 @@ fn answers_that_are_no_answers() {
     complete_under(&["empty_200=1/3"]);
     complete_under(&["html_200=1/3"]);
     complete_under(&["bare_404=1/3"]);
-}
     complete_under(&["wrong_blob_id=1/12"]);
     complete_under(&["blob_next_page=1/3"]);
+}
 
 #[test]
 fn slow_answers() {
@@ -106,6 +107,61 @@ fn odd_listings() {
     complete_under(&["same_created=1"]);
     complete_under(&["duplicate_listing=1/2"]);
     complete_under(&["stale_next_page=1/2"]);
+    complete_under(&["lost_publisher_id=off"]);
+}
+
+/// What is asked for in one piece has no more than a day.
+#[test]
+fn a_service_that_cuts_windows_in_silence_cuts_none() {
+    let mut simulated = config(&["partial_listing=on"]);
+    simulated.backlog_span = Duration::from_secs(5 * 24 * 3600);
+    let world = World::new(simulated);
+    world.configure().collect();
+    world.is_complete();
+}
+
+/// What is wrong with one feed is told and stops no other; when it is over, nothing is missing.
+#[test]
+fn a_feed_that_cannot_be_read_for_a_while_is_made_up_for() {
+    for (fault, told) in [("subscription_limbo", "AF20023"), ("permission_denied", "ActivityFeed.Read")] {
+        let mut simulated = config(&[&format!("{fault}=Audit.General")]);
+        simulated.content_types = vec![ContentType::Exchange, ContentType::General];
+        simulated.subscribed = true;
+        let world = World::new(simulated);
+        world.configure();
+        let running = world.start(&["run"]);
+        world.until("it is told", || {
+            let outcome = world.mailtrail(&["status", "--json"]);
+            let status: Value = serde_json::from_str(&outcome.stdout).unwrap_or_default();
+            let sources = status["running"]["sources"].as_array().cloned().unwrap_or_default();
+            let of = |part: &str| {
+                sources.iter().find(|source| source["part"] == part).cloned().unwrap_or_default()
+            };
+            of("Audit.Exchange")["state"] == "ok"
+                && of("Audit.General")["error"].as_str().is_some_and(|error| error.contains(told))
+        });
+        crate::support::terminate(&running);
+        running.wait().ends_with(0);
+        assert!(world.simulator().stats().faults.contains_key(fault));
+        let over = |faults: &mut Faults| {
+            *faults = Faults::default();
+            Ok(())
+        };
+        world.simulator().change_faults(over).expect("at any time");
+        world.collect();
+        world.is_complete();
+    }
+}
+
+/// A fault that the simulator learns must be tried with the real binary as well.
+#[test]
+fn no_fault_is_forgotten() {
+    let sources =
+        [include_str!("faults.rs"), include_str!("oversized.rs"), include_str!("damage.rs")].concat();
+    for fault in simulator::FAULTS {
+        let (set, named) = (format!("\"{}=", fault.name), format!("(\"{}\", ", fault.name));
+        assert!(sources.contains(&set) || sources.contains(&named), "{} has no scenario", fault.name);
+    }
 }
 
 #[test]
