@@ -97,6 +97,13 @@ pub(super) struct Committed {
     pub(super) positions: Positions,
 }
 
+/// Enqueueing ended before the last message of a batch.
+struct Stopped {
+    /// How many messages were enqueued before. Nothing of the others has left or ever will.
+    enqueued: usize,
+    error: DeliverError,
+}
+
 /// A failure inside a transaction.
 enum Broken {
     /// Nothing of it counts, once it is aborted: the error that remains.
@@ -158,8 +165,12 @@ impl Producer {
                 Attempt::succeeded()
             }
             None => {
-                let sent: Vec<u32> = messages.sent().collect();
-                let enqueued = self.enqueue_all(&mut messages, shaping, tally);
+                let mut sent: Vec<u32> = messages.sent().collect();
+                let enqueued = self.enqueue_all(&mut messages, shaping, tally).map_err(|stopped| {
+                    // No report will ever speak of the others.
+                    sent.truncate(stopped.enqueued);
+                    stopped.error
+                });
                 drop(messages);
                 // librdkafka has a copy of them.
                 let _room = batch.into_room();
@@ -213,7 +224,7 @@ impl Producer {
         self.enqueue(message, tally)
     }
 
-    /// Waits for the reports of what was enqueued.
+    /// Waits for the reports of what was enqueued, which is `sent`.
     fn finish_plain(&self, enqueued: Result<(), DeliverError>, sent: &[u32], tally: &Tally) -> Attempt {
         let mut trouble = enqueued.and_then(|()| self.await_reports(tally, true)).err();
         if trouble.is_none() && tally.standing().failed == 0 {
@@ -236,7 +247,8 @@ impl Producer {
         } else {
             Vec::new()
         };
-        let never_sent = standing.waited_for == 0
+        // Of each message, whether it arrived. What was not enqueued did not.
+        let is_known = standing.waited_for == 0
             && failed.values().all(|code| !matches!(verdict(*code), Verdict::Unknown | Verdict::Fenced));
         let error = match (trouble, worst(failed.values().copied())) {
             (Some(trouble), _) => trouble,
@@ -252,13 +264,15 @@ impl Producer {
             (None, Some((code, verdict))) => self.error_of(code, &verdict),
             (None, None) => DeliverError::ambiguous("not every message was acknowledged"),
         };
-        let error = match error.disposition {
+        let DeliverError { disposition, context } = error;
+        let disposition = match disposition {
+            Disposition::Retry { after, .. } => Disposition::Retry { after, ambiguous: !is_known },
             // What may have arrived has to be counted as sent again.
-            Disposition::Halt | Disposition::Retry { .. } if !never_sent => {
-                DeliverError::ambiguous(error.context)
-            }
-            _ => error,
+            Disposition::Halt if !is_known => Disposition::Retry { after: None, ambiguous: true },
+            Disposition::Split if !is_known => Disposition::Isolate { suspect: None },
+            other => other,
         };
+        let error = DeliverError { disposition, context };
         if let Some((code, said)) = self.inner.client().fatal_error() {
             info!("the producer is made anew after {code:?}: {said}");
         }
@@ -325,7 +339,7 @@ impl Producer {
         identity: &SinkIdentity,
     ) -> Result<(), Broken> {
         self.inner.begin_transaction().map_err(|error| self.broken(&error))?;
-        self.enqueue_all(messages, shaping, tally).map_err(Broken::Abort)?;
+        self.enqueue_all(messages, shaping, tally).map_err(|stopped| Broken::Abort(stopped.error))?;
         for (tenant, progress) in messages.progress(plan, identity) {
             self.enqueue_progress(tenant, &progress, transactions, tally).map_err(Broken::Abort)?;
         }
@@ -390,8 +404,9 @@ impl Producer {
         messages: &mut Messages<'_>,
         shaping: &Shaping,
         tally: &Arc<Tally>,
-    ) -> Result<(), DeliverError> {
+    ) -> Result<(), Stopped> {
         let shape = &shaping.shape;
+        let mut enqueued = 0;
         let mut next = messages.bodies.iter().peekable();
         let mut index = 0;
         for part in &messages.batch.parts {
@@ -408,7 +423,8 @@ impl Producer {
                     message.key = shape.key(&of, &record);
                     message.timestamp = shape.timestamp(&record);
                     message.headers = shape.headers(&of, &record, body);
-                    self.enqueue(message, tally)?;
+                    self.enqueue(message, tally).map_err(|error| Stopped { enqueued, error })?;
+                    enqueued += 1;
                 }
                 index += 1;
             }
@@ -427,7 +443,7 @@ impl Producer {
             let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
             if *closed {
                 tally.unexpect();
-                return Err(DeliverError::ambiguous("a batch before it failed"));
+                return Err(DeliverError::retry("a batch before it failed"));
             }
             let Err((error, back)) = self.inner.send(message) else { return Ok(()) };
             drop(closed);
@@ -472,7 +488,7 @@ impl Producer {
     }
 
     /// Lets nothing leave any more, and takes back what has not left. Whether that was done before.
-    fn close(&self) -> bool {
+    pub(super) fn close(&self) -> bool {
         let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
         self.inner.purge(PurgeConfig::default().queue());
         std::mem::replace(&mut *closed, true)

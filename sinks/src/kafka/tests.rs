@@ -1,6 +1,8 @@
 //! The sink against librdkafka's own mock of a cluster, through the delivery loop. What the mock does not do (isolation of
 //! aborted records, fencing, permissions) is tested against a real broker, in the scenarios of the binary.
 
+mod midway;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZeroU32,
@@ -353,7 +355,8 @@ impl Sink for Small {
 }
 
 /// Whatever the broker refuses, loses or is too busy for while several batches are under way: nothing overtakes a record
-/// of its key, nothing is lost, and no more is doubled than is counted.
+/// of its key, nothing is lost, and no more is doubled than is counted. With a small queue, that happens while one of them
+/// is being enqueued.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_several_batches_under_way_nothing_overtakes() {
     use RDKafkaRespErr::{
@@ -361,18 +364,21 @@ async fn with_several_batches_under_way_nothing_overtakes() {
         RD_KAFKA_RESP_ERR_NO_ERROR as FINE, RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS as TOO_FEW,
         RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT as SLOW, RD_KAFKA_RESP_ERR_UNKNOWN as WHO_KNOWS,
     };
-    for failures in [
-        vec![FINE; 20],
-        vec![FINE, FINE, LARGE, FINE, FINE, FINE, LARGE],
-        vec![FINE, FINE, FINE, TOO_FEW, SLOW, FINE, WHO_KNOWS, FINE, REFUSED],
-        vec![WHO_KNOWS, LARGE, FINE, FINE, WHO_KNOWS, FINE, LARGE, SLOW, LARGE],
+    let large = 16 << 20;
+    for (queue_bytes, failures) in [
+        (large, vec![FINE; 20]),
+        (large, vec![FINE, FINE, LARGE, FINE, FINE, FINE, LARGE]),
+        (large, vec![FINE, FINE, FINE, TOO_FEW, SLOW, FINE, WHO_KNOWS, FINE, REFUSED]),
+        (large, vec![WHO_KNOWS, LARGE, FINE, FINE, WHO_KNOWS, FINE, LARGE, SLOW, LARGE]),
+        (1 << 10, vec![FINE, FINE, FINE, FINE, LARGE, FINE, FINE, LARGE]),
     ] {
         let cluster = cluster(1);
         cluster.broker_round_trip_time(1, Duration::from_millis(40)).unwrap();
         cluster.request_errors(RDKafkaApiKey::Produce, &failures);
         let works = [40; 12];
         let ledger = Arc::new(MemoryLedger::plain(works));
-        let small = Small { sink: sink(config_for(&cluster), &ledger), under_way: 0.into(), most: 0.into() };
+        let config = KafkaConfig { queue_bytes, ..config_for(&cluster) };
+        let small = Small { sink: sink(config, &ledger), under_way: 0.into(), most: 0.into() };
         let small = Arc::new(small);
         let running = start_sink(Arc::clone(&small) as _, &ledger);
         running.all_settled(&ledger).await;
