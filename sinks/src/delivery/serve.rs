@@ -114,6 +114,8 @@ pub(super) struct Serve<'a> {
     /// way at a time.
     failing: bool,
     line: Line,
+    /// Whether a batch did not end well. A sink's own state says what of it may be there, and stays as it is.
+    undecided: bool,
     upkeep_at: Option<Instant>,
     ending: Option<Exit>,
     released: bool,
@@ -165,6 +167,7 @@ impl<'a> Serve<'a> {
             finishing: false,
             failing: shared.limits.ordered,
             line: Line::new(),
+            undecided: false,
             upkeep_at: Some(Instant::now()),
             ending: None,
             released: false,
@@ -257,6 +260,7 @@ impl<'a> Serve<'a> {
                     warn!(sink = %shared.name, "{} batches did not end in time", self.under_way.len());
                     // Dropped futures never acknowledge (L7): their works stay pending, and marked as begun.
                     self.under_way.clear();
+                    self.undecided = true;
                     for leased in self.leased.values_mut().filter(|leased| !leased.account.is_quiet()) {
                         leased.account.ambiguous = true;
                     }
@@ -428,7 +432,7 @@ impl<'a> Serve<'a> {
             self.start_reading();
         }
         if !self.shared.limits.exactly_once && self.committing.is_none() {
-            let settlements = std::mem::take(&mut self.to_settle);
+            let settlements = self.take_settlements();
             self.start_committing(settlements, None);
         }
         if self.ending.is_none() && self.is_idle() && self.upkeep_at.is_some_and(|at| at <= Instant::now()) {

@@ -4,6 +4,7 @@ mod chaos;
 mod in_line;
 mod other_bodies;
 mod scripted;
+mod undecided;
 
 use std::{
     collections::BTreeSet,

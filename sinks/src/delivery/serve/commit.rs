@@ -26,8 +26,17 @@ pub(super) enum GivenBack {
 impl Serve<'_> {
     /// For a sink with a state of its own: settles what the last batch completed in the same commit as the state
     /// that has to be durable before the next one leaves.
+    ///
+    /// After a batch that did not end well there is no next state. The one that is durable says what of that batch may be
+    /// there; one behind it would say that it is known, and what arrived all the same would be sent again. So nothing is
+    /// settled any more, as after a kill: what is complete is leased again after opening, and recognised.
     pub(super) fn start_next_with_state(&mut self) {
         if self.committing.is_some() || !self.under_way.is_empty() {
+            return;
+        }
+        if self.undecided {
+            self.to_settle.clear();
+            self.start_committing(Vec::new(), None);
             return;
         }
         if let Some(outgoing) = self.prepared.take() {
@@ -38,7 +47,7 @@ impl Serve<'_> {
         let may_settle = self.resumed.is_empty();
         let combines = may_settle && !self.to_settle.is_empty();
         let next = if may_send && (combines || self.batch_is_due()) { self.take_batch() } else { None };
-        let settlements = if may_settle { std::mem::take(&mut self.to_settle) } else { Vec::new() };
+        let settlements = if may_settle { self.take_settlements() } else { Vec::new() };
         let mut finished = std::mem::take(&mut self.vanished);
         finished.extend(settlements.iter().map(|(settlement, _)| settlement.work));
         if next.is_none() && finished.is_empty() {
@@ -60,6 +69,22 @@ impl Serve<'_> {
             Some(outgoing) => self.dispatch(outgoing),
             None => {}
         }
+    }
+
+    /// What is complete, on its way into the ledger.
+    pub(super) fn take_settlements(&mut self) -> Vec<(Settlement, Claim)> {
+        let settlements = std::mem::take(&mut self.to_settle);
+        self.shared.health.count(|counters| counters.settled += settlements.len() as u64);
+        settlements.iter().for_each(|(settlement, _)| self.count_outcome(settlement));
+        settlements
+    }
+
+    /// Counts what became of a work's records, but for those that arrived, which are counted when they do.
+    pub(super) fn count_outcome(&self, settlement: &Settlement) {
+        self.shared.health.count(|counters| {
+            counters.filtered += u64::from(settlement.filtered);
+            counters.dead += settlement.dead.len() as u64;
+        });
     }
 
     /// Commits what is to be committed, one commit at a time.

@@ -92,7 +92,7 @@ impl Serve<'_> {
             return false;
         }
         if let Some(Advance { state, arrived, bytes, reached }) = self.held.advanced.take() {
-            let mut settlements = std::mem::take(&mut self.to_settle);
+            let mut settlements = self.take_settlements();
             let before = settlements.len();
             settlements.extend(arrived.iter().filter_map(|work| self.held.works.remove(work)));
             let records = settlements[before..].iter().map(|(settlement, _)| u64::from(settlement.delivered));

@@ -48,6 +48,7 @@ impl Serve<'_> {
             }
         }
         let strict = self.shared.limits.ordered;
+        self.undecided |= !matches!(outcome.end, End::Done);
         match outcome.end {
             End::Done => self.failing = false,
             End::GaveUp { .. } if self.shared.stop.is_cancelled() => {
@@ -196,15 +197,12 @@ impl Serve<'_> {
             Ok(settlement) => {
                 let holds = |holding: &dyn Holding| settlement.delivered > 0 && holding.hold(&settlement);
                 let held = self.shared.sink.holding().is_some_and(holds);
-                self.shared.health.count(|counters| {
-                    counters.settled += u64::from(!held);
-                    counters.filtered += u64::from(settlement.filtered);
-                    counters.dead += settlement.dead.len() as u64;
-                    counters.resent += u64::from(settlement.resent.saturating_sub(counted));
-                });
+                let resent = u64::from(settlement.resent.saturating_sub(counted));
+                self.shared.health.count(|counters| counters.resent += resent);
                 self.suspects.remove(&id);
                 self.partials.forget(id);
                 if held {
+                    self.count_outcome(&settlement);
                     self.held.hold(settlement, lease.claim);
                 } else {
                     self.to_settle.push((settlement, lease.claim));
