@@ -201,10 +201,18 @@ impl KafkaSink {
     }
 
     /// Whether the progress is another's, unless that is to be overruled.
-    fn judge(&self, standing: &Standing, identity: Option<&SinkIdentity>) -> Result<(), DeliverError> {
+    fn judge(
+        &self,
+        progress: &BTreeMap<TenantId, Progress>,
+        state: Option<&State>,
+        identity: Option<&SinkIdentity>,
+    ) -> Result<(), DeliverError> {
         let Some((topic, id)) = self.place() else { return Ok(()) };
+        if state.is_some_and(|state| state.adopt) {
+            return Ok(());
+        }
         let sink = &self.context.name;
-        match standing {
+        match state::standing(progress, identity, state) {
             Standing::Ours => Ok(()),
             Standing::Foreign { ledger } => {
                 let this =
@@ -230,7 +238,7 @@ impl KafkaSink {
         settings: &ClientConfig,
         state: Option<&State>,
         identity: Option<&SinkIdentity>,
-    ) -> Result<BTreeMap<TenantId, Progress>, DeliverError> {
+    ) -> Result<(), DeliverError> {
         let (settings_, client, topics) = (settings.clone(), self.client.clone(), self.topics.clone());
         let (place, runtime) = (self.place(), Handle::current());
         let may_describe = self.config.preset == Preset::Kafka;
@@ -255,17 +263,14 @@ impl KafkaSink {
         .await?;
         // One that a killed predecessor left open is ended by whoever connects, who reads again then.
         let progress = self.progress(settings, Open::Ignored).await?;
-        let standing = match identity {
-            Some(identity) => state::standing(&progress, identity, state),
-            None => match progress.values().next() {
-                Some(of) => Standing::Foreign { ledger: of.ledger.clone() },
-                None => Standing::Ours,
-            },
-        };
-        if !state.is_some_and(|state| state.adopt) {
-            self.judge(&standing, identity)?;
+        if self.judge(&progress, state, identity).is_err() {
+            // Another command may look beside the process that delivers, which has gone on since the state was read. A
+            // state is durable before its transaction begins, so the one that is there now is not behind what was read
+            // from the topic, if that is this ledger's.
+            let (identity, state) = (self.identity().await?, self.context.stored(State::decode).await?);
+            self.judge(&progress, state.as_ref(), identity.as_ref())?;
         }
-        Ok(progress)
+        Ok(())
     }
 
     /// Connects, and finds out what the brokers have.
@@ -284,17 +289,14 @@ impl KafkaSink {
                 .await?;
         // What an earlier producer had under way is decided only now.
         let progress = self.progress(&settings, Open::Awaited).await?;
-        if !state.is_some_and(|state| state.adopt) {
-            let judged = self.judge(&state::standing(&progress, identity, state), Some(identity));
-            if let Err(error) = judged {
-                discard(Arc::new(producer));
-                return Err(error);
-            }
+        if let Err(error) = self.judge(&progress, state, Some(identity)) {
+            discard(Arc::new(producer));
+            return Err(error);
         }
         Ok((producer, progress))
     }
 
-    /// Makes the progress this ledger's, because an operator has said so.
+    /// Makes the progress this ledger's, because an operator has said so. What is this ledger's already stays as it is.
     async fn overrule(
         &self,
         producer: Producer,
@@ -302,13 +304,12 @@ impl KafkaSink {
         progress: &mut BTreeMap<TenantId, Progress>,
         identity: &SinkIdentity,
     ) -> Result<(Producer, State), DeliverError> {
-        let newest = progress.values().filter(|of| of.ledger == identity.ledger).map(|of| of.after).max();
-        let number = state.number.max(newest).unwrap_or(0) + 1;
-        let tenants: Vec<TenantId> = progress.keys().copied().collect();
+        let others = state::not_ours(progress, identity, &state);
+        let (state, number) = state.adopted(progress, identity);
         let (producer, adopted) = {
-            let tenants = tenants.clone();
+            let others = others.clone();
             on_thread(move || {
-                let adopted = producer.adopt(&tenants, number);
+                let adopted = producer.adopt(&others, number);
                 (producer, adopted)
             })
             .await
@@ -317,14 +318,13 @@ impl KafkaSink {
             discard(Arc::new(producer));
             return Err(error);
         }
-        let state = State { number: Some(number), adopt: false, ..state };
         self.context.keep(state.encode()).await?;
-        *progress = tenants.into_iter().map(|tenant| (tenant, Progress::new(identity, number))).collect();
         warn!(
             sink = %self.context.name,
             "goes on with this ledger, as `mailtrail sinks adopt` asked; the progress of {} tenants was overruled",
-            progress.len()
+            others.len()
         );
+        progress.extend(others.into_iter().map(|tenant| (tenant, Progress::new(identity, number))));
         Ok((producer, state))
     }
 

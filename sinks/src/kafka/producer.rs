@@ -197,6 +197,9 @@ impl Producer {
     /// Makes the progress of these tenants this ledger's.
     pub(super) fn adopt(&self, tenants: &[TenantId], number: u64) -> Result<(), DeliverError> {
         let Some((transactions, identity)) = &self.transactions else { return Ok(()) };
+        if tenants.is_empty() {
+            return Ok(());
+        }
         let failed = |error: &KafkaError| self.context.failure("the progress cannot be taken over", error);
         let tally = Tally::new();
         self.inner.begin_transaction().map_err(|error| failed(&error))?;

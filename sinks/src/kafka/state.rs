@@ -123,6 +123,22 @@ impl State {
         Ok(Self { number: own.number, due: due.collect(), adopt: own.adopt })
     }
 
+    /// The state behind all progress of this ledger, when somebody else's is overruled, and its number. It has what was
+    /// committed since this one.
+    pub(super) fn adopted(
+        self,
+        progress: &BTreeMap<TenantId, Progress>,
+        identity: &SinkIdentity,
+    ) -> (Self, u64) {
+        let own = progress.iter().filter(|(_, of)| of.ledger == identity.ledger);
+        let own: BTreeMap<_, _> = own.map(|(tenant, of)| (*tenant, of.clone())).collect();
+        let newest = own.values().map(|of| of.after).max().unwrap_or(0);
+        let mut plan = Plan::new(self, &own, identity);
+        plan.number = plan.number.max(newest);
+        let state = plan.next_state(&[]);
+        (state, plan.number)
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         let partial = self
             .due
@@ -163,29 +179,52 @@ pub(super) enum Standing {
     Ahead,
 }
 
-/// How the progress of all tenants stands to a ledger and its state.
-pub(super) fn standing(
-    progress: &BTreeMap<TenantId, Progress>,
-    identity: &SinkIdentity,
-    state: Option<&State>,
-) -> Standing {
-    let mut ahead = false;
-    for of in progress.values() {
-        if of.ledger != identity.ledger {
-            return Standing::Foreign { ledger: of.ledger.clone() };
-        }
-        ahead |= match of.incarnation.cmp(&identity.incarnation) {
+impl Standing {
+    /// How one tenant's progress stands to a ledger and its state.
+    fn of(progress: &Progress, identity: Option<&SinkIdentity>, state: Option<&State>) -> Self {
+        let Some(identity) = identity.filter(|identity| identity.ledger == progress.ledger) else {
+            return Self::Foreign { ledger: progress.ledger.clone() };
+        };
+        let ahead = match progress.incarnation.cmp(&identity.incarnation) {
             std::cmp::Ordering::Less => false,
             std::cmp::Ordering::Greater => true,
             std::cmp::Ordering::Equal => match state {
                 // A state is committed before the first transaction begins.
                 None => true,
-                Some(State { number: Some(number), .. }) => of.after > *number,
+                Some(State { number: Some(number), .. }) => progress.after > *number,
                 Some(State { number: None, .. }) => false,
             },
         };
+        if ahead { Self::Ahead } else { Self::Ours }
     }
-    if ahead { Standing::Ahead } else { Standing::Ours }
+}
+
+/// How the progress of all tenants stands to a ledger and its state. Without an identity there is no ledger yet.
+pub(super) fn standing(
+    progress: &BTreeMap<TenantId, Progress>,
+    identity: Option<&SinkIdentity>,
+    state: Option<&State>,
+) -> Standing {
+    let mut all = Standing::Ours;
+    for of in progress.values() {
+        match Standing::of(of, identity, state) {
+            foreign @ Standing::Foreign { .. } => return foreign,
+            Standing::Ahead => all = Standing::Ahead,
+            Standing::Ours => {}
+        }
+    }
+    all
+}
+
+/// The tenants whose progress is not this ledger's, or does not fit its state.
+pub(super) fn not_ours(
+    progress: &BTreeMap<TenantId, Progress>,
+    identity: &SinkIdentity,
+    state: &State,
+) -> Vec<TenantId> {
+    let others =
+        progress.iter().filter(|(_, of)| Standing::of(of, Some(identity), Some(state)) != Standing::Ours);
+    others.map(|(tenant, _)| *tenant).collect()
 }
 
 /// What of every work is there already, and what has to be told about it.
@@ -377,7 +416,7 @@ mod tests {
     #[test]
     fn whose_progress_it_is() {
         let state = |number| State { number, ..State::default() };
-        let of = |progress: &_, state: Option<&State>| standing(progress, &identity(), state);
+        let of = |progress: &_, state: Option<&State>| standing(progress, Some(&identity()), state);
         let ours = progress(7, &[]);
         assert_eq!(of(&BTreeMap::new(), None), Standing::Ours);
         assert_eq!(of(&ours, Some(&state(Some(7)))), Standing::Ours);
@@ -393,6 +432,28 @@ mod tests {
         assert_eq!(of(&incarnation, None), Standing::Ours);
         incarnation.get_mut(&tenant(1)).unwrap().incarnation = 3;
         assert_eq!(of(&incarnation, Some(&state(Some(9)))), Standing::Ahead);
+    }
+
+    /// Of somebody else's progress nothing is believed, and all of this ledger's own.
+    #[test]
+    fn overruling_another_keeps_what_this_ledger_has_committed() {
+        let state = State { number: Some(7), due: BTreeMap::new(), adopt: true };
+        let mut progress = progress(7, &[(4, 9, &[0, 1])]);
+        let mut other = progress[&tenant(1)].clone();
+        other.ledger = "other".to_owned();
+        progress.insert(tenant(2), other);
+        let mut newer = Progress::new(&identity(), 12);
+        newer.sent = vec![Sent { work: WorkId(5), seq: 3, body: None, positions: (0..2).collect() }];
+        progress.insert(tenant(3), newer);
+        assert_eq!(not_ours(&progress, &identity(), &state), [tenant(2), tenant(3)]);
+        let (state, number) = state.adopted(&progress, &identity());
+        assert_eq!((state.number, number, state.adopt), (Some(13), 13, false));
+        let due: Vec<_> = state.due.iter().map(|(work, due)| (work.0, due.positions.len())).collect();
+        assert_eq!(due, [(4, 2)]);
+        // A kill before that state is durable changes nothing: the tenant's own progress is as it was.
+        progress.insert(tenant(2), Progress::new(&identity(), 13));
+        let again = State { number: Some(7), due: BTreeMap::new(), adopt: true };
+        assert_eq!(again.adopted(&progress, &identity()).0.due, state.due);
     }
 
     /// A crash after the commit in the brokers and before the one in the ledger: the topic tells.

@@ -2,6 +2,7 @@
 //! aborted records, fencing, permissions) is tested against a real broker, in the scenarios of the binary.
 
 mod midway;
+mod whose;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
