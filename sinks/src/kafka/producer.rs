@@ -159,7 +159,8 @@ impl Producer {
             }
         };
         self.figures.truncated(messages.cut);
-        let attempt = match &self.transactions {
+        let size = messages.size_of_single();
+        let mut attempt = match &self.transactions {
             _ if messages.bodies.is_empty() => {
                 place.given();
                 Attempt::succeeded()
@@ -188,8 +189,15 @@ impl Producer {
                 attempt
             }
         };
-        if attempt.result.is_ok() {
-            place.taken();
+        match (&mut attempt.result, size) {
+            (Ok(()), _) => place.taken(),
+            // Refused alone it becomes a dead letter with this reason.
+            (Err(error), Some(bytes))
+                if matches!(error.disposition, Disposition::Split | Disposition::Isolate { .. }) =>
+            {
+                error.context.push_str(&format!("; the record has {bytes} bytes"));
+            }
+            (Err(_), _) => {}
         }
         attempt
     }
@@ -566,6 +574,15 @@ impl<'a> Messages<'a> {
             }
         }
         if refused.is_empty() { Ok(messages) } else { Err(refused) }
+    }
+
+    /// The size of what is sent, when it is a single record.
+    fn size_of_single(&self) -> Option<usize> {
+        let [(index, body)] = self.bodies.as_slice() else { return None };
+        match body {
+            Body::Whole => self.batch.records().nth(*index as usize).map(|(_, record)| record.bytes.len()),
+            Body::Cut(bytes) => Some(bytes.len()),
+        }
     }
 
     fn sent(&self) -> impl Iterator<Item = u32> {
