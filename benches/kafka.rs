@@ -33,10 +33,11 @@ use nix::sys::signal::Signal;
 use support::{Measured, Outcome, Simulated, Taken, Workload};
 
 /// Headers as mailtrail's messages have them.
-const HEADERS: [&str; 6] = [
+const HEADERS: [&str; 7] = [
     "o365-tenant=5150a11e-c0de-4000-8000-000000000001",
     "o365-content-type=Audit.Exchange",
     "o365-content-id=20260101000000000000000$20260101000000000000000$audit_exchange$Audit_Exchange",
+    "collector=mailtrail",
     "schema=o365-management-activity/1",
     "o365-record-id=5150a11e-c0de-4000-8000-000000000001",
     "o365-record-type=50",

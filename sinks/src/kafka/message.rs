@@ -12,10 +12,14 @@ const OVERHEAD: usize = 200;
 /// What it adds to a header.
 const HEADER_OVERHEAD: usize = 10;
 
+/// Who has collected the record.
+const MAILTRAIL: &str = "mailtrail";
+
 /// The headers that every message of a blob has.
 const TENANT: &str = "o365-tenant";
 const CONTENT_TYPE: &str = "o365-content-type";
 const CONTENT_ID: &str = "o365-content-id";
+const COLLECTOR: &str = "collector";
 const SCHEMA: &str = "schema";
 /// Those that differ.
 const RECORD_ID: &str = "o365-record-id";
@@ -69,6 +73,7 @@ impl Shape {
                 (TENANT, tenant.clone()),
                 (CONTENT_TYPE, work.feed.content_type.as_str().to_owned()),
                 (CONTENT_ID, work.content_id.as_str().to_owned()),
+                (COLLECTOR, MAILTRAIL.to_owned()),
                 (SCHEMA, self.schema.clone()),
             ]
         } else {
@@ -214,6 +219,7 @@ mod tests {
                 (TENANT, of.tenant.as_str()),
                 (CONTENT_TYPE, "Audit.Exchange"),
                 (CONTENT_ID, "blob1"),
+                (COLLECTOR, MAILTRAIL),
                 (SCHEMA, "ocsf/1.8.0"),
                 (RECORD_ID, "an-id"),
                 (RECORD_TYPE, "50"),

@@ -191,7 +191,7 @@ async fn records_become_messages_in_order() {
     let tenant = uuid::Uuid::from_u128(1).to_string();
     assert!(messages.iter().all(|read| read.key.as_deref() == Some(tenant.as_str())), "{:?}", messages[0]);
     assert!(messages.iter().all(|read| read.partition == messages[0].partition), "one key, one partition");
-    assert!(messages.iter().all(|read| read.headers == 5), "{:?}", messages[0]);
+    assert!(messages.iter().all(|read| read.headers == 6), "{:?}", messages[0]);
     let last: serde_json::Value = serde_json::from_str(&messages[230].value).unwrap();
     assert_eq!(last["n"], 199);
 }
