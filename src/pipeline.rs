@@ -43,7 +43,6 @@ use sinks::{
     sentinel::SentinelSink,
     sink::{Sink, SinkContext},
     splunk_hec::SplunkHecSink,
-    template::Template,
 };
 use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -227,7 +226,7 @@ fn make_sink(
         }
         SinkKind::Kafka(kafka) => {
             let tokens = kafka.tokens(http).map_err(wrong)?;
-            let topics = topics(&kafka.kafka.topic, sink, &config.tenants);
+            let topics = topics(sink, &config.tenants);
             let sink = KafkaSink::new(kafka.kafka.clone(), tokens, topics, context);
             Ok(Arc::new(sink.map_err(|error| wrong(error.to_string()))?))
         }
@@ -262,8 +261,10 @@ pub(crate) fn adopted(state: Option<Vec<u8>>) -> Result<Vec<u8>, String> {
     sinks::kafka::adopt(state.as_deref()).map_err(|error| error.to_string())
 }
 
-/// The topics that the configured tenants' records go to, as far as the sink wants them.
-fn topics(topic: &Template, sink: &SinkConfig, tenants: &[TenantConfig]) -> Vec<String> {
+/// The topics that the configured tenants' records go to, as far as the sink wants them. None for a sink that has none.
+fn topics(sink: &SinkConfig, tenants: &[TenantConfig]) -> Vec<String> {
+    let SinkKind::Kafka(kafka) = &sink.kind else { return Vec::new() };
+    let topic = &kafka.kafka.topic;
     // Of the filter, what is known before there is a record.
     let exclude = &sink.filter.exclude;
     let is_whole = exclude.operations.is_empty()

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{
     Network, Pipeline, STOP, make_sink,
     running::{MadeSink, MadeTenant, RunningTenant},
-    sink_spec,
+    sink_spec, topics,
     understanding::Understanding,
 };
 use crate::config::{Config, StateConfig};
@@ -149,14 +149,19 @@ impl Pipeline {
         let mut plan = Plan::default();
         plan.changes.network = !running.network.is_like(network);
 
+        let tenants: Vec<_> = running.tenants.iter().map(|entry| entry.config.clone()).collect();
         for sink in &config.sinks {
             let old = running.sinks.iter().find(|entry| entry.config.name == sink.name);
             match old {
-                Some(entry) if entry.config == *sink && !(plan.changes.network && sink.uses_network()) => {
-                    continue;
-                }
                 Some(entry) => {
-                    if entry.config != *sink {
+                    // A sink knows its topics when it is made, and tenants have theirs.
+                    let changed =
+                        entry.config != *sink || topics(sink, &tenants) != topics(sink, &config.tenants);
+                    let reconnects = plan.changes.network && sink.uses_network();
+                    if !changed && !reconnects {
+                        continue;
+                    }
+                    if changed {
                         plan.changes.sinks.changed.push(sink.name.to_string());
                     }
                     plan.stopped_sinks.push(sink.name.clone());

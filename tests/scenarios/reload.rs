@@ -249,6 +249,35 @@ fn tenants_come_change_and_go_and_what_was_fetched_is_delivered() {
     world.is_complete();
 }
 
+/// A topic by tenant: whether it is there, or may be written to, is asked for all topics that a sink knows, so it has to
+/// know that of a tenant that comes. Nobody answers here, which is no reason not to.
+#[test]
+fn a_sink_with_a_topic_by_tenant_is_made_anew_when_a_tenant_comes() {
+    let mut config = small();
+    config.tenants = (0..2).map(TenantConfig::numbered).collect();
+    let world = World::new(config);
+    let address = free_address();
+    let kafka = |name: &str, topic: &str| {
+        format!(
+            "[sinks.{name}]\ntype = \"kafka\"\nbootstrap_servers = [\"{}\"]\ntopic = \"{topic}\"\n",
+            free_address()
+        )
+    };
+    let sinks = kafka("apart", "audit.{tenant}") + &kafka("together", "audit");
+    let configure = || world.configure_sinks(&served_at(address), "", &sinks);
+    configure();
+    world.edit(|text| without_section(&text, "tenants.tenant1"));
+    let running = world.start(&["run"]);
+    world.until("the first tenant is fetched", || {
+        sample(address, "mailtrail_tenant_blobs_fetched_total{tenant=\"tenant0\"}") == Some(10.0)
+    });
+    configure();
+    reload(&world, &running, address);
+    terminate(&running);
+    let log = running.wait().ends_with(0).stderr;
+    assert!(log.contains("is applied: sink apart changed, tenant tenant1 added"), "{log}");
+}
+
 /// The text without one section.
 fn without_section(text: &str, name: &str) -> String {
     let start = text.find(&format!("[{name}]")).unwrap_or_else(|| panic!("no [{name}] in {text}"));
