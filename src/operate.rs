@@ -1,6 +1,8 @@
 //! Changes to the ledger that an operator asks for. The same code serves the control socket of a running process and
 //! a command that has taken the ledger itself.
 
+use std::collections::BTreeSet;
+
 use ledger::{Ledger, LedgerError, LetterFilter};
 use schemas::SinkName;
 use serde::{Deserialize, Serialize};
@@ -114,8 +116,11 @@ async fn retry(ledger: &Ledger, which: WhichDeadLetters) -> Result<String, Opera
         WhichDeadLetters::All => unsent(ledger, None).await?,
     };
     let (mut records, mut refused) = (0, Vec::new());
+    let mut along = BTreeSet::new();
     for some in ids.chunks(RETRIED_AT_ONCE) {
-        let retried = ledger.retry_dead_letters(some.to_vec()).await?;
+        let some = some.iter().copied().filter(|id| !along.contains(id)).collect();
+        let retried = ledger.retry_dead_letters(some).await?;
+        along.extend(retried.along);
         records += retried.records;
         refused.extend(retried.refused);
     }

@@ -34,6 +34,8 @@ pub struct Retried {
     pub works: Vec<WorkId>,
     /// The records in it.
     pub records: u64,
+    /// Other dead letters that went along: a body is fetched whole, with everything that was kept of it.
+    pub along: Vec<i64>,
     /// Dead letters that cannot be retried, and why.
     pub refused: Vec<(i64, RetryRefused)>,
 }
@@ -244,13 +246,19 @@ impl Writer {
                 retried.refused.extend(letters.iter().map(|letter| (letter.id, RetryRefused::NoSink)));
                 continue;
             }
-            retried.records += letters.iter().map(|letter| u64::from(letter.records)).sum::<u64>();
-            let made = if has_record {
-                self.retry_from_bytes(&letters, &targets)?
-            } else {
-                self.retry_by_fetching(&letters, &targets)?
-            };
+            if has_record {
+                retried.works.push(self.retry_from_bytes(&letters, &targets)?);
+                retried.records += letters.iter().map(|letter| u64::from(letter.records)).sum::<u64>();
+                continue;
+            }
+            let (made, all) = self.retry_by_fetching(&letters, &targets)?;
             retried.works.push(made);
+            for (id, records) in all {
+                retried.records += records;
+                if letters.iter().all(|letter| letter.id != id) {
+                    retried.along.push(id);
+                }
+            }
         }
         Ok(retried)
     }
@@ -299,15 +307,24 @@ impl Writer {
         Ok(work)
     }
 
-    fn retry_by_fetching(&mut self, letters: &[Letter], targets: &[i64]) -> Result<WorkId> {
-        let work = self.new_retry(&letters[0], "listed")?;
-        for letter in letters {
-            self.exec("UPDATE dead_letter SET retry = ?2 WHERE id = ?1", (letter.id, work.0))?;
-        }
+    /// Lets a body be fetched again, for all of its open letters that are no single record: each of them stands for all of
+    /// it, and in turns of their own they would bring it as often as there are turns. Gives them, with their records.
+    fn retry_by_fetching(
+        &mut self,
+        letters: &[Letter],
+        targets: &[i64],
+    ) -> Result<(WorkId, Vec<(i64, u64)>)> {
+        let letter = &letters[0];
+        let work = self.new_retry(letter, "listed")?;
+        let sql = "UPDATE dead_letter SET retry = ?3 WHERE work = ?1 AND sink IS ?2 AND position IS NULL \
+                   AND retry IS NULL RETURNING id, records";
+        let all = self.all(sql, (letter.work, letter.sink, work.0), |row| {
+            Ok((row.get::<_, i64>(0)?, u64::from(row.get::<_, u32>(1)?)))
+        })?;
         for sink in targets {
             self.exec("INSERT INTO retry_sink (work, sink) VALUES (?1, ?2)", (work.0, sink))?;
         }
         self.after.wake_fetches = true;
-        Ok(work)
+        Ok((work, all))
     }
 }

@@ -437,6 +437,42 @@ fn the_same_malformed_body_three_times_is_quarantined_with_its_bytes() {
     assert_eq!((bench.deliver("a"), bench.deliver("b")), (1, 1));
 }
 
+/// Lists a blob whose body is no array of records three times, and so quarantines it.
+fn quarantine_malformed(bench: &Bench, body: &str) {
+    bench.list(feed(1), &["x"]);
+    for _ in 0..3 {
+        let lease = bench.claim(tenant(1)).unwrap();
+        bench.take(lease.work, body.as_bytes()).unwrap_err();
+    }
+}
+
+fn open_findings(bench: &Bench) -> Vec<String> {
+    let report = bench.reconcile();
+    assert!(report.agrees(), "{report:?}");
+    report.open_findings().map(|found| found.id.to_string()).collect()
+}
+
+#[test]
+fn a_malformed_body_that_is_retried_in_two_goes_comes_once() {
+    let bench = Bench::new();
+    quarantine_malformed(&bench, &format!("[{{}}}} {} ]", "x".repeat(600_000)));
+    let ids: Vec<_> = bench.letters().iter().map(|letter| letter.id).collect();
+    assert!(ids.len() > 2);
+    let first = bench.ledger.retry_dead_letters(vec![ids[1]]).wait().unwrap();
+    assert_eq!((first.works.len(), first.refused), (1, Vec::new()));
+    let others = bench.letters().into_iter().map(|letter| letter.id).filter(|id| *id != ids[1]);
+    assert_eq!(first.along, others.collect::<Vec<_>>());
+    let second = bench.ledger.retry_dead_letters(ids.clone()).wait().unwrap();
+    assert!(second.works.is_empty() && second.along.is_empty());
+    assert!(second.refused.iter().all(|(_, why)| *why == RetryRefused::AlreadyRetried));
+    let lease = bench.claim(tenant(1)).unwrap();
+    bench.take(lease.work, body([1]).as_bytes()).unwrap();
+    drop(lease);
+    assert!(bench.claim(tenant(1)).is_none());
+    assert_eq!((bench.deliver("a"), bench.deliver("b")), (1, 1));
+    assert!(bench.letters().iter().all(|letter| letter.done_at.is_some()));
+}
+
 #[test]
 fn dead_letters_are_listed_retried_and_done() {
     let bench = Bench::new();
