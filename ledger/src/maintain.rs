@@ -195,14 +195,17 @@ impl Writer {
     }
 
     /// Folds rows whose time is over into the sums of their hour. Rows that somebody still has to look at stay, and so do
-    /// restored ones that were quarantined: they say to which sink alone a retry of their letters may go.
+    /// quarantined ones while a letter of theirs, or one that they were to bring again, is not delivered: they say to which
+    /// sinks a retry may go, and `reconcile` shows letters of no particular sink with their row only.
     fn fold(&mut self, now: DateTime<Utc>) -> Result<u64> {
         let cut = micros(now - ROWS_KEPT);
         let works = self.all(
             "SELECT work, expires FROM blob WHERE ended_at IS NOT NULL AND expires < ?1 AND ended_at < ?1 \
              AND state IN ('settled', 'gap', 'quarantined') \
-             AND (state = 'settled' OR (kind = 'retry' AND restore IS NULL) OR (restore IS NULL AND EXISTS (SELECT 1 FROM acknowledgement WHERE finding = \
-                  CASE state WHEN 'gap' THEN 'gap-' ELSE 'quarantine-' END || work))) \
+             AND (state = 'settled' OR kind = 'retry' OR EXISTS (SELECT 1 FROM acknowledgement WHERE finding = \
+                  CASE state WHEN 'gap' THEN 'gap-' ELSE 'quarantine-' END || work)) \
+             AND (state <> 'quarantined' OR NOT EXISTS \
+                  (SELECT 1 FROM dead_letter WHERE dead_letter.work IN (blob.work, origin) AND done_at IS NULL)) \
              ORDER BY expires LIMIT ?2",
             (cut, AT_ONCE),
             |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)),

@@ -474,6 +474,71 @@ fn a_malformed_body_that_is_retried_in_two_goes_comes_once() {
 }
 
 #[test]
+fn what_was_quarantined_is_retried_for_those_that_lack_it_however_late() {
+    let bench = Bench::new();
+    let (work, _) = bench.spool(feed(1), "x", &body(0..3));
+    bench.deliver("a");
+    let panics = |work| {
+        for _ in 0..3 {
+            bench.ledger.panicked(work, "a bug".into()).wait().unwrap();
+        }
+    };
+    let acknowledge = |finding: &str| {
+        let ids = vec![finding.parse().unwrap()];
+        bench.ledger.acknowledge(ids, "known".into(), "kim".into()).wait().unwrap();
+    };
+    panics(work);
+    acknowledge("quarantine-1");
+    let ids: Vec<_> = bench.letters().iter().map(|letter| letter.id).collect();
+    // The second time the first retry has come to nothing.
+    for _ in 0..2 {
+        bench.clock.advance(TimeDelta::days(30));
+        bench.maintain();
+        let retry = bench.ledger.retry_dead_letters(ids.clone()).wait().unwrap().works[0];
+        bench.clock.advance(TimeDelta::days(30));
+        bench.maintain();
+        assert!(bench.lease("a", 1).is_empty(), "it has them");
+        assert_eq!(bench.lease("b", 1).len(), 1);
+        panics(retry);
+    }
+    assert_eq!(bench.ledger.retry_dead_letters(ids).wait().unwrap().works.len(), 1);
+    assert_eq!((bench.deliver("a"), bench.deliver("b")), (0, 1));
+    bench.clock.advance(TimeDelta::days(3));
+    bench.maintain();
+    assert_eq!(bench.number("SELECT count(*) FROM blob"), 0, "nothing is left to be known of it");
+    assert_eq!(open_findings(&bench), [""; 0]);
+}
+
+#[test]
+fn the_letters_of_a_quarantined_retry_stay_a_finding() {
+    let bench = Bench::new();
+    quarantine_malformed(&bench, "[{}}]");
+    bench
+        .ledger
+        .acknowledge(vec!["quarantine-1".parse().unwrap()], "known".into(), "kim".into())
+        .wait()
+        .unwrap();
+    assert_eq!(open_findings(&bench), [""; 0]);
+    let retry = bench.ledger.retry_dead_letters(vec![1]).wait().unwrap().works[0];
+    let lease = bench.claim(tenant(1)).unwrap();
+    bench.take(retry, body(0..3).as_bytes()).unwrap();
+    drop(lease);
+    for _ in 0..3 {
+        bench.ledger.panicked(retry, "a bug".into()).wait().unwrap();
+    }
+    assert_eq!(open_findings(&bench), ["quarantine-2"]);
+    bench.clock.advance(TimeDelta::days(30));
+    bench.maintain();
+    assert_eq!(open_findings(&bench), ["quarantine-2"], "its records reached nobody");
+    let unsent = bench.letters().into_iter().filter(|letter| letter.is_open()).map(|letter| letter.id);
+    bench.ledger.retry_dead_letters(unsent.collect()).wait().unwrap();
+    assert_eq!((bench.deliver("a"), bench.deliver("b")), (1, 1));
+    bench.clock.advance(TimeDelta::days(3));
+    bench.maintain();
+    assert_eq!(open_findings(&bench), [""; 0], "now they have");
+}
+
+#[test]
 fn dead_letters_are_listed_retried_and_done() {
     let bench = Bench::new();
     bench.spool(feed(1), "x", &body(0..5));

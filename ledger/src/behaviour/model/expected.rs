@@ -33,6 +33,8 @@ pub(super) struct Row {
     pub(super) name: String,
     pub(super) retry: bool,
     pub(super) restored: bool,
+    /// Of a retry: the row whose records it brings again.
+    origin: Option<usize>,
     pub(super) expires: i64,
     pub(super) state: &'static str,
     pub(super) not_before: i64,
@@ -54,6 +56,7 @@ impl Row {
             name,
             retry: true,
             restored: false,
+            origin: None,
             expires,
             state: "spooled",
             not_before: 0,
@@ -172,6 +175,7 @@ impl Model {
                 name: name.to_string(),
                 retry: false,
                 restored: false,
+                origin: None,
                 expires,
                 state: "listed",
                 not_before: 0,
@@ -305,7 +309,8 @@ impl Model {
             for at in letters {
                 self.letters[at].retry = Some(made);
             }
-            self.push(Row::again(tenant, name, expires, seq, records, &targets));
+            let row = Row::again(tenant, name, expires, seq, records, &targets);
+            self.push(Row { origin: Some(index), ..row });
         }
         refused
     }
@@ -362,11 +367,13 @@ impl Model {
             self.gap(index, now);
         }
         let cut = now - 2 * DAY;
-        for place in &mut self.rows {
+        for (index, place) in self.rows.iter_mut().enumerate() {
             let Some(row) = place else { continue };
             let over = row.ended.is_some_and(|ended| ended < cut) && row.expires < cut;
+            let of_it = |of: usize| of == index || Some(of) == row.origin;
+            let unsent = || self.letters.iter().any(|letter| of_it(letter.row) && !letter.done);
             // Nobody acknowledges anything here.
-            if over && (row.state == "settled" || (row.retry && !row.restored)) {
+            if over && (row.state == "settled" || (row.retry && (row.state != "quarantined" || !unsent()))) {
                 self.folded_through = self.folded_through.max(row.expires + 1);
                 *place = None;
             }
