@@ -313,7 +313,7 @@ fn feeds(db: &rusqlite::Connection) -> Result<Vec<FeedStatus>> {
         let last_error = first(db, sql, [id], |row| row.get(0))?.flatten();
         let sql = "SELECT count(*), coalesce(sum(NOT EXISTS \
                    (SELECT 1 FROM acknowledgement WHERE finding = 'gap-' || work)), 0) \
-                   FROM blob WHERE state IN ('gap', 'quarantined') AND state = 'gap' AND feed = ?1";
+                   FROM blob WHERE state IN ('gap', 'quarantined') AND state = 'gap' AND kind = 'blob' AND feed = ?1";
         let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
         let (gaps, open_gaps) = first(db, sql, [id], read)?.unwrap_or_default();
         feeds.push(FeedStatus {

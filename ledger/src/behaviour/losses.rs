@@ -539,6 +539,21 @@ fn the_letters_of_a_quarantined_retry_stay_a_finding() {
 }
 
 #[test]
+fn a_retry_that_cannot_be_had_is_no_gap_in_any_report() {
+    let bench = Bench::new();
+    quarantine_malformed(&bench, "[{}}]");
+    let retry = bench.ledger.retry_dead_letters(vec![1]).wait().unwrap().works[0];
+    let lease = bench.claim(tenant(1)).unwrap();
+    assert_eq!(lease.work, retry);
+    bench.ledger.gap(retry, GapReason::Expired).wait().unwrap();
+    drop(lease);
+    assert_eq!(open_findings(&bench), ["quarantine-1"]);
+    let feeds = bench.ledger.inspector().status().unwrap().feeds;
+    assert_eq!((feeds[0].gaps, feeds[0].open_gaps), (0, 0));
+    assert!(bench.letters()[0].is_open());
+}
+
+#[test]
 fn dead_letters_are_listed_retried_and_done() {
     let bench = Bench::new();
     bench.spool(feed(1), "x", &body(0..5));
