@@ -23,6 +23,8 @@ pub(crate) enum Point {
     Committed,
     /// A segment file is removed.
     RemoveSegment,
+    /// A part of a segment is read. No step towards durability, but what the disk cannot read is lost all the same.
+    ReadSegment,
 }
 
 /// Outside of tests: nothing ever fails here.
@@ -76,6 +78,8 @@ pub(crate) mod in_tests {
         Full,
         /// The disk fails.
         Broken,
+        /// The disk cannot read a sector.
+        Unreadable,
     }
 
     #[derive(Debug, Default)]
@@ -126,6 +130,7 @@ pub(crate) mod in_tests {
             match self.due(point) {
                 None => Ok(()),
                 Some(Fault::Full) => Err(io::ErrorKind::StorageFull.into()),
+                Some(Fault::Unreadable) => Err(nix::errno::Errno::EIO.into()),
                 Some(fault) => Err(io::Error::other(format!("simulated {fault:?}"))),
             }
         }

@@ -22,6 +22,7 @@ use tokio::sync::{oneshot, watch};
 use crate::{
     clock::Clock,
     error::{LedgerError, Result},
+    faults::Faults,
     inspect::Inspector,
     open::Settings,
     spool::{codec::Codecs, reader::SpoolReader},
@@ -51,12 +52,18 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(dir: PathBuf, id: LedgerId, settings: Settings, bodies: Connection) -> Self {
+    pub(crate) fn new(
+        dir: PathBuf,
+        id: LedgerId,
+        settings: Settings,
+        bodies: Connection,
+        faults: Faults,
+    ) -> Self {
         let codecs = Arc::new(Codecs::default());
         Self {
             id,
             clock: settings.clock.clone(),
-            spool: SpoolReader::new(&dir.join("spool"), id, Arc::clone(&codecs)),
+            spool: SpoolReader::new(&dir.join("spool"), id, Arc::clone(&codecs), faults),
             codecs,
             bodies: Mutex::new(bodies),
             fetches: Mutex::default(),

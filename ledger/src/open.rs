@@ -171,7 +171,7 @@ impl Ledger {
         let inspector = Inspector::open(dir)?;
         let bodies = schema::open_read_only(&path)?;
         let (sender, messages) = mpsc::channel();
-        let shared = Arc::new(Shared::new(dir.to_owned(), id, settings, bodies));
+        let shared = Arc::new(Shared::new(dir.to_owned(), id, settings, bodies, faults.clone()));
         let writer = Writer {
             db,
             spool,

@@ -7,7 +7,7 @@
 //! When there is no room, it is made: deliveries of optional sinks without a live lease are given up, the oldest first
 //! (`spool_full`), and the live bodies of segments that are mostly dead are moved to the current one.
 
-use std::io::BufReader;
+use std::io::{BufReader, ErrorKind};
 
 use crate::{
     WorkId,
@@ -187,10 +187,14 @@ impl Writer {
                     continue;
                 }
             };
+            let before = self.spool.mark();
             let new = match self.spool.append(&mut reader, place.stored) {
                 Ok(new) => new,
-                // The segment is shorter than it was.
-                Err(LedgerError::Io { source, .. }) if source.kind() == std::io::ErrorKind::UnexpectedEof => {
+                // The segment is shorter than it was, or the disk cannot read all of it.
+                Err(LedgerError::Io { source, .. })
+                    if matches!(source.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData) =>
+                {
+                    self.spool.rewind(&before);
                     self.body_lost(work, place)?;
                     continue;
                 }

@@ -5,9 +5,12 @@ use std::os::unix::fs::FileExt;
 use chrono::TimeDelta;
 use schemas::{GapReason, Seq, SplitError};
 
+use super::opening::noise;
 use crate::{
     BodyError, DeadRecord, FetchLease, FindingId, Lease, LedgerError, LetterFilter, OVERDUE, RetryRefused,
-    Settlement, Unreadable, testing::*,
+    Settlement, Unreadable,
+    faults::{Point, in_tests::Fault},
+    testing::*,
 };
 
 /// Changes a byte in the middle of the only segment's bodies.
@@ -306,6 +309,68 @@ fn a_damaged_body_that_has_expired_is_quarantined_with_what_can_be_read() {
         ["quarantine-1"]
     );
     assert!(bench.lease("a", 1).is_empty());
+}
+
+/// Lets the disk fail to read a part of a segment, once, after it has read some.
+fn unreadable(bench: &Bench, after: u32) {
+    bench.faults.plan(Point::ReadSegment, after, Fault::Unreadable);
+}
+
+#[test]
+fn what_the_disk_cannot_read_is_fetched_again_like_what_is_damaged() {
+    // The head of a frame, and the rest of it.
+    for after in 0..2 {
+        let bench = Bench::new();
+        let (work, _) = bench.spool(feed(1), "x", &body(0..3));
+        unreadable(&bench, after);
+        let error = bench.ledger.read_piece(work, None, 0).unwrap_err();
+        let LedgerError::Body(Unreadable::Corrupt { fetched_again: true, what, .. }) = error else {
+            panic!("{error}")
+        };
+        assert_eq!(what, "the disk cannot read it");
+        let fetch = bench.claim(tenant(1)).unwrap();
+        bench.take(fetch.work, body(0..3).as_bytes()).unwrap();
+        assert_eq!((bench.deliver("a"), bench.deliver("b")), (1, 1));
+        assert_eq!(open_findings(&bench), [""; 0]);
+    }
+}
+
+#[test]
+fn what_the_disk_cannot_read_stops_no_settlement_and_no_quarantine() {
+    let bench = Bench::new();
+    let (work, _) = bench.spool(feed(1), "x", &body(0..3));
+    let lease = bench.lease("a", 1).pop().unwrap();
+    unreadable(&bench, 0);
+    // The bytes of a refused record: they come again with the body.
+    let error = bench.ledger.settle(&sink("a"), vec![dead(&lease, &[1])], None).wait().unwrap_err();
+    assert!(matches!(error, LedgerError::Body(Unreadable::NotSpooled { .. })), "{error}");
+    drop(lease);
+    let fetch = bench.claim(tenant(1)).unwrap();
+    bench.take(fetch.work, body(0..3).as_bytes()).unwrap();
+    drop(fetch);
+    unreadable(&bench, 0);
+    for _ in 0..3 {
+        bench.ledger.panicked(work, "a bug".into()).wait().unwrap();
+    }
+    assert_eq!(open_findings(&bench), ["quarantine-1"]);
+    let letters = bench.letters();
+    assert_eq!((letters.len(), letters[0].position, letters[0].records), (1, None, 3));
+}
+
+#[test]
+fn a_body_that_the_disk_cannot_read_does_not_stop_what_moves_it() {
+    let bench = Bench::with(|settings| settings.segment_bytes = 4096);
+    for number in 0..6 {
+        bench.spool(feed(1), &format!("x{number}"), &format!("[{}]", record(number, &noise(1000))));
+    }
+    let kept = bench.lease("a", 1).pop().unwrap();
+    bench.deliver("a");
+    bench.deliver("b");
+    unreadable(&bench, 0);
+    assert_eq!(bench.maintain().moved, 0);
+    assert!(bench.faults.clear(), "it was to be moved");
+    assert_eq!(bench.claim(tenant(1)).unwrap().work, kept.work.id, "it is fetched again");
+    assert_eq!(bench.number("SELECT coalesce(sum(live_bytes), 0) FROM segment"), 0);
 }
 
 #[test]

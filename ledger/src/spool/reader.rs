@@ -21,6 +21,7 @@ use super::{
     frame::{HEADER, Header, Unpacked},
     segment,
 };
+use crate::faults::{Faults, Point};
 
 /// Files that stay open.
 const OPEN_FILES: usize = 8;
@@ -28,19 +29,22 @@ const OPEN_FILES: usize = 8;
 /// Bodies whose reading position is remembered.
 const HINTS: usize = 64;
 
+/// What is wrong where the disk says so itself.
+const UNREADABLE: &str = "the disk cannot read it";
+
 /// Why a frame could not be read.
 #[derive(Debug)]
 pub(crate) enum ReadFailure {
     /// The file is not there: the body was moved or settled, or the file is lost.
     NoFile,
-    /// The bytes are not what was written.
+    /// The bytes are not what was written, or cannot be read any more.
     Corrupt {
         /// Where in the segment.
         offset: u64,
         /// What is wrong.
         what: &'static str,
     },
-    /// The disk failed.
+    /// Reading failed in a way that may pass.
     Io(io::Error),
 }
 
@@ -66,13 +70,15 @@ pub(crate) struct SpoolReader {
     dir: PathBuf,
     ledger: LedgerId,
     codecs: Arc<Codecs>,
+    faults: Faults,
     files: Mutex<VecDeque<(u64, Arc<File>)>>,
     hints: Mutex<VecDeque<Hint>>,
 }
 
 impl SpoolReader {
-    pub(crate) fn new(dir: &Path, ledger: LedgerId, codecs: Arc<Codecs>) -> Self {
-        Self { dir: dir.to_owned(), ledger, codecs, files: Mutex::default(), hints: Mutex::default() }
+    pub(crate) fn new(dir: &Path, ledger: LedgerId, codecs: Arc<Codecs>, faults: Faults) -> Self {
+        let (files, hints) = (Mutex::default(), Mutex::default());
+        Self { dir: dir.to_owned(), ledger, codecs, faults, files, hints }
     }
 
     /// Reads the piece that holds the record at `position`, which must be before the body's end.
@@ -86,7 +92,7 @@ impl SpoolReader {
                 return Err(corrupt("the body ends too early"));
             }
             let mut head = [0; HEADER];
-            read(&file, &mut head, at)?;
+            self.read(&file, &mut head, at)?;
             let header = Header::parse(&head, work).map_err(corrupt)?;
             let next = at + HEADER as u64 + u64::from(header.stored);
             if next > end || header.first != first || header.count == 0 {
@@ -98,16 +104,17 @@ impl SpoolReader {
                 continue;
             }
             let mut stored = Buffer::of_length(header.stored as usize);
-            read(&file, &mut stored, at + HEADER as u64)?;
+            self.read(&file, &mut stored, at + HEADER as u64)?;
             let unpacked = header.unpack(stored, &self.codecs).map_err(corrupt)?;
             self.remember(Hint { work, place, position: behind, offset: next });
             return Ok(Piece { first, unpacked });
         }
     }
 
-    /// Reads the bytes of a body as they lie in the spool.
+    /// Reads the bytes of a body as they lie in the spool. What the disk cannot read is [`io::ErrorKind::InvalidData`].
     pub(crate) fn raw(&self, place: Place) -> Result<impl io::Read + use<>, ReadFailure> {
-        Ok(Range { file: self.file(place.segment)?, at: place.offset, left: place.stored })
+        let file = self.file(place.segment)?;
+        Ok(Range { file, at: place.offset, left: place.stored, faults: self.faults.clone() })
     }
 
     /// Closes a segment's file, which was removed.
@@ -135,6 +142,9 @@ impl SpoolReader {
                 }
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ReadFailure::NoFile),
+            Err(error) if segment::is_unreadable(&error) => {
+                return Err(ReadFailure::Corrupt { offset: 0, what: UNREADABLE });
+            }
             Err(error) => return Err(ReadFailure::Io(error)),
         };
         if files.len() >= OPEN_FILES {
@@ -142,6 +152,20 @@ impl SpoolReader {
         }
         files.push_back((number, Arc::clone(&file)));
         Ok(file)
+    }
+
+    fn read(&self, file: &File, buffer: &mut [u8], at: u64) -> Result<(), ReadFailure> {
+        let read = self.faults.at(Point::ReadSegment).and_then(|()| file.read_exact_at(buffer, at));
+        match read {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(ReadFailure::Corrupt { offset: at, what: "the file ends too early" })
+            }
+            Err(error) if segment::is_unreadable(&error) => {
+                Err(ReadFailure::Corrupt { offset: at, what: UNREADABLE })
+            }
+            Err(error) => Err(ReadFailure::Io(error)),
+        }
     }
 
     /// The frame from which to look for a position: its offset and its first position.
@@ -168,27 +192,26 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn read(file: &File, buffer: &mut [u8], at: u64) -> Result<(), ReadFailure> {
-    match file.read_exact_at(buffer, at) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            Err(ReadFailure::Corrupt { offset: at, what: "the file ends too early" })
-        }
-        Err(error) => Err(ReadFailure::Io(error)),
-    }
-}
-
 /// A range of a file.
 struct Range {
     file: Arc<File>,
     at: u64,
     left: u64,
+    faults: Faults,
 }
 
 impl io::Read for Range {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let want = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        let read = self.file.read_at(&mut buffer[..want], self.at)?;
+        let read =
+            self.faults.at(Point::ReadSegment).and_then(|()| self.file.read_at(&mut buffer[..want], self.at));
+        let read = read.map_err(|error| {
+            if segment::is_unreadable(&error) {
+                io::Error::new(io::ErrorKind::InvalidData, error)
+            } else {
+                error
+            }
+        })?;
         self.at += read as u64;
         self.left -= read as u64;
         Ok(read)

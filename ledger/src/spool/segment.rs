@@ -20,6 +20,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::errno::Errno;
 use schemas::LedgerId;
 
 /// Bytes of the header.
@@ -68,10 +69,17 @@ fn header(number: u64, ledger: LedgerId) -> [u8; HEADER as usize] {
 pub(crate) enum Origin {
     /// It is this segment of this ledger.
     Ours,
-    /// Its header was never written whole, or is damaged.
+    /// Its header was never written whole, is damaged, or cannot be read.
     Torn,
     /// Another ledger's, or another segment.
     Foreign,
+}
+
+/// Whether the disk says that it cannot read a part of a file. Asked again it says the same, so that these bytes are as
+/// lost as those of which the checksum is wrong.
+pub(crate) fn is_unreadable(error: &io::Error) -> bool {
+    let number = error.raw_os_error().map(Errno::from_raw);
+    matches!(number, Some(Errno::EIO | Errno::EBADMSG | Errno::EUCLEAN))
 }
 
 /// Whose file it is.
@@ -80,6 +88,7 @@ pub(crate) fn origin(file: &File, number: u64, ledger: LedgerId) -> io::Result<O
     match file.read_exact_at(&mut bytes, 0) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Origin::Torn),
+        Err(error) if is_unreadable(&error) => return Ok(Origin::Torn),
         Err(error) => return Err(error),
     }
     let sound = crc32fast::hash(&bytes[..60]).to_le_bytes() == bytes[60..];
