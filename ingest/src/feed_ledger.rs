@@ -51,6 +51,9 @@ pub enum BodyError {
         /// What is wrong with it.
         cause: SplitError,
     },
+    /// Nobody wants it any more: while it was fetched, the sinks that it was for were forgotten, or it was quarantined.
+    #[error("nobody wants it any more")]
+    Unwanted,
     /// The ledger could not keep it.
     #[error(transparent)]
     Ledger(#[from] LedgerFailure),
@@ -141,6 +144,6 @@ pub trait FeedLedger: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<bool, LedgerFailure>>;
 
     /// Records that the blob can no longer be had. Returns whether that is a gap: it is none when the body was only
-    /// fetched again, and all of its records were settled meanwhile.
+    /// fetched again, and all of its records were settled or given up meanwhile.
     fn gap(&self, lease: FetchLease, reason: GapReason) -> BoxFuture<'_, Result<bool, LedgerFailure>>;
 }

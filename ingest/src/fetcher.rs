@@ -286,7 +286,7 @@ impl Fetcher {
     }
 
     async fn failed(&self, lease: FetchLease, error: FetchError) -> Ended {
-        if !matches!(error, FetchError::Stopped) {
+        if !matches!(error, FetchError::Stopped | FetchError::Body(BodyError::Unwanted)) {
             self.health.fetcher.failed.add(1);
         }
         let feed = lease.blob.feed;
@@ -305,6 +305,10 @@ impl Fetcher {
             FetchError::Body(BodyError::Quarantined { times, cause }) => {
                 self.health.fetcher.quarantined.add(1);
                 tracing::error!(tenant = %self.health.name, blob = %lease.blob.content_id, times, %cause, "a blob's body is broken: quarantined, with its bytes");
+                Ok(())
+            }
+            FetchError::Body(BodyError::Unwanted) => {
+                tracing::info!(tenant = %self.health.name, blob = %lease.blob.content_id, "a body came that nobody wants any more");
                 Ok(())
             }
             FetchError::Body(error @ BodyError::Split(_)) => {
@@ -398,7 +402,7 @@ impl Fetcher {
                 tracing::error!(tenant = %self.health.name, %blob, %reason, why, "a blob can no longer be had: recorded as a gap");
             }
             Ok(false) => {
-                tracing::info!(tenant = %self.health.name, %blob, %reason, why, "a blob cannot be fetched again, and need not: its records were delivered meanwhile");
+                tracing::info!(tenant = %self.health.name, %blob, %reason, why, "a blob cannot be fetched again, and need not: its records were delivered or given up meanwhile");
             }
             Err(_) => {}
         }

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     BodyError, WorkId,
     dedupe::{self, Keys},
-    error::{LedgerError, Result, Unreadable},
+    error::Result,
     handle::{Answer, Ledger, Shared, lock, send},
     ids::Day,
     positions,
@@ -192,8 +192,11 @@ impl BodyWriter {
         if let Some(cause) = self.broken {
             let raw = self.raw.take().flatten();
             let count = move |writer: &mut Writer| {
-                let (times, quarantined) = writer.broken_body(work, sha256, cause, raw)?;
-                Ok(Err(if quarantined { BodyError::Quarantined { times, cause } } else { cause.into() }))
+                Ok(Err(match writer.broken_body(work, sha256, cause, raw)? {
+                    None => BodyError::Unwanted,
+                    Some((times, true)) => BodyError::Quarantined { times, cause },
+                    Some((_, false)) => cause.into(),
+                }))
             };
             return Ok(Finishing(send(&self.writer, Kind::Body, count)));
         }
@@ -207,7 +210,8 @@ impl BodyWriter {
             records: self.records,
             keys: self.keys,
         };
-        Ok(Finishing(send(&self.writer, Kind::Body, move |writer| writer.spool(body).map(Ok))))
+        let spool = move |writer: &mut Writer| Ok(writer.spool(body)?.ok_or(BodyError::Unwanted));
+        Ok(Finishing(send(&self.writer, Kind::Body, spool)))
     }
 }
 
@@ -225,7 +229,8 @@ struct Row {
 }
 
 impl Writer {
-    fn spool(&mut self, mut body: Finished) -> Result<Spooled> {
+    /// Spools a body; `None` when nobody waits for it any more.
+    fn spool(&mut self, mut body: Finished) -> Result<Option<Spooled>> {
         let work = body.work;
         self.require_claim(work)?;
         let sql = "SELECT tenant, feed, kind, origin, seq, sha256, dropped, duplicates, guid FROM blob \
@@ -243,7 +248,7 @@ impl Writer {
                 guid: row.get(8)?,
             })
         })?;
-        let Some(row) = row else { return Err(LedgerError::NotClaimed { work }) };
+        let Some(row) = row else { return Ok(None) };
         let dedupe = row.guid.parse().is_ok_and(|id| !lock(&self.shared.keep_duplicates).contains(&id));
         // A retry's ids are those of the blob whose records it brings again.
         let owner = WorkId(row.origin.unwrap_or(work.0));
@@ -302,7 +307,7 @@ impl Writer {
         }
         self.usual_body = (self.usual_body * 7 + stored.max(4096)) / 8;
         self.after.wake_sinks.insert(None);
-        Ok(Spooled { seq: Seq(seq as u64), records, duplicates, bytes: body.bytes })
+        Ok(Some(Spooled { seq: Seq(seq as u64), records, duplicates, bytes: body.bytes }))
     }
 
     /// What was decided when the same body was spooled before: by the row itself, or by the blob that it retries.
@@ -349,22 +354,23 @@ impl Writer {
         Ok(())
     }
 
-    /// Counts a broken body; quarantines the blob when the same one came often enough.
+    /// Counts a broken body; quarantines the blob when the same one came often enough. Gives how often it came, and whether
+    /// it is quarantined; `None` when nobody waits for it any more.
     fn broken_body(
         &mut self,
         work: WorkId,
         sha256: [u8; 32],
         cause: SplitError,
         raw: Option<Incoming>,
-    ) -> Result<(u32, bool)> {
+    ) -> Result<Option<(u32, bool)>> {
         self.require_claim(work)?;
         let sql = "UPDATE blob SET broken_times = CASE WHEN broken_sha = ?2 THEN broken_times + 1 ELSE 1 END, \
                    broken_sha = ?2 WHERE work = ?1 AND state = 'listed' RETURNING broken_times";
         let times = self.first(sql, params![work.0, sha256.as_slice()], |row| row.get::<_, u32>(0))?;
-        let times = times.ok_or(Unreadable::NotSpooled { work })?;
-        match raw {
-            Some(raw) if times >= BROKEN_BODIES => Ok((times, self.quarantine_broken(work, raw, &cause)?)),
-            _ => Ok((times, false)),
-        }
+        let Some(times) = times else { return Ok(None) };
+        Ok(Some(match raw {
+            Some(raw) if times >= BROKEN_BODIES => (times, self.quarantine_broken(work, raw, &cause)?),
+            _ => (times, false),
+        }))
     }
 }

@@ -223,6 +223,10 @@ pub enum BodyError {
         /// What is wrong with it.
         cause: SplitError,
     },
+    /// Nobody wants it any more: while it was fetched, the sinks that it was for were forgotten, or it was quarantined because
+    /// of one that could not handle what had been fetched before.
+    #[error("nobody wants it any more")]
+    Unwanted,
     /// The ledger could not keep it.
     #[error(transparent)]
     Ledger(#[from] LedgerError),

@@ -62,7 +62,7 @@ impl Ledger {
     }
 
     /// Records that the blob can no longer be had. Gives the number that it took; `None` when nobody misses it, because
-    /// it was fetched again and all of its records were settled meanwhile.
+    /// it was fetched again and all of its records were settled meanwhile, or because nobody wants it any more.
     pub fn gap(&self, work: WorkId, reason: GapReason) -> Answer<Option<Seq>> {
         self.change(move |writer| {
             writer.require_claim(work)?;
@@ -184,7 +184,7 @@ impl Writer {
     }
 
     /// Makes a listed blob a gap. If it was spooled before, and its body was damaged, what was pending of it is dead; when
-    /// nothing was, it is settled and no gap.
+    /// nothing was, it is settled and no gap. Nor is one that was given up while somebody fetched it.
     pub(crate) fn record_gap(&mut self, work: WorkId, reason: GapReason) -> Result<Option<Seq>> {
         if self.settle_unwanted(work)? {
             return Ok(None);
@@ -193,7 +193,7 @@ impl Writer {
         let sql = "SELECT tenant, seq FROM blob WHERE work = ?1 AND state = 'listed'";
         let row =
             self.first(sql, [work.0], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?)))?;
-        let Some((tenant, seq)) = row else { return Err(LedgerError::NotClaimed { work }) };
+        let Some((tenant, seq)) = row else { return Ok(None) };
         let seq = match seq {
             Some(seq) => seq,
             None => self.take_seq(tenant)?,

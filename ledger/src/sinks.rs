@@ -258,11 +258,13 @@ impl Writer {
         let done = given_up < FORGOTTEN_AT_ONCE;
         if done {
             self.exec("UPDATE sink SET forgotten_at = ?2, state = NULL WHERE id = ?1", (number, now))?;
-            // A retry that has yet to be fetched for this sink has nobody to go to.
+            // A retry that has yet to be fetched for this sink has nobody to go to, also when it is just being fetched.
             self.exec("DELETE FROM retry_sink WHERE sink = ?1", [number])?;
             let sql = "UPDATE blob SET state = 'settled', ended_at = ?1 WHERE kind = 'retry' AND state = 'listed' \
-                       AND NOT EXISTS (SELECT 1 FROM retry_sink WHERE retry_sink.work = blob.work)";
-            self.exec(sql, [now])?;
+                       AND NOT EXISTS (SELECT 1 FROM retry_sink WHERE retry_sink.work = blob.work) RETURNING work";
+            for work in self.all(sql, [now], |row| Ok(WorkId(row.get(0)?)))? {
+                self.retry_is_done(work, now)?;
+            }
         }
         Ok((given_up as u64, done))
     }

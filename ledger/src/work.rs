@@ -137,7 +137,7 @@ impl Writer {
     }
 
     /// Ends the dead letters that a settled work has retried, if it has.
-    fn retry_is_done(&mut self, work: WorkId, now: i64) -> Result<()> {
+    pub(crate) fn retry_is_done(&mut self, work: WorkId, now: i64) -> Result<()> {
         let sql = "SELECT sum(size) FROM dead_letter WHERE retry = ?1 AND done_at IS NULL";
         let freed: Option<Option<i64>> = self.first(sql, [work.0], |row| row.get(0))?;
         let Some(freed) = freed.flatten() else { return Ok(()) };

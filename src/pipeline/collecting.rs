@@ -135,6 +135,7 @@ fn body_error(error: ledger::BodyError) -> BodyError {
     match error {
         ledger::BodyError::Split(cause) => BodyError::Split(cause),
         ledger::BodyError::Quarantined { times, cause } => BodyError::Quarantined { times, cause },
+        ledger::BodyError::Unwanted => BodyError::Unwanted,
         ledger::BodyError::Ledger(error) => BodyError::Ledger(failure(error)),
     }
 }

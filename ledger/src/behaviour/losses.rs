@@ -603,6 +603,47 @@ fn the_letters_of_a_quarantined_retry_stay_a_finding() {
     assert_eq!(open_findings(&bench), [""; 0], "now they have");
 }
 
+/// What may come of a fetch of a blob that was ended meanwhile: nothing, and no mistake of whoever fetched it.
+fn is_wanted_no_more(bench: &Bench, fetch: FetchLease) {
+    let unwanted = |body: &str| {
+        let taken = bench.take(fetch.work, body.as_bytes());
+        assert!(matches!(taken, Err(BodyError::Unwanted)), "{taken:?}");
+    };
+    unwanted(&body(0..3));
+    unwanted("[{}}]");
+    assert_eq!(bench.ledger.gap(fetch.work, GapReason::Expired).wait().unwrap(), None);
+    bench.ledger.fetch_failed(fetch.work, bench.now(), "gone".into()).wait().unwrap();
+    drop(fetch);
+    assert!(bench.claim(tenant(1)).is_none());
+}
+
+#[test]
+fn a_retry_whose_sink_is_forgotten_while_it_is_fetched_is_wanted_no_more() {
+    let bench = Bench::new();
+    quarantine_malformed(&bench, "[{}}]");
+    bench.ledger.remove_sink(&sink("a")).wait().unwrap();
+    bench.ledger.retry_dead_letters(vec![1]).wait().unwrap();
+    let fetch = bench.claim(tenant(1)).unwrap();
+    bench.ledger.remove_sink(&sink("b")).wait().unwrap();
+    bench.ledger.forget_sink(&sink("b")).unwrap();
+    bench.ledger.add_sink(spec("a")).wait().unwrap();
+    is_wanted_no_more(&bench, fetch);
+    assert!(bench.letters()[0].done_at.is_some(), "it was given up with its sink");
+}
+
+#[test]
+fn a_blob_that_a_sink_panics_on_while_it_is_fetched_again_is_wanted_no_more() {
+    let bench = Bench::new();
+    let lease = lost_when_it_was_read(&bench);
+    let fetch = bench.claim(tenant(1)).unwrap();
+    for times in 1..=3 {
+        assert_eq!(bench.ledger.panicked(fetch.work, "a bug".into()).wait().unwrap(), times == 3);
+    }
+    drop(lease);
+    is_wanted_no_more(&bench, fetch);
+    assert_eq!(open_findings(&bench), ["quarantine-1"]);
+}
+
 #[test]
 fn a_retry_that_cannot_be_had_is_no_gap_in_any_report() {
     let bench = Bench::new();
