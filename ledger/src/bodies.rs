@@ -17,6 +17,7 @@ use crate::{
     error::Result,
     handle::{Answer, Ledger, Shared, lock, send},
     ids::Day,
+    leases::Leased,
     positions,
     spool::incoming::Incoming,
     writer::{Kind, Message, Writer, first},
@@ -345,11 +346,17 @@ impl Writer {
         Ok(self.number("SELECT EXISTS (SELECT 1 FROM delivery WHERE work = ?1)", [work.0])? != 0)
     }
 
-    /// Settles a body of which nothing is due: there is nothing that a receipt could cover.
+    /// Settles a body of which nothing is due: there is nothing that a receipt could cover. A sink that has it leased was
+    /// given what was there before, and says itself what became of that.
     fn settle_empty(&mut self, work: WorkId) -> Result<()> {
-        let sql =
-            "UPDATE delivery SET state = 'delivered', settled_at = ?2 WHERE work = ?1 AND state = 'pending'";
-        self.exec(sql, (work.0, self.now_micros()))?;
+        let sql = "SELECT sink FROM delivery WHERE work = ?1 AND state = 'pending'";
+        for sink in self.all(sql, [work.0], |row| row.get::<_, i64>(0))? {
+            if !self.leases.is_claimed(Leased::Delivery(sink, work)) {
+                let sql =
+                    "UPDATE delivery SET state = 'delivered', settled_at = ?3 WHERE work = ?1 AND sink = ?2";
+                self.exec(sql, (work.0, sink, self.now_micros()))?;
+            }
+        }
         self.settle_when_done(work)?;
         Ok(())
     }

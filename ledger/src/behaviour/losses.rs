@@ -645,6 +645,35 @@ fn a_blob_that_a_sink_panics_on_while_it_is_fetched_again_is_wanted_no_more() {
 }
 
 #[test]
+fn what_is_leased_of_a_body_that_comes_back_without_anything_due_is_settled_as_it_was_leased() {
+    // Nothing at all, or what another blob has.
+    for again in ["[]".to_owned(), body(10..13)] {
+        let bench = Bench::new();
+        bench.spool(feed(1), "w", &body(10..13));
+        assert_eq!((bench.deliver("a"), bench.deliver("b")), (1, 1));
+        bench.maintain();
+        let (work, _) = bench.spool(feed(1), "x", &body(0..3));
+        let (of_a, of_b) = (bench.lease("a", 1).remove(0), bench.lease("b", 1).remove(0));
+        damage(&bench);
+        bench.ledger.read_piece(work, of_a.work.body, 0).unwrap_err();
+        let fetch = bench.claim(tenant(1)).unwrap();
+        bench.take(fetch.work, again.as_bytes()).unwrap();
+        drop(fetch);
+        bench.ledger.settle(&sink("a"), vec![delivered(&of_a)], None).wait().unwrap();
+        // Who had not read it gets what there is now.
+        drop((of_a, of_b));
+        let lease = bench.lease("b", 1).remove(0);
+        assert_eq!((lease.work.id, lease.work.records - lease.work.duplicates), (work, 0));
+        bench.ledger.settle(&sink("b"), vec![delivered(&lease)], None).wait().unwrap();
+        assert_eq!(bench.number("SELECT count(*) FROM blob WHERE state <> 'settled'"), 0);
+        assert_eq!(open_findings(&bench), [""; 0]);
+        let sums = &bench.reconcile().hours[0].sinks;
+        let of = |name| (sums[&sink(name)].blobs.due, sums[&sink(name)].blobs.delivered);
+        assert_eq!((of("a"), of("b")), ((6, 6), (3, 3)));
+    }
+}
+
+#[test]
 fn a_retry_that_cannot_be_had_is_no_gap_in_any_report() {
     let bench = Bench::new();
     quarantine_malformed(&bench, "[{}}]");
