@@ -114,6 +114,7 @@ impl Ledger {
         let sink = sink.clone();
         self.change(move |writer| {
             let number = writer.sink_number(&sink)?;
+            let now = writer.now();
             for deferral in &deferrals {
                 writer.require_lease(number, &sink, deferral.work)?;
                 // A delivery that waits for its body goes on waiting for it.
@@ -121,7 +122,8 @@ impl Ledger {
                            not_before = CASE not_before WHEN ?5 THEN not_before ELSE ?6 END, \
                            begun = ?7 \
                            WHERE work = ?1 AND sink = ?2 AND state = 'pending'";
-                let until = deferral.not_before.map_or(0, |at| micros(at).max(1));
+                // A time that has come is none to wait for: noted down, it would become one with a clock that is set back.
+                let until = deferral.not_before.filter(|at| *at > now).map_or(0, |at| micros(at).max(1));
                 writer.exec(
                     sql,
                     params![

@@ -28,8 +28,11 @@ pub const ROWS_KEPT: TimeDelta = TimeDelta::days(2);
 /// How long sums are kept, and longer those of an hour with something that nobody has acknowledged.
 pub const SUMS_KEPT: TimeDelta = TimeDelta::days(400);
 
-/// No wait is longer than this: a blob that failed is tried again within a day, whatever asked it to wait.
-const LONGEST_WAIT: TimeDelta = TimeDelta::hours(25);
+/// No blob waits longer to be fetched than this: one that failed is tried again within a day, whatever asked it to wait.
+const LONGEST_FETCH_WAIT: TimeDelta = TimeDelta::hours(25);
+
+/// No delivery waits longer than this: what a destination asks for counts up to an hour.
+const LONGEST_DELIVERY_WAIT: TimeDelta = TimeDelta::hours(2);
 
 /// Rows that are dealt with in one call.
 const AT_ONCE: i64 = 5000;
@@ -154,18 +157,19 @@ impl Writer {
     /// Ends waits that reach further than any wait does. They were written down while the local clock was ahead, and would
     /// keep a blob waiting for as long as the clock was wrong, beyond its expiry perhaps.
     fn end_odd_waits(&mut self) -> Result<()> {
-        let (now, far) = (self.now_micros().max(1), micros(self.now() + LONGEST_WAIT));
+        let now = self.now_micros().max(1);
+        let far = |longest| micros(self.now() + longest);
         let sql = "UPDATE blob SET not_before = ?1 WHERE tenant IN (SELECT id FROM tenant) AND state = 'listed' \
                    AND not_before > 0 AND not_before > ?2";
-        let fetches = self.exec(sql, (now, far))?;
+        let fetches = self.exec(sql, (now, far(LONGEST_FETCH_WAIT)))?;
         let sql = "UPDATE delivery SET not_before = ?1 WHERE sink IN (SELECT id FROM sink) AND state = 'pending' \
                    AND not_before > 0 AND not_before > ?2 AND not_before < ?3";
-        let deliveries = self.exec(sql, (now, far, HELD))?;
+        let deliveries = self.exec(sql, (now, far(LONGEST_DELIVERY_WAIT), HELD))?;
         if fetches + deliveries > 0 {
             tracing::warn!(
                 fetches,
                 deliveries,
-                "what was to wait for days is due now: the local clock was ahead"
+                "what was to wait longer than anything does is due now: the local clock was ahead"
             );
             self.after.wake_fetches = true;
             self.after.wake_sinks.insert(None);

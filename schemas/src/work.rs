@@ -115,7 +115,7 @@ pub struct DeadRecord {
 pub struct Deferral {
     /// What is given back.
     pub work: WorkId,
-    /// When it may be leased again. `None`: at once, and it does not count as an attempt.
+    /// When it may be leased again; a time that has come: at once. `None`: at once, and it does not count as an attempt.
     pub not_before: Option<DateTime<Utc>>,
     /// Why, for people.
     pub error: String,

@@ -115,6 +115,8 @@ struct Inner {
     failures: HashMap<&'static str, Vec<LedgerFailure>>,
     last_served: Option<TenantId>,
     log: Vec<String>,
+    /// Until when works were put off.
+    put_off: Vec<DateTime<Utc>>,
 }
 
 /// A ledger in memory.
@@ -379,6 +381,11 @@ impl MemoryLedger {
         self.lock().log.clone()
     }
 
+    /// Until when works were put off, in the order in which they were.
+    pub(crate) fn put_off(&self) -> Vec<DateTime<Utc>> {
+        self.lock().put_off.clone()
+    }
+
     /// Resolves when nothing is pending.
     pub(crate) async fn all_settled(&self) {
         loop {
@@ -637,6 +644,7 @@ impl DeliveryLedger for MemoryLedger {
                 assert!(entry.leased, "{:?} is deferred without a lease", deferral.work);
                 entry.begun = deferral.begun;
                 entry.attempts += u32::from(deferral.not_before.is_some());
+                inner.put_off.extend(deferral.not_before);
                 entry.not_before = deferral
                     .not_before
                     .map(|at| Instant::now() + (at - Utc::now()).to_std().unwrap_or_default());

@@ -197,6 +197,47 @@ fn a_wait_that_began_while_the_clock_was_ahead_ends_when_it_is_right() {
     assert!(bench.claim(tenant(1)).is_none());
 }
 
+/// Defers a work of the sink `a`.
+fn defer(bench: &Bench, lease: &crate::Lease, until: chrono::DateTime<chrono::Utc>) {
+    let deferral =
+        crate::Deferral { work: lease.work.id, not_before: Some(until), error: "503".into(), begun: 0 };
+    bench.ledger.defer(&sink("a"), vec![deferral]).wait().unwrap();
+}
+
+#[test]
+fn a_clock_that_is_set_back_by_hours_lets_no_delivery_wait_for_them() {
+    let bench = Bench::new();
+    bench.spool(feed(1), "x", &body([1]));
+    bench.spool(feed(1), "y", &body([2]));
+    let leases = bench.lease("a", 2);
+    defer(&bench, &leases[0], bench.now() + TimeDelta::minutes(5));
+    // What a destination has asked for.
+    defer(&bench, &leases[1], bench.now() - TimeDelta::hours(2));
+    drop(leases);
+    bench.clock.advance(TimeDelta::hours(-3));
+    let lease = bench.lease("a", 2).pop().unwrap();
+    defer(&bench, &lease, bench.now() + TimeDelta::hours(1));
+    let asked = lease.work.id;
+    drop(lease);
+    bench.maintain();
+    let due: Vec<_> = bench.lease("a", 2).iter().map(|lease| lease.work.id).collect();
+    assert!(due.len() == 1 && due[0] != asked, "{due:?}");
+}
+
+#[test]
+fn what_is_put_off_at_once_is_first_again_whatever_the_clock_does() {
+    let bench = Bench::new();
+    bench.spool(feed(1), "x", &body([1]));
+    bench.spool(feed(1), "y", &body([2]));
+    let first = bench.lease("a", 1).pop().unwrap();
+    defer(&bench, &first, bench.now());
+    let work = first.work.id;
+    drop(first);
+    bench.clock.advance(TimeDelta::minutes(-10));
+    let lease = bench.lease("a", 1).pop().unwrap();
+    assert_eq!((lease.work.id, lease.attempts), (work, 1));
+}
+
 #[test]
 fn a_loss_that_nobody_has_seen_is_shown_however_many_were_acknowledged() {
     let mut bench = Bench::new();

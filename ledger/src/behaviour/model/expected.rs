@@ -378,6 +378,16 @@ impl Model {
                 *place = None;
             }
         }
+        self.end_odd_waits(now);
+    }
+
+    /// Ends waits of deliveries that are longer than any.
+    fn end_odd_waits(&mut self, now: i64) {
+        for delivery in self.rows.iter_mut().flatten().flat_map(|row| row.deliveries.values_mut()) {
+            if delivery.not_before > now + DAY / 12 {
+                delivery.not_before = now;
+            }
+        }
     }
 
     pub(super) fn gap(&mut self, index: usize, now: i64) {

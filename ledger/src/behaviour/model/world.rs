@@ -177,7 +177,7 @@ impl World {
                 let until = self.bench.now() + TimeDelta::minutes(*minutes);
                 let (index, number) = (self.index(lease.work.id), self.model.sink(*name));
                 self.model.row(index).deliveries.get_mut(&number).unwrap().not_before =
-                    until.timestamp_micros();
+                    if *minutes == 0 { 0 } else { until.timestamp_micros() };
                 let deferral =
                     Deferral { work: lease.work.id, not_before: Some(until), error: "503".into(), begun: 1 };
                 self.bench.ledger.defer(&sink(&name.to_string()), vec![deferral]).wait()?;

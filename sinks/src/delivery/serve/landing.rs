@@ -19,6 +19,9 @@ use crate::{
     holding::Holding,
 };
 
+/// A time that has come by any clock: one that is set back must not let others overtake what was put off until "now".
+const AT_ONCE: DateTime<Utc> = DateTime::UNIX_EPOCH;
+
 impl Serve<'_> {
     pub(super) fn landed(&mut self, outcome: Outcome) -> Result<(), LedgerFailure> {
         let mut touched = BTreeSet::new();
@@ -58,7 +61,7 @@ impl Serve<'_> {
             }
             End::GaveUp { error, after: None } if outcome.in_line => {
                 for &id in &left {
-                    self.give_up(id, Some(Utc::now()), error.clone());
+                    self.give_up(id, Some(AT_ONCE), error.clone());
                 }
                 // Those behind it fail because it did.
                 if self.ending.is_none() {
@@ -69,14 +72,13 @@ impl Serve<'_> {
             }
             End::GaveUp { error, after } => {
                 self.failing = true;
-                let mut until: Option<DateTime<Utc>> = None;
+                let mut until = Utc::now();
                 for &id in &left {
                     let attempts = self.leased.get(&id).map_or(0, |leased| leased.lease.attempts);
                     let due = self.not_before(attempts, after);
-                    until = until.max(Some(due));
+                    until = until.max(due);
                     self.give_up(id, Some(due), error.clone());
                 }
-                let until = until.unwrap_or_else(Utc::now);
                 warn!(sink = %self.shared.name, "blobs put off: {}, because: {error}", left.len());
                 self.shared.health.deferred(left.len(), until, &error, after.is_some());
                 if strict {
@@ -127,7 +129,7 @@ impl Serve<'_> {
 
     /// When a work is due again. With strict order nothing may overtake it: then it is the loop that waits.
     pub(super) fn not_before(&self, attempts: u32, after: Option<Duration>) -> DateTime<Utc> {
-        if self.shared.limits.ordered { Utc::now() } else { not_before(attempts, after) }
+        if self.shared.limits.ordered { AT_ONCE } else { not_before(attempts, after) }
     }
 
     pub(super) fn give_up(&mut self, id: WorkId, not_before: Option<DateTime<Utc>>, error: String) {

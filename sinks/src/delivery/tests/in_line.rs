@@ -223,6 +223,9 @@ async fn after_a_failure_each_goes_alone_until_one_has_arrived() {
         assert_eq!(settled(&ledger), (0..12).collect::<Vec<_>>());
         assert_eq!((report.counters.retries, report.counters.resent), (1, 0), "{number}");
         assert_eq!(sink.opened.load(Ordering::Relaxed), 1, "the sink stays open");
+        let put_off = ledger.put_off();
+        let by_no_clock = put_off.iter().all(|until| *until == chrono::DateTime::UNIX_EPOCH);
+        assert!(!put_off.is_empty() && by_no_clock, "what others may not overtake: {put_off:?}");
     }
 }
 
