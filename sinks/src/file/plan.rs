@@ -1,7 +1,7 @@
 //! What comes next in the file, and what of it has to be in the ledger before. Pure: no clock, no I/O.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     path::{Path, PathBuf},
 };
 
@@ -35,7 +35,15 @@ pub(super) struct Plan {
     due: Vec<DueLines>,
     /// What an earlier run sent: it comes again, and is not to be noted twice.
     before: HashMap<WorkId, BTreeSet<u32>>,
+    /// Works of an earlier run whose lines were not met in this one.
+    unmet: HashSet<WorkId>,
+    /// Up to where lines may stand of works that were settled by somebody else before they were met: given up to make
+    /// room, or quarantined. They are ours, and whoever tails the file has seen them.
+    given_up: Option<u64>,
 }
+
+/// Nobody has looked how far they go.
+const UNKNOWN: u64 = u64::MAX;
 
 /// Lines of a work that are due, or that stand in the file while the work goes on.
 #[derive(Debug, Clone)]
@@ -71,6 +79,8 @@ pub(super) struct Place {
     pub(super) closing: Option<Closing>,
     /// Whether lines of a body that a work had before may stand there, which are not due and ours all the same.
     pub(super) replaces: bool,
+    /// Up to where whole lines stay that are not due, because they may be of works that were given up.
+    pub(super) keeps_below: u64,
 }
 
 /// What was written.
@@ -80,6 +90,9 @@ pub(super) struct Written {
     pub(super) starts: Vec<u64>,
     pub(super) end: u64,
     pub(super) identity: Identity,
+    /// How far all that stands there was looked at, and where the last line ended that stays though it is not due. `None`
+    /// while there is more behind the batch.
+    pub(super) kept: Option<u64>,
 }
 
 /// The live file's path.
@@ -102,10 +115,14 @@ impl Plan {
                 closing: None,
                 due: Vec::new(),
                 before: HashMap::new(),
+                unmet: HashSet::new(),
+                given_up: None,
             };
         };
         let mut before: HashMap<WorkId, BTreeSet<u32>> = HashMap::new();
         let mut due = Vec::with_capacity(state.due.len());
+        let sent = state.due.iter().filter(|due| !due.sent.is_empty());
+        let unmet = sent.map(|due| due.work).collect();
         for Due { work, body, sent, resent } in state.due {
             before.entry(work).or_default().extend(sent.iter());
             due.push(DueLines { resent, ..DueLines::new(work, body, sent) });
@@ -123,6 +140,8 @@ impl Plan {
             closing: None,
             due,
             before,
+            unmet,
+            given_up: state.given_up,
         }
     }
 
@@ -149,9 +168,12 @@ impl Plan {
         now: DateTime<Utc>,
     ) -> State {
         self.due.retain(|due| !finished.contains(&due.work));
-        finished.iter().for_each(|work| {
+        for work in finished {
             self.before.remove(work);
-        });
+            if self.unmet.remove(work) {
+                self.given_up = Some(UNKNOWN);
+            }
+        }
         if let Some(batch) = next {
             if self.due.is_empty() && self.wants_rotation(now) {
                 self.rotate(taken, now);
@@ -198,7 +220,8 @@ impl Plan {
     /// Where the announced batch is to be written.
     pub(super) fn place(&self) -> Place {
         let replaces = self.due.iter().any(|due| due.resent > 0);
-        Place { path: self.path.clone(), at: self.at, closing: self.closing.clone(), replaces }
+        let keeps_below = self.given_up.unwrap_or(0);
+        Place { path: self.path.clone(), at: self.at, closing: self.closing.clone(), replaces, keeps_below }
     }
 
     /// The live file is gone: this batch begins a new one, where the configuration says now.
@@ -207,6 +230,7 @@ impl Plan {
         self.identity = None;
         self.at = 0;
         self.opened = Some(now);
+        self.given_up = None;
         // Only this batch will stand in the new file.
         self.before.clear();
         let known = std::mem::take(&mut self.due);
@@ -225,6 +249,12 @@ impl Plan {
         self.closing = None;
         self.identity = Some(written.identity);
         self.at = written.end;
+        if self.given_up == Some(UNKNOWN) {
+            self.given_up = written.kept.or(self.given_up);
+        }
+        for (work, _) in batch {
+            self.unmet.remove(work);
+        }
         for ((work, positions), start) in batch.iter().zip(&written.starts) {
             let first = positions.iter().next();
             let begun = |due: &&mut DueLines| due.work == *work && due.sent.iter().next() == first;
@@ -256,15 +286,17 @@ impl Plan {
 
     /// How long until the live file is old enough; `None` while it is empty.
     pub(super) fn until_rotation(&self, now: DateTime<Utc>) -> Option<std::time::Duration> {
-        let opened = self.opened.filter(|_| self.at > 0)?;
+        let opened = self.opened.filter(|_| self.at > 0 && self.given_up != Some(UNKNOWN))?;
         let age = (now - opened).to_std().unwrap_or_default();
         Some(self.config.rotate_interval.saturating_sub(age))
     }
 
     fn wants_rotation(&self, now: DateTime<Utc>) -> bool {
-        self.path != live_path(&self.config)
+        let is_due = self.path != live_path(&self.config)
             || self.at >= self.config.rotate_bytes
-            || self.until_rotation(now).is_some_and(|left| left.is_zero())
+            || self.until_rotation(now).is_some_and(|left| left.is_zero());
+        // A file is closed where it is known to end.
+        is_due && self.given_up != Some(UNKNOWN)
     }
 
     fn rotate(&mut self, taken: &dyn Fn(&Path) -> bool, now: DateTime<Utc>) {
@@ -288,15 +320,19 @@ impl Plan {
         self.identity = None;
         self.at = 0;
         self.opened = None;
+        self.given_up = None;
     }
 
-    fn state(&self) -> State {
+    fn state(&mut self) -> State {
+        let start = self.due.first().and_then(|due| due.start).unwrap_or(self.at);
+        self.given_up = self.given_up.filter(|end| *end > start);
         State {
-            start: self.due.first().and_then(|due| due.start).unwrap_or(self.at),
+            start,
             synced: self.at,
             opened: self.opened,
             closed: self.closed,
             closing: self.closing.clone(),
+            given_up: self.given_up,
             due: self.due.iter().map(DueLines::kept).collect(),
             ..State::new(self.path.clone())
         }
@@ -351,7 +387,7 @@ mod tests {
         let state = plan.announce(&[], Some(&batch(parts)), &|_| false, time(0));
         let parts: Vec<_> =
             parts.iter().map(|(id, sent)| (WorkId(*id), sent.iter().copied().collect())).collect();
-        plan.wrote(&parts, &Written { starts: starts.to_vec(), end, identity: IDENTITY });
+        plan.wrote(&parts, &Written { starts: starts.to_vec(), end, identity: IDENTITY, kept: Some(0) });
         state
     }
 

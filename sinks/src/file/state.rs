@@ -19,6 +19,7 @@
 //! | `closed` | how many files were closed; the number in the next closed name is one more |
 //! | `closing` | a rotation that was decided; it may have happened or not. Absent otherwise |
 //! | `due` | the lines that stand behind `start`, or will, in order: positions of works, as runs of first position and count. A work may come more than once |
+//! | `given_up` | up to where lines of works may stand that were given up meanwhile: what is whole there stays. The largest number: nobody has looked yet. Absent when there are none |
 //! | `due.body` | of which body of the work they are ([`BodyId`]); absent for records that never came as one |
 //! | `due.resent` | how many lines of bodies that the work had before were there; absent when there were none |
 
@@ -48,6 +49,8 @@ pub(super) struct State {
     pub(super) closed: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) closing: Option<Closing>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) given_up: Option<u64>,
     pub(super) due: Vec<Due>,
 }
 
@@ -94,13 +97,14 @@ impl State {
             opened: None,
             closed: 0,
             closing: None,
+            given_up: None,
             due: Vec::new(),
         }
     }
 
     /// The same lines are due in a new file, because the one that was there is gone.
     pub(super) fn started_anew(self, path: PathBuf) -> Self {
-        Self { path, start: 0, synced: 0, opened: None, ..self }
+        Self { path, start: 0, synced: 0, opened: None, given_up: None, ..self }
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {

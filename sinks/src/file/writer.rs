@@ -2,7 +2,7 @@
 //!
 //! A batch is one write for each of its parts and one fdatasync. Before the first write, what stands behind the place of
 //! the batch is compared with it: a whole line that is the due record stays (somebody may have read it), anything else
-//! is cut.
+//! is cut, but for whole lines of works that were given up meanwhile.
 
 use std::{
     io,
@@ -112,7 +112,7 @@ impl Writer {
         if length <= state.synced {
             return Ok(());
         }
-        if !state.due.is_empty() {
+        if !state.due.is_empty() || state.given_up.is_some() {
             return write_again(open.file.as_ref(), state.synced, length)
                 .map_err(|error| failed("write", path, &error));
         }
@@ -193,18 +193,23 @@ impl Writer {
         }
 
         let mut tail = (length > at).then(|| Lines::new(file, at));
-        let mut end = at;
+        let (mut end, mut kept) = (at, 0);
         let mut starts = Vec::with_capacity(batch.parts.len());
         for part in &batch.parts {
-            starts.push(end);
+            let mut start = None;
             let mut there = 0;
             while let Some(lines) = &mut tail
                 && let Some(record) = part.records().nth(there)
             {
                 match lines.next().map_err(reading)? {
                     Some(line) if line.whole && is_record(line.bytes, &record) => {
+                        start.get_or_insert(end);
                         end += line.bytes.len() as u64 + 1;
                         there += 1;
+                    }
+                    Some(line) if line.whole && end < place.keeps_below => {
+                        end += line.bytes.len() as u64 + 1;
+                        kept = end;
                     }
                     Some(line) if line.whole && end == 0 && !place.replaces => return Err(unknown(path)),
                     line => {
@@ -216,6 +221,7 @@ impl Writer {
                     }
                 }
             }
+            starts.push(start.unwrap_or(end));
             let due = part.lines(there);
             if let Err((written, error)) = write_all(file, due, end) {
                 // Whole lines stay, somebody may have read them; they are found when the batch comes again.
@@ -232,7 +238,14 @@ impl Writer {
             return Err(failed("fsync", path, &error));
         }
         self.suspect = false;
-        Ok(Written { starts, end, identity: *identity })
+        if kept > 0 {
+            warn!(
+                "{}: lines before {kept} stay that are not due: of blobs that were given up while nobody wrote here",
+                path.display()
+            );
+        }
+        let is_all = tail.is_none() || end >= length;
+        Ok(Written { starts, end, identity: *identity, kept: is_all.then_some(kept) })
     }
 
     /// The live file is there and open, unless it is gone.

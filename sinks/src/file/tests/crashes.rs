@@ -297,28 +297,24 @@ fn a_crash_at_each_step_is_made_good() {
     assert!(steps > 20, "a run has {steps} steps");
 }
 
-/// What a work that was forgotten meanwhile left half done is cut, and the next works are whole.
+/// What a work that was given up meanwhile left half done is cut, its whole lines stay, and the next works are whole:
+/// also when those are the first lines of the file.
 #[test]
-fn works_that_were_settled_by_somebody_else_leave_no_half_lines() {
+fn works_that_were_given_up_by_somebody_else_leave_whole_lines_and_hold_nobody_up() {
     let settings = Settings::one_file();
-    for steps in 0..30 {
+    for (steps, gone) in
+        (0..40).flat_map(|steps| [vec![0], vec![1], vec![0, 1, 2, 3]].map(|gone| (steps, gone)))
+    {
         runtime().block_on(async {
             let world = World::new(&[5, 5, 5, 5], 3);
-            // The first work is delivered in peace, so that the file is known to be ours.
-            for work in 1..4 {
-                world.ledger.forget(work);
-            }
-            world.finish(&settings).await;
-            for work in 1..4 {
-                world.ledger.remember(work);
-            }
-            world.platter.lock().unwrap().tailer = None;
             let life = Life { steps, power: 0, settings: settings.clone(), failing_syncs: 0, room: None };
             world.live(&life).await;
             let settled: BTreeSet<_> = world.ledger.settlements().iter().map(|s| s.work.0).collect();
-            if !settled.contains(&1) {
-                world.ledger.forget(1);
+            for work in gone.iter().filter(|work| !settled.contains(work)) {
+                world.ledger.forget(*work);
             }
+            // It is killed once more while it makes that good.
+            world.live(&Life { steps: steps / 2, ..life }).await;
             world.finish(&settings).await;
             // And nothing of that is left to confuse the runs after.
             world.ledger.add(4, vec![Kind::Plain; 5]);
@@ -326,9 +322,13 @@ fn works_that_were_settled_by_somebody_else_leave_no_half_lines() {
             let lines = world.lines();
             let distinct: BTreeSet<_> = lines.iter().copied().collect();
             assert_eq!(distinct.len(), lines.len());
-            let expected = |work: i64| (0..5).all(|position| distinct.contains(&(work, position)));
-            assert!([0, 2, 3, 4].into_iter().all(expected), "{lines:?}");
-            assert_eq!(distinct.iter().any(|(work, _)| *work == 1), settled.contains(&1));
+            let is_whole = |work: &i64| (0..5).all(|position| distinct.contains(&(*work, position)));
+            let expected = (0..5).filter(|work| !gone.contains(work) || settled.contains(work));
+            assert!(expected.into_iter().all(|work| is_whole(&work)), "{steps} {gone:?}: {lines:?}");
+            let tailer = world.platter.lock().unwrap().tailer.take().expect("nobody cut the power");
+            assert_eq!(tailer.complaints, Vec::<String>::new(), "{steps} {gone:?}");
+            let seen: Vec<_> = tailer.seen.iter().map(|line| record_of(line)).collect();
+            assert_eq!(seen, lines, "no line is taken back");
         });
     }
 }
