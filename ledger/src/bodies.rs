@@ -339,6 +339,9 @@ impl Writer {
             return Ok(());
         };
         self.exec(sql, (work.0, row.tenant, seq, due))?;
+        if let Some(origin) = row.origin {
+            self.inherit_begun(work, origin)?;
+        }
         Ok(())
     }
 

@@ -304,6 +304,9 @@ impl Writer {
         }
         body.close()?;
         self.spool_for(work, body, targets)?;
+        if letters[0].sink.is_none() {
+            self.inherit_begun(work, letters[0].work)?;
+        }
         Ok(work)
     }
 

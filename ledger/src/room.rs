@@ -5,7 +5,8 @@
 //! leaves the others their half. Claimed blobs count with the usual length of a body, because their own is not known.
 //!
 //! When there is no room, it is made: deliveries of optional sinks without a live lease are given up, the oldest first
-//! (`spool_full`), and the live bodies of segments that are mostly dead are moved to the current one.
+//! (`spool_full`), and the live bodies of segments that are mostly dead are moved to the current one. What was never tried
+//! goes first: of the rest a part may have arrived, which a retry sends again.
 
 use std::io::{BufReader, ErrorKind};
 
@@ -26,6 +27,10 @@ pub(crate) const RESTORES: u64 = 2;
 /// How full the spool is at least when bodies are compressed, in parts of its bound and in bytes: a quarter of a gigabyte
 /// is hundreds of bodies more than sinks that keep up ever leave.
 const PACK_FROM: (u64, u64) = (8, 256 << 20);
+
+/// Whether a delivery may have been tried: records of it may have arrived, with or without a receipt. Each one that was given
+/// back has an error, if only an empty one.
+const TRIED: &str = "(begun > 0 OR attempts > 0 OR last_error IS NOT NULL)";
 
 /// Deliveries of a sink that are looked at in one go when room is made.
 const GIVEN_UP_AT_ONCE: i64 = 256;
@@ -107,21 +112,30 @@ impl Writer {
         let (mut count, mut freed) = (0, 0);
         for (sink, name) in optional {
             let read = |row: &rusqlite::Row<'_>| Ok((WorkId(row.get(0)?), row.get::<_, i64>(1)?));
-            let mut due = self.all(
-                "SELECT work, due FROM delivery WHERE sink = ?1 AND state = 'pending' AND not_before = 0 \
-                 ORDER BY tenant, seq LIMIT ?2",
-                (sink, GIVEN_UP_AT_ONCE),
-                read,
-            )?;
-            due.extend(self.all(
+            let due = |tried: &str| {
+                self.all(
+                    &format!(
+                        "SELECT work, due FROM delivery WHERE sink = ?1 AND state = 'pending' AND not_before = 0 \
+                         AND {tried} ORDER BY tenant, seq LIMIT ?2"
+                    ),
+                    (sink, GIVEN_UP_AT_ONCE),
+                    read,
+                )
+            };
+            let mut untried = due(&format!("NOT {TRIED}"))?;
+            // Looked for among many that were not, they would take long to find.
+            let few = (untried.len() as i64) < GIVEN_UP_AT_ONCE;
+            let mut tried = if few { due(TRIED)? } else { Vec::new() };
+            tried.extend(self.all(
                 "SELECT work, due FROM delivery WHERE sink = ?1 AND state = 'pending' \
                  AND not_before > 0 AND not_before < ?3 ORDER BY not_before LIMIT ?2",
                 (sink, GIVEN_UP_AT_ONCE, i64::MAX),
                 read,
             )?);
-            due.sort_unstable();
+            untried.sort_unstable();
+            tried.sort_unstable();
             let before = count;
-            for (work, records) in due {
+            for (work, records) in untried.into_iter().chain(tried) {
                 // A retry that was made of kept bytes is small, and would lose them.
                 let wanted = "SELECT EXISTS (SELECT 1 FROM delivery JOIN sink ON sink.id = delivery.sink \
                               WHERE work = ?1 AND delivery.state = 'pending' AND required = 1) \
@@ -155,6 +169,17 @@ impl Writer {
             }
         }
         Ok(count)
+    }
+
+    /// Notes of the deliveries of a retry that records may be there already, when they may be of a work that was tried
+    /// before it became dead: all that is sent now may be sent again then, and counts as that at most.
+    pub(crate) fn inherit_begun(&self, retry: WorkId, origin: i64) -> Result<()> {
+        let sql = format!(
+            "UPDATE delivery SET begun = 1 WHERE work = ?1 AND state = 'pending' AND begun = 0 AND sink IN \
+             (SELECT sink FROM delivery WHERE work = ?2 AND state = 'dead' AND {TRIED})"
+        );
+        self.exec(&sql, (retry.0, origin))?;
+        Ok(())
     }
 
     /// Moves live bodies out of the segment with the largest share of dead bytes, if that is more than `least`.

@@ -2,7 +2,7 @@
 
 use super::opening::noise;
 use crate::{
-    BodyError, LedgerError, SPOOL_FULL, SinkSpec, StartFrom,
+    BodyError, Deferral, LedgerError, SPOOL_FULL, SinkSpec, StartFrom,
     faults::{Point, in_tests::Fault},
     testing::*,
 };
@@ -164,6 +164,48 @@ fn an_optional_sink_makes_room_and_is_fetched_for_again() {
     bench.clock.advance(chrono::TimeDelta::days(8));
     let late = bench.ledger.retry_dead_letters(vec![letters[1].id]).wait().unwrap();
     assert_eq!(late.refused, [(letters[1].id, crate::RetryRefused::Expired)]);
+}
+
+#[test]
+fn what_was_tried_makes_room_last_and_counts_as_sent_again_when_it_is_retried() {
+    let bench = Bench::with(|settings| settings.spool_max_bytes = 1_000_000);
+    let optional = |name| SinkSpec { name: sink(name), required: false, start_from: StartFrom::Spooled };
+    bench.ledger.meet_sinks(vec![spec("a"), optional("b")]).wait().unwrap();
+    fill(&bench, 1, 60);
+    bench.deliver("a");
+    // A part of the oldest one was acknowledged, of the next one perhaps, and then the sink stopped.
+    let leases = bench.lease("b", 2);
+    let tried = [leases[0].work.id, leases[1].work.id];
+    let deferral = |work, begun| Deferral { work, not_before: None, error: "stopped".into(), begun };
+    let deferrals = vec![deferral(tried[0], 0), deferral(tried[1], 1)];
+    bench.ledger.defer(&sink("b"), deferrals).wait().unwrap();
+    drop(leases);
+    assert_eq!(drain(&bench, 1, 1), 1, "room was made");
+    let letters = || bench.ledger.inspector().dead_letters(&crate::LetterFilter::default()).unwrap();
+    assert!(!letters().is_empty() && letters().iter().all(|letter| !tried.contains(&letter.work)));
+
+    // Now they are all that is left.
+    let others = bench.lease("b", 100).into_iter().filter(|lease| !tried.contains(&lease.work.id));
+    let others: Vec<_> = others.collect();
+    bench.deliver("a");
+    bench.list(feed(1), &["more"]);
+    drain(&bench, 1, 60);
+    let letters = letters();
+    let of_tried = letters.iter().filter(|letter| tried.contains(&letter.work)).map(|letter| letter.id);
+    let (of_tried, other) = (of_tried.collect::<Vec<_>>(), letters[0].id);
+    assert_eq!(of_tried.len(), 2);
+    drop(others);
+    // Room for the retries, and nothing else to be fetched.
+    while (bench.deliver("a"), bench.deliver("b"), drain(&bench, 1, 60)).2 > 0 {}
+    for (letter, begun) in [(of_tried[0], 1), (of_tried[1], 1), (other, 0)] {
+        let retry = bench.ledger.retry_dead_letters(vec![letter]).wait().unwrap().works[0];
+        let claims = bench.ledger.claim_fetches(tenant(1), 100).wait().unwrap();
+        let claim = claims.iter().find(|claim| claim.work == retry).unwrap();
+        bench.take(claim.work, body([letter as u64]).as_bytes()).unwrap();
+        let lease = bench.ledger.lease_these(&sink("b"), &[retry]).wait().unwrap().remove(0);
+        assert_eq!(lease.begun, begun, "{letter}");
+        bench.ledger.settle(&sink("b"), vec![delivered(&lease)], None).wait().unwrap();
+    }
 }
 
 #[test]
