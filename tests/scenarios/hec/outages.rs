@@ -6,7 +6,9 @@ use simulator::SimulatorConfig;
 
 use super::Setup;
 use crate::support::{
+    Arrived,
     hec::{Acks, Act, Hec},
+    kafka::{self, Broker},
     terminate,
 };
 
@@ -51,10 +53,27 @@ fn a_receiver_that_restarts_costs_nothing_but_time() {
 
 #[test]
 fn a_receiver_that_is_down_stops_nobody_else_and_catches_up() {
+    down_for_a_whole_run("", |_| {});
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: tests/servers/kafka"]
+fn real_kafka_is_not_stopped_by_a_receiver_that_is_down() {
+    let broker = Broker::start();
+    broker.create_usual();
+    let stream = kafka::sink(&broker.address(), "transactions = true\n");
+    down_for_a_whole_run(&stream, |setup| {
+        let truth = setup.world.simulator().truth();
+        Arrived::of_lines(broker.read("audit", truth.count() as usize)).is_exactly(&truth);
+    });
+}
+
+/// HEC is down for a whole run, in which the files and `others` get everything, and then it catches up.
+fn down_for_a_whole_run(others: &str, have_everything: impl Fn(&Setup)) {
     let config = SimulatorConfig { blobs: 60, records_per_blob: 20, ..SimulatorConfig::default() };
     let mut setup = Setup::new(config, Hec::start(Acks::Prompt), "indexer", "");
     let files = format!(
-        "[sinks.files]\ntype = \"file\"\ndirectory = {:?}\nview = \"raw\"\n",
+        "[sinks.files]\ntype = \"file\"\ndirectory = {:?}\nview = \"raw\"\n{others}",
         setup.world.out("files")
     );
     setup.configure("indexer", "", &files);
@@ -62,10 +81,12 @@ fn a_receiver_that_is_down_stops_nobody_else_and_catches_up() {
     let outcome = setup.world.mailtrail(&["run", "--until-idle"]).ends_with(1);
     assert!(outcome.stderr.contains("sink soc"), "it names what is left: {}", outcome.stderr);
     setup.world.arrived().is_exactly(&setup.world.simulator().truth());
+    have_everything(&setup);
     assert_eq!(setup.hec.count(), 0);
     setup.hec.resume();
     setup.world.collect();
     setup.world.is_complete();
+    have_everything(&setup);
     // Whoever was never reached has nothing twice.
     assert_eq!(setup.judge(), (0, 0));
 }
