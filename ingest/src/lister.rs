@@ -255,11 +255,9 @@ impl Lister {
         let passed = self.pass().await;
         // Who started it again meanwhile, if anybody, does not matter: what is between a stop and a start is not kept. Only
         // after a start of our own not every server knows of it at once.
-        let just_started =
-            self.subscription.last_start.is_some_and(|at| at.elapsed() < self.pacing.between_starts);
         if let Err(Stop::Api(error)) = &passed
             && error.action() == Action::StartSubscription
-            && !just_started
+            && self.until_next_start().is_none()
         {
             let state = self.ledger.feed_state(self.feed).await?;
             self.note_unsubscribed(state).await?;
@@ -311,11 +309,8 @@ impl Lister {
         let state = self.ledger.feed_state(self.feed).await?;
         // Durable before it is started: afterwards nobody sees any more that it was not.
         self.note_unsubscribed(state).await?;
-        if let Some(last) = self.subscription.last_start {
-            let wait = self.pacing.between_starts.saturating_sub(last.elapsed());
-            if !wait.is_zero() {
-                return Err(Stop::StartLater(wait));
-            }
+        if let Some(wait) = self.until_next_start() {
+            return Err(Stop::StartLater(wait));
         }
         self.subscription.last_start = Some(Instant::now());
         self.health.starts.add(1);
@@ -342,6 +337,12 @@ impl Lister {
                 Err(error.into())
             }
         }
+    }
+
+    /// How long the subscription must not be started again; `None` when it may be.
+    fn until_next_start(&self) -> Option<Duration> {
+        let wait = self.pacing.between_starts.saturating_sub(self.subscription.last_start?.elapsed());
+        (!wait.is_zero()).then_some(wait)
     }
 
     /// Makes it durable that there is no subscription, of a feed that something was listed of.

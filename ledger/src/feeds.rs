@@ -134,17 +134,17 @@ impl Writer {
     }
 
     /// Takes a span that was listed whole off the feed's holes, at either end of what is left of them. A sweep lists
-    /// windows in rising order, so that it fills a hole of any length. What a disabled subscription did not keep no
-    /// listing brings back, and content without an id no listing names: such holes stay.
+    /// windows in rising order, so that it fills a hole of any length. Only what nobody listed in time can be made up for:
+    /// what a disabled subscription did not keep, or what has no id, no listing brings back.
     fn fill_holes(&mut self, feed: i64, window: TimeRange) -> Result<()> {
         let (start, end) = (micros(window.start), micros(window.end));
-        let kept_out = (HoleReason::SubscriptionDisabled.as_str(), HoleReason::NamesNoBlob.as_str());
+        let too_old = HoleReason::TooOld.as_str();
         let sql = "UPDATE hole SET left_from = ?3 \
-                   WHERE feed = ?1 AND recovered_at IS NULL AND left_from >= ?2 AND left_from < ?3 AND reason NOT IN (?4, ?5)";
-        self.exec(sql, (feed, start, end, kept_out.0, kept_out.1))?;
+                   WHERE feed = ?1 AND recovered_at IS NULL AND left_from >= ?2 AND left_from < ?3 AND reason = ?4";
+        self.exec(sql, (feed, start, end, too_old))?;
         let sql = "UPDATE hole SET left_to = ?2 \
-                   WHERE feed = ?1 AND recovered_at IS NULL AND left_to <= ?3 AND left_to > ?2 AND reason NOT IN (?4, ?5)";
-        self.exec(sql, (feed, start, end, kept_out.0, kept_out.1))?;
+                   WHERE feed = ?1 AND recovered_at IS NULL AND left_to <= ?3 AND left_to > ?2 AND reason = ?4";
+        self.exec(sql, (feed, start, end, too_old))?;
         let sql = "UPDATE hole SET recovered_at = ?2 \
                    WHERE feed = ?1 AND recovered_at IS NULL AND left_from >= left_to";
         self.exec(sql, (feed, self.now_micros()))?;

@@ -10,7 +10,7 @@ use axum::{
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use futures_util::{StreamExt, stream};
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 use tokio::sync::mpsc;
 
 use crate::{FaultKind, faults::Rule, state::State};
@@ -257,27 +257,20 @@ pub(crate) fn pretty(body: &Bytes) -> Bytes {
 
 /// The first half of the records; what is no JSON stays as it is.
 pub(crate) fn first_half(body: &Bytes) -> Bytes {
-    let Ok(records) = serde_json::from_slice::<Vec<Box<serde_json::value::RawValue>>>(body) else {
-        return body.clone();
-    };
-    let half: Vec<_> = records[..records.len() / 2].iter().map(|record| record.get()).collect();
-    format!("[{}]", half.join(",")).into()
+    with_records(body, |records| records.truncate(records.len() / 2))
 }
 
 /// The same records in the other order; what is no JSON stays as it is.
 pub(crate) fn reversed(body: &Bytes) -> Bytes {
-    let Ok(records) = serde_json::from_slice::<Vec<Box<serde_json::value::RawValue>>>(body) else {
-        return body.clone();
-    };
-    let mut out = b"[".to_vec();
-    for (position, record) in records.iter().rev().enumerate() {
-        if position > 0 {
-            out.push(b',');
-        }
-        out.extend_from_slice(record.get().as_bytes());
-    }
-    out.push(b']');
-    out.into()
+    with_records(body, |records| records.reverse())
+}
+
+/// A body of other records, each as it was.
+fn with_records(body: &Bytes, change: impl FnOnce(&mut Vec<&RawValue>)) -> Bytes {
+    let Ok(mut records) = serde_json::from_slice(body) else { return body.clone() };
+    change(&mut records);
+    let records: Vec<_> = records.into_iter().map(RawValue::get).collect();
+    format!("[{}]", records.join(",")).into()
 }
 
 /// Breaks the lines of a record without touching its tokens, so that the record stays the same record.

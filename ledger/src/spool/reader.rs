@@ -29,9 +29,6 @@ const OPEN_FILES: usize = 8;
 /// Bodies whose reading position is remembered.
 const HINTS: usize = 64;
 
-/// What is wrong where the disk says so itself.
-const UNREADABLE: &str = "the disk cannot read it";
-
 /// Why a frame could not be read.
 #[derive(Debug)]
 pub(crate) enum ReadFailure {
@@ -46,6 +43,17 @@ pub(crate) enum ReadFailure {
     },
     /// Reading failed in a way that may pass.
     Io(io::Error),
+}
+
+impl ReadFailure {
+    /// What an error of the disk means.
+    fn of(error: io::Error, offset: u64) -> Self {
+        if segment::is_unreadable(&error) {
+            Self::Corrupt { offset, what: "the disk cannot read it" }
+        } else {
+            Self::Io(error)
+        }
+    }
 }
 
 /// Where the walk over a body's frames stands.
@@ -142,10 +150,7 @@ impl SpoolReader {
                 }
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ReadFailure::NoFile),
-            Err(error) if segment::is_unreadable(&error) => {
-                return Err(ReadFailure::Corrupt { offset: 0, what: UNREADABLE });
-            }
-            Err(error) => return Err(ReadFailure::Io(error)),
+            Err(error) => return Err(ReadFailure::of(error, 0)),
         };
         if files.len() >= OPEN_FILES {
             files.pop_front();
@@ -161,10 +166,7 @@ impl SpoolReader {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 Err(ReadFailure::Corrupt { offset: at, what: "the file ends too early" })
             }
-            Err(error) if segment::is_unreadable(&error) => {
-                Err(ReadFailure::Corrupt { offset: at, what: UNREADABLE })
-            }
-            Err(error) => Err(ReadFailure::Io(error)),
+            Err(error) => Err(ReadFailure::of(error, at)),
         }
     }
 
