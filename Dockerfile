@@ -18,8 +18,8 @@ WORKDIR /build
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
-    cargo build --release --locked --bin mailtrail \
-    && install -D --strip target/release/mailtrail /image/mailtrail \
+    cargo build --profile dist --locked --bin mailtrail \
+    && install -D --strip target/dist/mailtrail /image/mailtrail \
     && install -d /image/state /image/log
 
 FROM gcr.io/distroless/cc-debian12:nonroot
