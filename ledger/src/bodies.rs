@@ -188,7 +188,11 @@ impl BodyWriter {
         let sha256: [u8; 32] = std::mem::take(&mut self.hash).finalize().into();
         let work = self.work;
         if let Some(splitter) = self.splitter.take() {
-            splitter.finish()?;
+            match splitter.finish() {
+                // It may be whole and end so. When it was cut in this place, it does not come again with the same bytes.
+                Err(broken @ SplitError::Unclosed { .. }) => self.broken = Some(broken),
+                result => result?,
+            }
         }
         if let Some(cause) = self.broken {
             let raw = self.raw.take().flatten();

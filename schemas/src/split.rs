@@ -17,6 +17,14 @@ pub enum SplitError {
         /// How much of it there was.
         bytes: u64,
     },
+    /// The body ends with a `]` that stands within a record: quotes or brackets of that record are not in pairs.
+    #[error(
+        "the closing bracket at the end of {bytes} bytes stands within a record whose quotes or brackets are not in pairs"
+    )]
+    Unclosed {
+        /// How much of it there was.
+        bytes: u64,
+    },
     /// The body does not begin with `[`.
     #[error("the body begins with byte {first:#04x} and not with `[`")]
     NotAnArray {
@@ -116,6 +124,8 @@ pub struct Splitter {
     found: [Found; 4],
     /// Bytes before the current chunk.
     consumed: u64,
+    /// The last byte before the current chunk that is not white space.
+    last: u8,
 }
 
 impl Default for Splitter {
@@ -139,6 +149,7 @@ impl Splitter {
             part: None,
             found: [Found::Nothing; 4],
             consumed: 0,
+            last: 0,
         }
     }
 
@@ -201,6 +212,9 @@ impl Splitter {
             self.carried.extend_from_slice(&chunk[from..]);
         }
         self.consumed += chunk.len() as u64;
+        if let Some(last) = chunk.iter().rev().find(|byte| !byte.is_ascii_whitespace()) {
+            self.last = *last;
+        }
         Ok(())
     }
 
@@ -208,9 +222,15 @@ impl Splitter {
     ///
     /// # Errors
     ///
-    /// [`SplitError::Truncated`] when its closing bracket never came.
+    /// [`SplitError::Truncated`] when its closing bracket never came, [`SplitError::Unclosed`] when it came where it
+    /// closes nothing.
     pub fn finish(self) -> Result<(), SplitError> {
-        if self.place == Place::End { Ok(()) } else { Err(SplitError::Truncated { bytes: self.consumed }) }
+        let bytes = self.consumed;
+        match self.place {
+            Place::End => Ok(()),
+            Place::Nested | Place::Scalar if self.last == b']' => Err(SplitError::Unclosed { bytes }),
+            _ => Err(SplitError::Truncated { bytes }),
+        }
     }
 
     /// Handles a byte outside of every record; true when it is the first of a record.
@@ -432,13 +452,41 @@ mod tests {
     fn a_cut_body_is_told_from_a_broken_one() {
         let body = r#"[{"a":"b"},{"c":[1,2]}]"#;
         for cut in 0..body.len() {
-            assert!(matches!(texts(&body[..cut]), Err(SplitError::Truncated { .. })), "{cut}");
+            let bytes = cut as u64;
+            // Here it cannot be told from one whose last record is not closed.
+            let cut_behind_bracket = body[..cut].ends_with(']');
+            let error = if cut_behind_bracket {
+                SplitError::Unclosed { bytes }
+            } else {
+                SplitError::Truncated { bytes }
+            };
+            assert_eq!(texts(&body[..cut]), Err(error), "{cut}");
         }
         assert_eq!(texts(r#"{"error":{}}"#), Err(SplitError::NotAnArray { first: b'{' }));
         assert_eq!(texts("<html>"), Err(SplitError::NotAnArray { first: b'<' }));
         assert!(matches!(texts(r#"[{"a":1}{"b":2}]"#), Err(SplitError::Malformed { at: 8, .. })));
         assert!(matches!(texts(r#"[{"a":[1}]]"#), Err(SplitError::Malformed { .. })));
         assert!(matches!(texts("[{}] {}"), Err(SplitError::Malformed { .. })));
+    }
+
+    #[test]
+    fn a_body_that_a_record_swallowed_is_told_from_a_cut_one() {
+        for body in
+            [r#"[{"Subject":"C:\"},{"Subject":"C:\\"#, "[{\"a\":\"b\"},{\"a\":", "[{\"a\":[1,2]}", "[[1]"]
+        {
+            assert!(matches!(texts(body), Err(SplitError::Truncated { .. })), "{body}");
+        }
+        for body in [
+            r#"[{"Subject":"C:\"},{"Subject":"x"}]"#,
+            r#"[{"Subject":"5" screen"},{"Subject":"x"}] "#,
+            r#"[{"Subject":"x"},"y]"#,
+            r#"[{"a":[1]"#,
+        ] {
+            for chunk in 1..=body.len() {
+                let bytes = body.len() as u64;
+                assert_eq!(split(body.as_bytes(), chunk), Err(SplitError::Unclosed { bytes }), "{body}");
+            }
+        }
     }
 
     #[test]

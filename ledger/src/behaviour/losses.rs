@@ -502,6 +502,43 @@ fn the_same_malformed_body_three_times_is_quarantined_with_its_bytes() {
     assert_eq!((bench.deliver("a"), bench.deliver("b")), (1, 1));
 }
 
+/// A quote too many turns all that follows inside out, so that the closing bracket stands in a text.
+#[test]
+fn l11_the_same_body_with_an_unclosed_record_three_times_is_quarantined_with_its_bytes() {
+    let bench = Bench::new();
+    let good = record(1, "");
+    for (index, bad) in [r#"{"Subject":"C:\"}"#, r#"{"Subject":"5" screen"}"#].into_iter().enumerate() {
+        bench.list(feed(1), &[&index.to_string()]);
+        let fetch = |text: &str| {
+            let lease = bench.claim(tenant(1)).unwrap();
+            let result = bench.take(lease.work, text.as_bytes());
+            bench.ledger.fetch_failed(lease.work, bench.now(), "broken".into()).wait().unwrap();
+            result.unwrap_err()
+        };
+        let broken = format!("[{bad},{good}] \n");
+        // One that was cut behind a bracket looks like it, and comes with other bytes the next time.
+        let cut = r#"[{"Folders":[1]"#;
+        for text in [broken.as_str(), cut, &broken, &broken] {
+            let error = fetch(text);
+            assert!(matches!(error, BodyError::Split(SplitError::Unclosed { .. })), "{error}");
+        }
+        let error = fetch(&broken);
+        let BodyError::Quarantined { times: 3, cause: SplitError::Unclosed { bytes } } = error else {
+            panic!("{error}")
+        };
+        assert_eq!(bytes, broken.len() as u64);
+        assert!(bench.claim(tenant(1)).is_none());
+        let mut bytes = Vec::new();
+        let mut take = |_: &crate::DeadLetter, part: &[u8]| {
+            bytes.extend_from_slice(part);
+            Ok(())
+        };
+        bench.ledger.inspector().export_dead_letters(&LetterFilter::default(), &mut take).unwrap();
+        assert!(bytes.ends_with(broken.as_bytes()));
+    }
+    assert_eq!(open_findings(&bench), ["quarantine-1", "quarantine-2"]);
+}
+
 /// Lists a blob whose body is no array of records three times, and so quarantines it.
 fn quarantine_malformed(bench: &Bench, body: &str) {
     bench.list(feed(1), &["x"]);
