@@ -7,7 +7,12 @@
 use std::borrow::Cow;
 
 use crate::{
-    json::{Json, Kind, Text, Writer, same_word, scan::scan_value},
+    json::{
+        Json, Kind, Text, Writer, has_controls,
+        repair::{Repair, repair},
+        same_word,
+        scan::scan_value,
+    },
     names::Seen,
     powershell,
     record::{Field, Record},
@@ -58,8 +63,10 @@ fn rewrite(value: Json<'_>) -> Option<String> {
             let text = value.text()?.unescape();
             let trimmed = text.trim();
             if trimmed.starts_with(['[', '{']) {
-                // JSON in a string is checked when it is read.
-                Some(trimmed.to_owned())
+                // JSON in a string is checked when it is read. Its values are copied as they are into an event that is one line,
+                // so it is put on one, too.
+                let controls = has_controls(trimmed.as_bytes());
+                Some(if controls { repair(trimmed, Repair::Everything) } else { trimmed.to_owned() })
             } else {
                 powershell::to_json(trimmed)
             }
@@ -282,6 +289,12 @@ mod tests {
                 false,
             ),
             (r#""Parameters":"[{\"Name\":\"A\",\"Value\":\"1\"}]""#, r#"{"A":"1"}"#, false),
+            (
+                r#""Parameters":"[\r\n  {\"Name\":\"A\",\"Value\":[\n1,\t\"x\ty\"\n]}\n]""#,
+                r#"{"A":[1,"x\ty"]}"#,
+                false,
+            ),
+            (r#""Parameters":"[{\"Name\":\"A\",\"Value\":1\n2}]""#, "{}", false),
             (r#""Parameters":"[{\"Name\":\"A\"""#, "{}", false),
             (
                 r#""Parameters":["@{Name=A; Value=x; y}","@{Name=B; Value=}"]"#,

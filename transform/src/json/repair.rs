@@ -8,12 +8,22 @@ use super::bytes::utf16_unit;
 /// What to change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Repair {
-    /// Take out the line breaks between tokens and nothing else, except that a control character in a string, which would
-    /// be a line break too, is escaped.
+    /// Take out the line breaks between tokens and nothing else, except that a control character in a string, which may be
+    /// a line break too and is not JSON in any case, is escaped.
     Lines,
     /// Take out every blank between tokens, escape control characters in strings, and write U+FFFD for half of a surrogate
     /// pair, which no text in UTF-8 can hold.
     Everything,
+}
+
+impl Repair {
+    fn takes_out(self, byte: u8) -> bool {
+        match byte {
+            b'\r' | b'\n' => true,
+            b' ' | b'\t' => self == Self::Everything,
+            _ => false,
+        }
+    }
 }
 
 /// The repaired text. Whether it is JSON must still be checked.
@@ -39,8 +49,14 @@ pub(crate) fn repair(text: &str, what: Repair) -> String {
                 }
             },
             control @ 0..0x20 if in_string => (1, Some(ESCAPES[usize::from(control)])),
-            b'\r' | b'\n' if !in_string => (1, Some("")),
-            b' ' | b'\t' if !in_string && what == Repair::Everything => (1, Some("")),
+            blank if !in_string && what.takes_out(blank) => {
+                let length = bytes[at..].iter().take_while(|byte| what.takes_out(**byte)).count();
+                let joins = at > 0
+                    && is_of_word(bytes[at - 1])
+                    && bytes.get(at + length).copied().is_some_and(is_of_word);
+                // Two numbers must not become another one: what is no JSON stays none.
+                (length, Some(if joins { " " } else { "" }))
+            }
             _ => (0, None),
         };
         if let Some(instead) = instead {
@@ -54,6 +70,11 @@ pub(crate) fn repair(text: &str, what: Repair) -> String {
     }
     out.push_str(text.get(copied..).unwrap_or_default());
     out
+}
+
+/// Whether a byte can stand in a number or a word.
+fn is_of_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.')
 }
 
 /// Whether the escape at `at` is half of a surrogate pair; `None` when it is no surrogate at all.
@@ -96,6 +117,19 @@ mod tests {
             repair(text, Repair::Everything),
             "{\"a\":\"x\\ty \\ufffd \\\\\",\"b\":\"\\ud83d\\ude00\\ufffd\"}"
         );
+    }
+
+    #[test]
+    fn words_are_not_joined() {
+        for (text, lines, everything) in [
+            ("[1\r\n\r\n2]", "[1 2]", "[1 2]"),
+            ("[1 \n\t2, -\n1]", "[1 \t2, - 1]", "[1 2,- 1]"),
+            ("[tru\ne,1\n.5,1e\n+5]", "[tru e,1 .5,1e +5]", "[tru e,1 .5,1e +5]"),
+            ("\n1\n,\n2\n", "1,2", "1,2"),
+        ] {
+            assert_eq!(repair(text, Repair::Lines), lines, "{text:?}");
+            assert_eq!(repair(text, Repair::Everything), everything, "{text:?}");
+        }
     }
 
     proptest! {

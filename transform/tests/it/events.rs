@@ -274,3 +274,56 @@ fn raw_data_is_what_was_asked_for() {
         "ee1ef1648c01bd07b7149e28fe0b841b45587ee69ad9f009499cb1e3aa20189c"
     );
 }
+/// A bare control character in a text is no JSON, which some receivers of raw records would refuse them for; any other byte
+/// is left alone.
+#[test]
+fn raw_records_are_their_own_bytes_but_for_bare_control_characters() {
+    let raw = RenderOptions { view: View::Raw, ..RenderOptions::default() };
+    let text = "{ \"Id\" :\t\"a\tb\u{0}c\u{7f}\\u0009\" ,\r\n\"b\": 1.50 }";
+    let line = String::from_utf8(render(text.as_bytes(), &raw).unwrap()).unwrap();
+    assert_eq!(line, "{ \"Id\" :\t\"a\\tb\\u0000c\u{7f}\\u0009\" ,\"b\": 1.50 }");
+    assert!(serde_json::from_str::<Value>(&line).is_ok());
+}
+
+/// A line break that is taken out makes no other number of what stands around it.
+#[test]
+fn tokens_that_a_line_break_parts_are_not_joined() {
+    for text in [
+        "{\"OperationCount\":1\n2}",
+        "{\"OperationCount\":1 2,\n\"Id\":\"x\"}",
+        "{\"OperationCount\":-\r\n2}",
+        "{\"OperationCount\":1 2,\"Id\":\"a\tb\"}",
+        "{\"a\":tr\nue}",
+    ] {
+        for view in View::ALL {
+            let options = RenderOptions { view, ..RenderOptions::default() };
+            let reason = render(text.as_bytes(), &options).unwrap_err();
+            assert!(reason.starts_with("it is not JSON: "), "{view} {text:?}: {reason}");
+        }
+    }
+}
+
+/// JSON in a text may be pretty-printed; its line breaks are escapes there, and none in the event.
+#[test]
+fn pretty_parameters_in_a_text_leave_an_event_on_one_line() {
+    for field in ["Parameters", "OperationProperties"] {
+        let pretty = "[{\"Name\":\"A\",\"Value\":[\r\n1,\n\"x y\"]},{\"Name\":\"B\",\"Value\":{\n\"c\": 2}}]";
+        let record =
+            serde_json::json!({"RecordType": 1, "Operation": "Set-Mailbox", field: pretty}).to_string();
+        for view in View::ALL {
+            let options = RenderOptions { view, ..RenderOptions::default() };
+            let line = render(record.as_bytes(), &options).unwrap();
+            assert!(
+                !line.contains(&b'\n') && !line.contains(&b'\r'),
+                "{view} {}",
+                String::from_utf8_lossy(&line)
+            );
+            let event: Value = serde_json::from_slice(&line).unwrap();
+            if view == View::Ocsf {
+                let data = &event["api"]["request"]["data"];
+                assert_eq!(data, &serde_json::json!({"A": [1, "x y"], "B": {"c": 2}}));
+            }
+        }
+    }
+}
+

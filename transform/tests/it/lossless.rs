@@ -359,10 +359,11 @@ const PARAMETERS: &[&str] = &[
     "Else",
 ];
 
-/// `Parameters` in each of the forms that it comes in: pairs, an object, a command line, pairs as text, printed objects.
+/// `Parameters` in each of the forms that it comes in: pairs, an object, a command line, pairs as text, on one line and on
+/// several, printed objects.
 fn parameters() -> impl Strategy<Value = Value> {
     let pairs = prop::collection::vec((prop::sample::select(PARAMETERS), value(1)), 0..6);
-    (pairs, 0..5).prop_map(|(pairs, form)| {
+    (pairs, 0..6).prop_map(|(pairs, form)| {
         let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let list = || -> Value {
             pairs.iter().map(|(name, value)| serde_json::json!({"Name": name, "Value": value})).collect()
@@ -375,6 +376,7 @@ fn parameters() -> impl Strategy<Value = Value> {
                 words.collect::<Vec<_>>().join(" ").into()
             }
             3 => list().to_string().into(),
+            4 => serde_json::to_string_pretty(&list()).unwrap().into(),
             _ => pairs
                 .iter()
                 .map(|(name, value)| format!("@{{Name={name}; Value={}}}", plain(value)))
