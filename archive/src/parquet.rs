@@ -21,7 +21,7 @@
 //! | `class_uid` | int32 | the class of the event in OCSF |
 //! | `tags` | list of strings | what it may be a sign of |
 //! | `tenant_id`, `feed` | string | tenant and content type; the folders' own names would be columns twice |
-//! | `raw` | string | the record, byte for byte, unless it is left out |
+//! | `raw` | string | the record as its line has it, unless it is left out |
 //!
 //! What `raw` holds is read again by `parquet/rows.rs`.
 //!

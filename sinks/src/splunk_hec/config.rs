@@ -58,7 +58,7 @@ pub enum Acknowledgement {
 /// How the event stands in its envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventForm {
-    /// As text: Splunk's `_raw` is the record byte for byte.
+    /// As text: Splunk's `_raw` is the record itself, on one line.
     String,
     /// As JSON.
     Object,
