@@ -6,9 +6,9 @@ use schemas::RecordFacts;
 
 use crate::{
     RenderOptions,
-    ocsf::{class::Shape, exchange::USER_TYPES},
+    ocsf::{class::Shape, exchange::user_type},
     reading::Reading,
-    record::{Field, Record},
+    record::Field,
     tags,
 };
 
@@ -40,20 +40,10 @@ pub(crate) fn tell<'a>(
         [Field::UserKey, Field::ObjectId, Field::ResultStatus].map(text);
     told(&Understood {
         facts: facts.borrow(tags),
-        user_type: user_type(reading.record),
+        user_type: reading.record.get(Field::UserType).and_then(user_type),
         user_key: &user_key,
         object: &object,
         result_status: &result_status,
         class_uid: Some(Shape::choose(reading, options).class().names().uid),
     });
-}
-
-/// `UserType` stands there as a number or by its name.
-fn user_type(record: &Record<'_>) -> Option<i64> {
-    let value = record.get(Field::UserType)?;
-    value.int().or_else(|| {
-        let text = value.text()?;
-        let number = USER_TYPES.into_iter().position(|name| text.is(name))?;
-        i64::try_from(number).ok()
-    })
 }

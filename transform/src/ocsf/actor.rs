@@ -2,11 +2,11 @@
 
 use super::{
     Event,
-    exchange::{USER_TYPES, context_is_told, named, ocsf_user_type},
+    exchange::{SERVICE, USER_TYPES, context_is_told, named, ocsf_user_type, user_type},
     observables::{Path, USER_NAME},
 };
 use crate::{
-    json::{Json, Kind, Text, write::key},
+    json::{Kind, Text, write::key},
     reading::is_email,
     record::Field,
 };
@@ -91,8 +91,9 @@ impl<'a> Event<'_, 'a> {
     }
 
     fn user_type(&mut self) {
-        let Some(number) = self.reading.record.get(Field::UserType).and_then(Json::int) else { return };
-        match ocsf_user_type(number) {
+        let Some(number) = self.reading.record.get(Field::UserType).and_then(user_type) else { return };
+        let service = self.options.ocsf_version.has_service_user();
+        match ocsf_user_type(number).filter(|(id, _)| service || *id != SERVICE) {
             Some((id, caption)) => {
                 self.w.int(key!("type_id"), id);
                 if self.options.captions {

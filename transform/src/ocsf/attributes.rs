@@ -145,7 +145,7 @@ const EVERY_CLASS: [Attribute; 19] = [
     of("observables", Kind::List(&Kind::Object(&OBSERVABLE))),
     text("raw_data").about("the record's own bytes; only when the sink asks for them"),
     object("raw_data_hash", &HASH).about("only when the sink asks for it; since OCSF 1.6"),
-    integer("raw_data_size").about("only with raw_data or raw_data_hash; since OCSF 1.6"),
+    integer("raw_data_size").about("only with raw_data or raw_data_hash"),
     object("unmapped", &UNMAPPED),
 ];
 
@@ -246,7 +246,7 @@ const ACTOR_USER: Object = closed(
         text("uid"),
         of("email_addr", Kind::Email),
         text("domain"),
-        number("type_id", &[1, 2, 3, 4, 99]),
+        number("type_id", &[1, 2, 3, 4, 99]).about("4 since OCSF 1.6"),
         text("type"),
         text("uid_alt").about("UserKey"),
         object("account", &USER_ACCOUNT),
@@ -316,7 +316,7 @@ const EMAIL: Object = closed(
     "email",
     &[
         of("from", Kind::Email),
-        of("sender", Kind::Email).about("who sent on behalf of another"),
+        of("sender", Kind::Email).about("who sent on behalf of another; since OCSF 1.6"),
         of("to", Kind::List(&Kind::Email)),
         text("subject"),
         text("message_uid"),

@@ -96,7 +96,9 @@ impl<'a> Event<'_, 'a> {
         }
         let on_behalf = self.reading.operation.is_some_and(|operation| operation.is("SendOnBehalf"));
         let actor = record.text(Field::UserId).filter(|actor| on_behalf && is_email(actor.raw()));
-        self.w.maybe_text(key!("sender"), actor);
+        if self.options.ocsf_version.has_email_sender() {
+            self.w.maybe_text(key!("sender"), actor);
+        }
         let to = self.w.array(key!("to"));
         for (index, address) in email.to.iter().enumerate() {
             self.w.text("", *address);

@@ -48,6 +48,15 @@ pub(crate) fn logon_type(value: Json<'_>) -> Option<(i64, &'static str)> {
     Some((i64::try_from(number).ok()?, LOGON_TYPES[number]))
 }
 
+/// The number of `UserType`; some senders have the name only.
+pub(crate) fn user_type(value: Json<'_>) -> Option<i64> {
+    value.int().or_else(|| {
+        let text = value.text()?;
+        let number = USER_TYPES.into_iter().position(|name| text.is(name))?;
+        i64::try_from(number).ok()
+    })
+}
+
 /// The fields that say which mailboxes it was done to; records of admins have none of them.
 const OF_MAILBOXES: FieldSet = FieldSet::of(&[
     Field::MailboxGuid,
@@ -94,7 +103,7 @@ impl<'a> Event<'_, 'a> {
         if let Some(number) = record.get(Field::InternalLogonType).and_then(Json::int) {
             self.whole_number(key!("internal_logon_type_id"), Field::InternalLogonType, number);
         }
-        if let Some(number) = record.get(Field::UserType).and_then(Json::int) {
+        if let Some(number) = record.get(Field::UserType).and_then(user_type) {
             self.whole_number(key!("user_type_id"), Field::UserType, number);
             if let Some(name) = named(&USER_TYPES, number) {
                 self.w.fragment(key!("user_type"), name);
@@ -331,13 +340,16 @@ fn says(raw: &str, number: i64) -> bool {
     raw.trim_matches('"') == itoa::Buffer::new().format(number)
 }
 
+/// OCSF's number for a user that is a service.
+pub(super) const SERVICE: i64 = 4;
+
 /// The kind of user as OCSF numbers and names it, for a `UserType`; `None` for what OCSF has no number for.
 pub(super) fn ocsf_user_type(number: i64) -> Option<(i64, &'static str)> {
     match number {
         0 => Some((1, "User")),
         2 | 3 => Some((2, "Admin")),
         4 => Some((3, "System")),
-        5 | 6 => Some((4, "Service")),
+        5 | 6 => Some((SERVICE, "Service")),
         _ => None,
     }
 }

@@ -25,8 +25,6 @@ impl Event<'_, '_> {
             }
             RawData::Full => self.w.str(key!("raw_data"), &String::from_utf8_lossy(bytes)),
         }
-        if self.options.ocsf_version.has_raw_data_hash() {
-            self.w.int(key!("raw_data_size"), i64::try_from(bytes.len()).unwrap_or(i64::MAX));
-        }
+        self.w.int(key!("raw_data_size"), i64::try_from(bytes.len()).unwrap_or(i64::MAX));
     }
 }

@@ -19,8 +19,18 @@ impl OcsfVersion {
         self >= Self::V1_6
     }
 
-    /// `raw_data_hash` and `raw_data_size`, since 1.6.0.
+    /// `raw_data_hash`, since 1.6.0.
     pub(super) fn has_raw_data_hash(self) -> bool {
+        self >= Self::V1_6
+    }
+
+    /// `Service` as a `type_id` of users, since 1.6.0.
+    pub(super) fn has_service_user(self) -> bool {
+        self >= Self::V1_6
+    }
+
+    /// `email.sender`, since 1.6.0. The actor is the same.
+    pub(super) fn has_email_sender(self) -> bool {
         self >= Self::V1_6
     }
 }

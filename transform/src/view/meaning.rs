@@ -6,7 +6,7 @@ use crate::{
     json::{Json, Text},
     ocsf::{
         class::Shape,
-        exchange::{USER_TYPES, logon_type, named},
+        exchange::{self, USER_TYPES, logon_type, named},
         metadata::{Outcome, outcome},
     },
     operation::Source,
@@ -48,11 +48,8 @@ pub(super) fn record_type(reading: &Reading<'_>) -> Option<&'static str> {
 
 /// The name of `UserType`.
 pub(super) fn user_type(reading: &Reading<'_>) -> Option<&'static str> {
-    let value = reading.record.get(Field::UserType)?;
-    match value.int() {
-        Some(number) => named(&USER_TYPES, number),
-        None => USER_TYPES.into_iter().find(|name| value.text().is_some_and(|text| text.is(name))),
-    }
+    let number = reading.record.get(Field::UserType).and_then(exchange::user_type)?;
+    named(&USER_TYPES, number)
 }
 
 /// The name of `LogonType`.

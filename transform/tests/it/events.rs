@@ -192,6 +192,7 @@ fn an_escaped_apostrophe_leaves_an_address_one() {
 #[test]
 fn older_releases_lack_what_they_did_not_have() {
     let ours = ours().len();
+    let mut seen = [false; 6];
     for (index, text) in all().into_iter().enumerate() {
         let turn = |n: usize| index < ours || n == index % 4;
         for (_, version) in OcsfVersion::ALL.into_iter().enumerate().filter(|(n, _)| turn(*n)) {
@@ -210,12 +211,53 @@ fn older_releases_lack_what_they_did_not_have() {
                 (OcsfVersion::V1_7, event["metadata"].get("original_event_uid").is_some()),
                 (OcsfVersion::V1_6, roles > 0),
                 (OcsfVersion::V1_6, event.get("raw_data_hash").is_some()),
+                (OcsfVersion::V1_6, event["actor"]["user"]["type_id"] == 4),
+                (OcsfVersion::V1_6, event.get("email").is_some_and(|email| email.get("sender").is_some())),
             ];
-            for (since, there) in lacking {
+            for (index, (since, there)) in lacking.into_iter().enumerate() {
                 assert!(!there || version >= since, "{version:?} {event}");
+                seen[index] |= there;
             }
         }
     }
+    assert_eq!(seen, [true; 6], "a later release has all of them");
+}
+
+/// What an older release has no word for stands beside 99 under its own name, and the sender is still the actor.
+#[test]
+fn services_and_senders_are_told_in_the_oldest_release_too() {
+    for (user_type, name) in [(5, "Application"), (6, "ServicePrincipal")] {
+        let record = serde_json::json!({
+            "RecordType": 2, "Operation": "SendOnBehalf", "UserId": "app@contoso.com", "UserType": user_type,
+            "MailboxOwnerUPN": "joni@contoso.com", "Item": {"Id": "1", "Subject": "x"},
+        });
+        let with = |ocsf_version| {
+            let options = RenderOptions { ocsf_version, ..RenderOptions::default() };
+            event(record.to_string().as_bytes(), &options)
+        };
+        let (old, new) = (with(OcsfVersion::V1_5), with(OcsfVersion::V1_6));
+        let kind = |event: &Value| {
+            (event["actor"]["user"]["type_id"].clone(), event["actor"]["user"]["type"].clone())
+        };
+        assert_eq!((kind(&old), kind(&new)), ((99.into(), name.into()), (4.into(), "Service".into())));
+        assert_eq!((old["email"].get("sender"), &new["email"]["sender"]), (None, &"app@contoso.com".into()));
+        assert_eq!(old["actor"]["user"]["email_addr"], "app@contoso.com");
+    }
+}
+
+/// Some senders write the name of the kind of user.
+#[test]
+fn a_user_type_by_its_name_is_understood() {
+    let record =
+        serde_json::json!({"RecordType": 2, "Operation": "Create", "UserId": "a@b.c", "UserType": "admin"});
+    let event = event(record.to_string().as_bytes(), &RenderOptions::default());
+    assert_eq!(
+        (&event["actor"]["user"]["type_id"], &event["actor"]["user"]["type"]),
+        (&2.into(), &"Admin".into())
+    );
+    let exchange = &event["unmapped"]["exchange"];
+    assert_eq!((&exchange["user_type_id"], &exchange["user_type"]), (&2.into(), &"Admin".into()));
+    assert_eq!(event["unmapped"]["UserType"], "admin");
 }
 
 #[test]
@@ -260,20 +302,6 @@ fn control_characters_and_halves_of_pairs_are_put_right() {
     assert_eq!(line, b"{\"Id\":\"a\\nb\",\"Subject\":\"\\ud800!\"}");
 }
 
-#[test]
-fn raw_data_is_what_was_asked_for() {
-    let text = "{\n \"Id\": \"x\"\n}";
-    let with = |raw_data| event(text.as_bytes(), &RenderOptions { raw_data, ..RenderOptions::default() });
-    assert_eq!(with(RawData::None).get("raw_data"), None);
-    let full = with(RawData::Full);
-    assert_eq!((&full["raw_data"], &full["raw_data_size"]), (&Value::from(text), &Value::from(text.len())));
-    let hash = with(RawData::Hash);
-    assert_eq!(hash.get("raw_data"), None);
-    assert_eq!(
-        hash["raw_data_hash"]["value"],
-        "ee1ef1648c01bd07b7149e28fe0b841b45587ee69ad9f009499cb1e3aa20189c"
-    );
-}
 /// A bare control character in a text is no JSON, which some receivers of raw records would refuse them for; any other byte
 /// is left alone.
 #[test]
@@ -327,3 +355,24 @@ fn pretty_parameters_in_a_text_leave_an_event_on_one_line() {
     }
 }
 
+#[test]
+fn raw_data_is_what_was_asked_for() {
+    let text = "{\n \"Id\": \"x\"\n}";
+    let with = |raw_data| event(text.as_bytes(), &RenderOptions { raw_data, ..RenderOptions::default() });
+    assert_eq!(with(RawData::None).get("raw_data"), None);
+    let full = with(RawData::Full);
+    assert_eq!((&full["raw_data"], &full["raw_data_size"]), (&Value::from(text), &Value::from(text.len())));
+    // The size is older than the hash.
+    let options = RenderOptions {
+        raw_data: RawData::Full,
+        ocsf_version: OcsfVersion::V1_5,
+        ..RenderOptions::default()
+    };
+    assert_eq!(event(text.as_bytes(), &options)["raw_data_size"], text.len());
+    let hash = with(RawData::Hash);
+    assert_eq!(hash.get("raw_data"), None);
+    assert_eq!(
+        hash["raw_data_hash"]["value"],
+        "ee1ef1648c01bd07b7149e28fe0b841b45587ee69ad9f009499cb1e3aa20189c"
+    );
+}
