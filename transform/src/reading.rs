@@ -163,7 +163,7 @@ impl<'a> Reading<'a> {
         let mailbox_guid = text(Field::MailboxGuid);
         let mailbox = match (self.record.text(Field::MailboxOwnerUpn), self.administered_mailbox) {
             (Some(_), _) => text(Field::MailboxOwnerUpn),
-            (None, Some(owner)) => Cow::Borrowed(owner),
+            (None, Some(owner)) => resolved(owner),
             (None, None) => mailbox_guid.clone(),
         };
         Facts {
@@ -212,7 +212,8 @@ impl<'a> Reading<'a> {
         parent.or_else(|| self.record.get(Field::Folder).map(Folder::read).filter(has_member))
     }
 
-    /// Whether the actor owns the mailbox; by their SIDs, else by their addresses, and `None` when neither can be told.
+    /// Whether the actor owns the mailbox; by their SIDs, else by their addresses, and `None` when neither can be told: a SID
+    /// is no other than the owner's address only because it is written in another way.
     pub(crate) fn is_owner(&self) -> Option<bool> {
         let text = |field| self.record.text(field);
         if let (Some(actor), Some(owner)) = (text(Field::LogonUserSid), text(Field::MailboxOwnerSid)) {
@@ -221,7 +222,9 @@ impl<'a> Reading<'a> {
                 text(Field::MailboxOwnerMasterAccountSid).is_some_and(|linked| linked.is_text(actor));
             return Some(actor.is_text(owner) || linked);
         }
-        Some(text(Field::UserId)?.is_text(text(Field::MailboxOwnerUpn)?))
+        let (actor, owner) = (text(Field::UserId)?, text(Field::MailboxOwnerUpn)?);
+        let same = actor.is_text(owner);
+        (same || is_email(actor.raw())).then_some(same)
     }
 }
 
@@ -393,9 +396,16 @@ pub(crate) fn is_email(text: &str) -> bool {
 /// apostrophe in `O'Neil@contoso.com`.
 #[inline(never)]
 fn is_escaped_email(text: &str) -> bool {
-    memchr::memchr(b'@', text.as_bytes()).is_some()
-        && serde_json::from_str::<String>(&format!("\"{text}\""))
-            .is_ok_and(|text| !text.contains('\\') && is_email(&text))
+    let text = memchr::memchr(b'@', text.as_bytes()).map(|_| resolved(text));
+    text.is_some_and(|text| !text.contains('\\') && is_email(&text))
+}
+
+/// A part of a string of the record with its escapes resolved.
+fn resolved(raw: &str) -> Cow<'_, str> {
+    match memchr::memchr(b'\\', raw.as_bytes()) {
+        Some(_) => serde_json::from_str(&format!("\"{raw}\"")).map_or(Cow::Borrowed(raw), Cow::Owned),
+        None => Cow::Borrowed(raw),
+    }
 }
 
 /// The bytes that may stand before the `@`.

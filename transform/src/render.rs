@@ -210,6 +210,18 @@ mod tests {
     }
 
     #[test]
+    fn one_owner_is_one_mailbox_however_it_is_written() {
+        let mailboxes = [
+            r#"{"RecordType":2,"Operation":"Send","MailboxOwnerUPN":"O\u0027Neil@contoso.com"}"#,
+            r#"{"RecordType":2,"Operation":"Send","MailboxOwnerUPN":"O'Neil@contoso.com"}"#,
+            r#"{"RecordType":1,"Operation":"Set-Mailbox","Parameters":[{"Name":"Identity","Value":"O\u0027Neil@contoso.com"}]}"#,
+            r#"{"RecordType":1,"Operation":"Add-MailboxFolderPermission","Parameters":[{"Name":"Identity","Value":"O\u0027Neil@contoso.com:\\Calendar"}]}"#,
+        ]
+        .map(|record| understood(record).0.swap_remove(1));
+        assert_eq!(mailboxes, ["O'Neil@contoso.com"; 4]);
+    }
+
+    #[test]
     fn what_is_broken_says_what_can_be_repaired() {
         let (texts, ..) = understood("{\"UserId\":\"a\tb\",\"Operation\":\"Send\"}");
         assert_eq!(texts[0], "a\tb");
