@@ -254,6 +254,11 @@ fn text_has_word(value: Json<'_>, words: &[&str]) -> bool {
     })
 }
 
+/// Whether a parameter has a text, or a list with one, that is not empty.
+fn names_any(parameters: &Parameters<'_>, name: &str) -> bool {
+    parameters.get(name).is_some_and(|value| value.each().any(|item| item.filled_text().is_some()))
+}
+
 /// Exchange itself gives permissions to its own mailboxes all the time.
 fn is_system(reading: &Reading<'_>) -> bool {
     reading.record.text(Field::UserId).is_some_and(|user| user.raw().starts_with("NT AUTHORITY"))
@@ -269,7 +274,7 @@ fn grants_mailbox(reading: &Reading<'_>, _: &RenderOptions) -> bool {
                 && has_word(parameters, "AccessRights", &strong)
                 && !has_word(parameters, "User", &["AUTHORITY\\SELF"])
         }
-        Noun::Mailbox => parameters.text("GrantSendOnBehalfTo").is_some(),
+        Noun::Mailbox => names_any(parameters, "GrantSendOnBehalfTo"),
         _ => false,
     }
 }
@@ -340,7 +345,7 @@ fn weakens_audit(reading: &Reading<'_>, _: &RenderOptions) -> bool {
             parameters.is_false("AdminAuditLogEnabled")
                 || parameters.is_false("UnifiedAuditLogIngestionEnabled")
                 || ["AdminAuditLogCmdlets", "AdminAuditLogParameters"].into_iter().any(narrowed)
-                || parameters.text("AdminAuditLogExcludedCmdlets").is_some()
+                || names_any(parameters, "AdminAuditLogExcludedCmdlets")
                 || shorter("AdminAuditLogAgeLimit")
         }
         _ => false,

@@ -44,6 +44,20 @@ fn cmdlet(operation: &str, parameters: &[(&str, &str)]) -> Value {
     })
 }
 
+/// A cmdlet with one parameter that is no text.
+fn with_value(operation: &str, name: &str, value: Value) -> Value {
+    let mut record = cmdlet(operation, &[]);
+    record["Parameters"] = json!([{"Name": name, "Value": value}]);
+    record
+}
+
+/// A cmdlet as a command line, with a list for its parameter.
+fn lists(operation: &str, name: &str) -> Value {
+    let mut record = cmdlet(operation, &[]);
+    record["Parameters"] = format!("-{name} (\"A\",\"B\")").into();
+    record
+}
+
 /// An operation on a mailbox by its owner, with more fields.
 fn mailbox(operation: &str, more: Value) -> Value {
     let mut record = json!({
@@ -169,6 +183,9 @@ fn mailbox_permissions() {
     );
     has(tag, &cmdlet("Add-RecipientPermission", &[("Trustee", "x"), ("AccessRights", "SendAs")]));
     has(tag, &cmdlet("Set-Mailbox", &[("GrantSendOnBehalfTo", "x@contoso.com")]));
+    has(tag, &lists("Set-Mailbox", "GrantSendOnBehalfTo"));
+    has_not(tag, &with_value("Set-Mailbox", "GrantSendOnBehalfTo", json!([])));
+    has_not(tag, &with_value("Set-Mailbox", "GrantSendOnBehalfTo", json!([""])));
     has_not(tag, &cmdlet("Remove-MailboxPermission", &[("User", "x"), ("AccessRights", "FullAccess")]));
     has_not(tag, &cmdlet("Add-MailboxPermission", &[("User", "x"), ("AccessRights", "ReadPermission")]));
     has_not(
@@ -254,6 +271,8 @@ fn everything_that_weakens_auditing_stands_out() {
         let off = RenderOptions { tags: false, ..RenderOptions::default() };
         assert_eq!(tags_with(off, &record), [tag], "{record}");
     }
+    has(tag, &lists("Set-AdminAuditLogConfig", "AdminAuditLogExcludedCmdlets"));
+    has_not(tag, &with_value("Set-AdminAuditLogConfig", "AdminAuditLogExcludedCmdlets", json!([])));
     for (operation, name, value) in [
         ("Set-OrganizationConfig", "AuditDisabled", "False"),
         ("Set-Mailbox", "AuditEnabled", "True"),
