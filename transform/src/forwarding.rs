@@ -117,8 +117,13 @@ fn map<'a>(text: Cow<'a, str>, part: fn(&str) -> &str) -> Cow<'a, str> {
     }
 }
 
-/// The bare address of `smtp:a@b.c`, `"Name" [SMTP:a@b.c]` and `Name <a@b.c>`; anything else as it is.
+/// The bare address of `smtp:a@b.c`, `"Name" [SMTP:a@b.c]` and `Name <a@b.c>`, the name of `"Name" [EX:/o=…]`, which is a
+/// recipient of the organisation; anything else as it is.
 fn clean(text: &str) -> &str {
+    let text = match text.rsplit_once('[') {
+        Some((name, place)) if is_of_directory(place) && !name.trim().is_empty() => name.trim(),
+        _ => text,
+    };
     let bracketed = |open: char, close: char| {
         let inner = text.rsplit_once(open)?.1.split_once(close)?.0;
         inner.contains('@').then_some(inner)
@@ -129,6 +134,11 @@ fn clean(text: &str) -> &str {
         Some(prefix) if prefix.eq_ignore_ascii_case("smtp:") => &address[5..],
         _ => address,
     }
+}
+
+/// Whether what stands behind a bracket is the place of a recipient in Exchange's directory.
+fn is_of_directory(place: &str) -> bool {
+    place.get(..4).is_some_and(|kind| kind.eq_ignore_ascii_case("EX:/"))
 }
 
 /// The mail domains that belong to the organisation.
@@ -184,6 +194,9 @@ mod tests {
             (r#"["a@b.c","d@e.f;g@h.i"]"#, &["a@b.c", "d@e.f", "g@h.i"]),
             (r#""\"Eve [X]\" [SMTP:eve@evil.example]""#, &["eve@evil.example"]),
             (r#""Eve \u003ceve@evil.example\u003e""#, &["eve@evil.example"]),
+            (r#""\"joe@contoso.com\" [EX:/o=ExchangeLabs/ou=x/cn=Recipients/cn=joe]""#, &["joe@contoso.com"]),
+            (r#""\"Joe\" [EX:/o=ExchangeLabs/cn=joe]; Eve [ex:/o=x]""#, &["Joe", "Eve"]),
+            (r#""[EX:/o=ExchangeLabs/cn=joe]""#, &["[EX:/o=ExchangeLabs/cn=joe]"]),
             (r#""Finance Team""#, &["Finance Team"]),
             (
                 r#""EURPR04A009.PROD.OUTLOOK.COM/x/contoso/joey""#,

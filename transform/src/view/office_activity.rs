@@ -106,6 +106,13 @@ const KNOWN: [(Field, Column); 44] = [
     (Field::ActorIpAddress, string("ActorIpAddress")),
 ];
 
+/// Columns whose field many records spell in another way, and how.
+const SPELT_OTHERWISE: [(Field, Field, Column); 3] = [
+    (Field::CrossMailboxOperations, Field::CrossMailboxOperation, boolean("CrossMailboxOperations")),
+    (Field::SendAsUserSmtp, Field::SendAsUserSmpt, string("SendAsUserSmtp")),
+    (Field::SendOnBehalfOfUserSmtp, Field::SendOnBehalfOfUserSmpt, string("SendOnBehalfOfUserSmtp")),
+];
+
 /// Columns that hold a field of the record which the mapping knows in other workloads only.
 const OF_OTHERS: [(Field, Column); 3] = [
     (Field::UserAgent, string("UserAgent")),
@@ -232,6 +239,14 @@ pub(crate) fn write(reading: &Reading<'_>, tags: u32, out: &mut Vec<u8>) {
             && put(&mut row, *column, value)
         {
             used.insert(*field);
+        }
+    }
+    for (field, other, column) in &SPELT_OTHERWISE {
+        if let Some(value) = record.get(*other)
+            && record.get(*field).is_none_or(|value| value.kind() == Kind::Null)
+            && put(&mut row, *column, value)
+        {
+            used.insert(*other);
         }
     }
     addresses(&mut row, reading, &mut used);

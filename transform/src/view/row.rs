@@ -165,7 +165,8 @@ pub(super) fn write_time(w: &mut Writer<'_>, reading: &Reading<'_>) {
         }
         _ => match datetime(reading.time.ms) {
             Some(text) => w.fragment("", &text),
-            // Beyond the year 9999; the record's own text is in the event too.
+            // No year of four digits: the nearest that Log Analytics takes. The record's own text is in the event too.
+            None if reading.time.ms < 0 => w.raw("\"0001-01-01T00:00:00.000Z\","),
             None => w.raw("\"9999-12-31T23:59:59.999Z\","),
         },
     }

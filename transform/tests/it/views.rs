@@ -395,6 +395,46 @@ fn known_faults_of_other_mappings_are_not_ours() {
     assert_eq!(values["User"], "eve@contoso.com");
 }
 
+/// Real records spell some fields in another way than the columns that they belong to.
+#[test]
+fn columns_are_filled_from_fields_that_are_spelt_otherwise() {
+    let with = |more: Value| {
+        let mut record =
+            serde_json::json!({"RecordType": 3, "Workload": "Exchange", "Operation": "SoftDelete"});
+        record.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        in_view(&record.to_string(), View::OfficeActivity)
+    };
+    let event = with(serde_json::json!({
+        "CrossMailboxOperation": false, "SendAsUserSmpt": "a@contoso.com", "SendOnBehalfOfUserSmpt": "b@contoso.com",
+    }));
+    assert_eq!(event["CrossMailboxOperations"], false);
+    assert_eq!(
+        (&event["SendAsUserSmtp"], &event["SendOnBehalfOfUserSmtp"]),
+        (&"a@contoso.com".into(), &"b@contoso.com".into())
+    );
+    assert_eq!(event["AdditionalFields"], serde_json::json!({"RecordType": 3}));
+    let event = with(serde_json::json!({"CrossMailboxOperations": true, "CrossMailboxOperation": false}));
+    assert_eq!(event["CrossMailboxOperations"], true);
+    assert_eq!(
+        event["AdditionalFields"],
+        serde_json::json!({"RecordType": 3, "CrossMailboxOperation": false})
+    );
+}
+
+/// A column of time has four digits for the year.
+#[test]
+fn times_that_no_column_holds_become_the_nearest_that_it_does() {
+    for (text, expected) in [
+        ("-0001-03-04T05:06:07", "0001-01-01T00:00:00.000Z"),
+        ("0000-01-01T00:00:00+01:00", "0001-01-01T00:00:00.000Z"),
+        ("+12026-03-04T05:06:07", "9999-12-31T23:59:59.999Z"),
+    ] {
+        let record = serde_json::json!({"RecordType": 2, "Operation": "Send", "CreationTime": text});
+        assert_eq!(in_view(&record.to_string(), View::Ecs)["@timestamp"], expected);
+        assert_eq!(in_view(&record.to_string(), View::Asim)["TimeGenerated"], expected);
+    }
+}
+
 /// What would make Elasticsearch refuse a document stands as text.
 #[test]
 fn odd_fields_do_not_stand_under_o365_audit() {
