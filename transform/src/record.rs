@@ -120,8 +120,9 @@ impl Field {
         KEYS[self as usize].text()
     }
 
+    /// The field of a name.
     #[inline]
-    fn named(name: &[u8]) -> Option<Self> {
+    pub(crate) fn named(name: &[u8]) -> Option<Self> {
         static KNOWN: Names<512> = Names::new(NAMES);
         KNOWN.place(name).map(|place| FIELDS[place])
     }

@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 
 mod checks;
+mod elastic;
 mod events;
 mod fuzz_corpus;
 mod lossless;

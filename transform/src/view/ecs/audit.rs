@@ -4,18 +4,23 @@
 //! - Numbers of enumerations are strings.
 //! - `Parameters` and `ExtendedProperties` are objects of names and values, `ModifiedProperties` one of names with `NewValue` and
 //!   `OldValue`. Where one of them, or `Data`, is text in the record, it stands under `_raw`.
-//! - `AlertLinks` is a list of links.
+//! - `ExternalAccess` is a truth value; text for `ExceptionInfo` stands under `Reason`, and a `Sender` of several fields is
+//!   called `SenderEntity`.
 //!
-//! What does not fit into these types is not forced into them, which would make Elasticsearch refuse the whole document: it
-//! stands in `mailtrail.rest`, which is text that holds JSON, an object of the fields' names with their values.
+//! What does not fit into its type ([`super::types`]) is not forced into it, which would make Elasticsearch refuse the whole
+//! document: it stands in `mailtrail.rest`, which is text that holds JSON, an object of the fields' names with their values.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
+use super::types::Type;
 use crate::{
     json::{Json, Kind, Text, Writer, scan::scan_value, write::key},
     parameters::write_fields,
     reading::Reading,
-    record::{FIELDS, Field, FieldSet, has_repeats},
+    record::{Field, FieldSet, has_repeats},
 };
 
 /// Writes the object. Returns what did not fit.
@@ -32,9 +37,19 @@ pub(super) fn write(w: &mut Writer<'_>, reading: &Reading<'_>) -> Option<String>
             | Field::InternalLogonType => audit.keyword(field.key(), value),
             Field::Parameters => audit.parameters(reading, value),
             Field::ModifiedProperties => audit.modified(field.key(), value),
+            Field::ExternalAccess => audit.truth(field.key(), value),
+            Field::OperationCount => audit.typed(Type::Long, field.key(), value),
+            Field::OperationProperties | Field::AppAccessContext | Field::Item => {
+                audit.typed(Type::Object, field.key(), value)
+            }
+            // The others hold text, which takes any value that has no fields.
             _ => {
-                audit.w.json(field.key(), value);
-                true
+                let plain = !matches!(value.kind(), Kind::Object | Kind::Array);
+                let fits = plain || Type::of(field.name()).is_none_or(|kind| kind.takes(value));
+                if fits {
+                    audit.w.json(field.key(), value);
+                }
+                fits
             }
         };
         if !fits {
@@ -42,18 +57,29 @@ pub(super) fn write(w: &mut Writer<'_>, reading: &Reading<'_>) -> Option<String>
         }
     }
     let others = record.others();
-    for (index, (name, value)) in others.iter().enumerate() {
+    let mut seen = HashSet::new();
+    for (name, value) in others {
         let plain = name.unescape();
-        let repeated = record.has_repeats()
-            && (FIELDS.iter().any(|field| field.name() == plain)
-                || others[..index].iter().any(|(earlier, _)| earlier.equals(&plain)));
-        if repeated || !is_field_name(&plain) || !audit.other(&plain, *name, *value) {
+        let repeated =
+            record.has_repeats() && (Field::named(plain.as_bytes()).is_some() || !seen.insert(plain.clone()));
+        let fits = !repeated
+            && is_field_name(&plain)
+            && match (plain.as_ref(), value.kind()) {
+                ("Sender", Kind::Object) if !others.iter().any(|(name, _)| name.equals("SenderEntity")) => {
+                    audit.w.json(key!("SenderEntity"), *value);
+                    true
+                }
+                _ => audit.other(&plain, *name, *value),
+            };
+        if !fits {
             audit.rest.push((plain, *value));
         }
     }
     audit.w.close(object);
     audit.rest()
 }
+
+const EXTENDED: &str = key!("ExtendedProperties");
 
 struct Audit<'e, 'w, 'a> {
     w: &'e mut Writer<'w>,
@@ -68,13 +94,43 @@ impl<'a> Audit<'_, '_, 'a> {
             "ActorYammerUserId" => self.keyword(key!("ActorYammerUserId"), value),
             "YammerNetworkId" => self.keyword(key!("YammerNetworkId"), value),
             "ListBaseType" => self.keyword(key!("ListBaseType"), value),
-            "ExtendedProperties" => self.pairs(key!("ExtendedProperties"), value),
-            "AlertLinks" => self.links(key!("AlertLinks"), value),
+            "ExtendedProperties" => self.pairs(EXTENDED, value),
             "Data" if value.kind() == Kind::String => self.raw_text(key!("Data"), value),
-            _ => {
-                self.w.field(name, value);
+            // Its fields have types of their own, which nobody has checked.
+            "Data" if value.kind() != Kind::Null => false,
+            "ExceptionInfo" if value.kind() == Kind::String => {
+                let object = self.w.object(key!("ExceptionInfo"));
+                self.w.json(key!("Reason"), value);
+                self.w.close(object);
                 true
             }
+            _ => {
+                let fits = Type::of(plain).is_none_or(|kind| kind.takes(value));
+                if fits {
+                    self.w.field(name, value);
+                }
+                fits
+            }
+        }
+    }
+
+    /// A value as it is. Whether the index takes it.
+    fn typed(&mut self, kind: Type, key: &str, value: Json<'a>) -> bool {
+        let fits = kind.takes(value);
+        if fits {
+            self.w.json(key, value);
+        }
+        fits
+    }
+
+    /// A truth value, which some senders write as text. Whether it says all that the text said.
+    fn truth(&mut self, key: &str, value: Json<'a>) -> bool {
+        match value.bool() {
+            Some(truth) if value.kind() == Kind::String => {
+                self.w.bool(key, truth);
+                Type::Boolean.takes(value)
+            }
+            _ => self.typed(Type::Boolean, key, value),
         }
     }
 
@@ -124,7 +180,7 @@ impl<'a> Audit<'_, '_, 'a> {
             Kind::Array => {}
             _ => return false,
         }
-        let (mut pairs, mut exact) = (Vec::new(), true);
+        let (mut pairs, mut exact, mut placed) = (Vec::new(), true, false);
         for item in value.items() {
             let (mut name, mut inner) = (None, None);
             for (field, value) in item.entries() {
@@ -135,13 +191,22 @@ impl<'a> Audit<'_, '_, 'a> {
                 }
             }
             match (name, inner) {
+                (Some(name), Some(inner))
+                    if name.equals("additionalDetails")
+                        && key == EXTENDED
+                        && inner.kind() == Kind::String =>
+                {
+                    // The index has fields there.
+                    self.rest.push((Cow::Borrowed("ExtendedProperties"), item));
+                    placed = true;
+                }
                 (Some(name), Some(inner)) => pairs.push((name, inner)),
                 // A name without a value is a field without one.
                 (Some(name), None) => pairs.extend(null().map(|null| (name, null))),
                 (None, _) => exact = false,
             }
         }
-        exact &= !pairs.is_empty();
+        exact &= placed || !pairs.is_empty();
         self.object_of(key, &pairs) && exact
     }
 
@@ -189,6 +254,7 @@ impl<'a> Audit<'_, '_, 'a> {
             _ => return false,
         }
         let mut changes: Vec<(String, Vec<(Text<'a>, Json<'a>)>)> = Vec::new();
+        let mut seen = HashSet::new();
         let mut exact = true;
         for item in value.items() {
             let property = item.text().or_else(|| item.get("Name")?.text());
@@ -199,9 +265,9 @@ impl<'a> Audit<'_, '_, 'a> {
             let name = property.replace([' ', '.'], "_");
             let own = item.entries().filter(|(field, _)| !field.equals("Name") || name != property).collect();
             exact &= item.kind() == Kind::Object || name == property;
-            match changes.iter().any(|(earlier, _)| *earlier == name) {
-                true => exact = false,
-                false => changes.push((name, own)),
+            match seen.insert(name.clone()) {
+                true => changes.push((name, own)),
+                false => exact = false,
             }
         }
         let object = self.w.object(key);
@@ -217,23 +283,6 @@ impl<'a> Audit<'_, '_, 'a> {
         exact && !changes.is_empty()
     }
 
-    /// A list of `{AlertLinkHref}` as a list of what they hold.
-    fn links(&mut self, key: &str, value: Json<'a>) -> bool {
-        let link = |item: Json<'a>| match item.kind() {
-            Kind::String => item.text(),
-            _ => item.get("AlertLinkHref")?.text(),
-        };
-        let only = |item: Json<'a>| item.kind() == Kind::String || item.entries().count() == 1;
-        let exact =
-            value.kind() == Kind::Array && value.items().all(|item| link(item).is_some() && only(item));
-        let list = self.w.array(key);
-        for link in value.items().filter_map(link) {
-            self.w.text("", link);
-        }
-        self.w.close(list);
-        exact
-    }
-
     /// What did not fit, as JSON.
     fn rest(self) -> Option<String> {
         if self.rest.is_empty() {
@@ -242,19 +291,21 @@ impl<'a> Audit<'_, '_, 'a> {
         let mut out = Vec::new();
         let mut w = Writer::new(&mut out);
         let whole = w.object("");
-        let mut done: Vec<&str> = Vec::new();
+        let mut fields: Vec<(&str, Vec<Json<'_>>)> = Vec::new();
+        let mut places = HashMap::new();
         for (name, value) in &self.rest {
-            if done.contains(&name.as_ref()) {
-                continue;
+            let place = *places.entry(name.as_ref()).or_insert(fields.len());
+            match fields.get_mut(place) {
+                Some((_, same)) => same.push(*value),
+                None => fields.push((name, vec![*value])),
             }
-            done.push(name);
+        }
+        for (name, same) in fields {
             w.raw("\"");
             w.escaped(name);
             w.raw("\":");
-            let same: Vec<Json<'_>> =
-                self.rest.iter().filter(|(other, _)| other == name).map(|(_, value)| *value).collect();
-            if let [_] = same[..] {
-                w.json("", *value);
+            if let [value] = same[..] {
+                w.json("", value);
             } else {
                 let list = w.array("");
                 for value in same {

@@ -9,6 +9,7 @@
 
 mod audit;
 mod columns;
+mod types;
 
 use columns::COLUMNS;
 
