@@ -3,12 +3,13 @@
 //! It is done when every feed was listed once and everything that is listed is settled for every sink. A sink that
 //! waits for more (an archive's open object) is told when nothing more is coming. It gives up
 //! when, for [`PATIENCE`], nothing is left but retries that fail and sinks that are halted. A wait that a service
-//! asked for (`Retry-After`, a quota) is no failure and is waited out.
+//! asked for (`Retry-After`, a quota) is no failure and is waited out, and so is a body that is still coming.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use ingest::{Passes, TenantHealth, health::Condition};
 use ledger::{IdleState, LedgerError};
+use schemas::TenantId;
 use sinks::health::State;
 use tokio::{sync::watch, time::Instant};
 
@@ -42,6 +43,7 @@ enum Left {
 /// Waits until nothing is left to do, or only what keeps failing.
 pub(crate) async fn until_idle(pipeline: &Pipeline) -> Result<Ending, LedgerError> {
     let mut failing_since: Option<Instant> = None;
+    let mut arriving = Arriving::default();
     loop {
         tokio::time::sleep(LOOK).await;
         let (tenants, sinks) = (pipeline.tenants(), pipeline.sinks());
@@ -49,9 +51,15 @@ pub(crate) async fn until_idle(pipeline: &Pipeline) -> Result<Ending, LedgerErro
         let (passes, state) = look(&listings, pipeline.ledger().idle_state()).await?;
         let sinks_fail = sinks.iter().any(|sink| sink.health.report().only_failing_since.is_some());
         let blocked = *pipeline.ledger().spool_paused().borrow() && sinks_fail;
-        let seen = tenants.iter().zip(&passes);
+        let mut left_of = |tenant: &RunningTenant, passes: &Option<Passes>| match tenant {
+            RunningTenant::Unstarted { name, why } => Left::Failing(format!("tenant {name}: {why}")),
+            RunningTenant::Collected { health, .. } => {
+                let arrives = arriving.look(health);
+                tenant_left(health, passes.as_ref(), &state, blocked, arrives)
+            }
+        };
         let collecting: Vec<_> =
-            seen.map(|(tenant, passes)| tenant_left(tenant, passes.as_ref(), &state, blocked)).collect();
+            tenants.iter().zip(&passes).map(|(tenant, passes)| left_of(tenant, passes)).collect();
         if !collecting.iter().any(|left| matches!(left, Left::Going)) {
             sinks.iter().for_each(|sink| sink.finish.cancel());
         }
@@ -122,26 +130,40 @@ fn sink_left(sink: &RunningSink, state: &IdleState) -> Left {
     }
 }
 
-fn tenant_left(tenant: &RunningTenant, passes: Option<&Passes>, state: &IdleState, blocked: bool) -> Left {
-    let health = match tenant {
-        RunningTenant::Unstarted { name, why } => return Left::Failing(format!("tenant {name}: {why}")),
-        RunningTenant::Collected { health, .. } => health,
-    };
+/// How many bytes of bodies had come of each tenant when it was last looked.
+#[derive(Default)]
+struct Arriving(BTreeMap<TenantId, u64>);
+
+impl Arriving {
+    /// Whether any came since. A tenant that a reload began anew counts anew, too.
+    fn look(&mut self, health: &TenantHealth) -> bool {
+        let came = health.fetcher.wire_bytes.get();
+        self.0.insert(health.tenant, came).is_some_and(|before| before != came)
+    }
+}
+
+/// What is left of a tenant that is collected. `arrives`: bytes of its bodies came since it was last looked.
+fn tenant_left(
+    health: &TenantHealth,
+    passes: Option<&Passes>,
+    state: &IdleState,
+    blocked: bool,
+    arrives: bool,
+) -> Left {
     let fetches = state.fetches.iter().find(|left| left.tenant == health.tenant);
     let listed = passes.is_some_and(Passes::each_passed);
     if listed && fetches.is_none() {
         return Left::Nothing;
     }
-    if health.paused_for().is_some() {
+    if health.paused_for().is_some() || (arrives && fetches.is_some()) {
         return Left::Going;
     }
     let troubles = troubles(health);
     let listing_fails = !listed && unlisted_all_fail(health, passes);
+    // A feed that fails says nothing of the blobs of another.
+    let each_fails = || health.feeds.iter().all(|feed| failing(&feed.status().condition).is_some());
     let fetching_fails = fetches.is_some_and(|left| {
-        left.due == 0
-            || blocked
-            || failing(&health.fetcher.status.get().condition).is_some()
-            || !troubles.is_empty()
+        left.due == 0 || blocked || failing(&health.fetcher.status.get().condition).is_some() || each_fails()
     });
     let going = (!listed && !listing_fails) || (fetches.is_some() && !fetching_fails);
     if going {

@@ -87,6 +87,7 @@ kinds! {
     Unauthorized "unauthorized" "SHARE[xTIMES]" "HTTP 401 although the token is good";
     TokenError "token_error" "SHARE[xTIMES]" "HTTP 503 with AADSTS90033 from the token endpoint";
     SlowFirstByte "slow_first_byte" "SHARE[xTIMES][@DURATION]" "the answer begins late (default 2s)";
+    SlowBody "slow_body" "SHARE[xTIMES][@DURATION]" "a blob's body comes whole, little by little over so long (default 10s)";
     Stall "stall" "SHARE[xTIMES][@DURATION]" "a blob's body stops midway, silently (default 10m), and is cut after that";
     CutBody "cut_body" "SHARE[xTIMES]" "the connection closes before Content-Length is reached";
     CutChunked "cut_chunked" "SHARE[xTIMES]" "the connection closes before the last chunk";
@@ -123,6 +124,7 @@ impl FaultKind {
         Duration::from_secs(match self {
             Self::Throttle429 => 1,
             Self::SlowFirstByte => 2,
+            Self::SlowBody => 10,
             Self::Stall => 600,
             Self::Late => 120,
             _ => 0,
@@ -152,6 +154,7 @@ impl FaultKind {
         Self::Stall,
         Self::BlobNextPage,
         Self::SlowFirstByte,
+        Self::SlowBody,
     ];
     /// What a listing can suffer.
     pub(crate) const LIST: &[Self] = &[

@@ -160,6 +160,7 @@ pub(crate) async fn send(
             promise(half, Some(length), Cut::after(state, Duration::from_millis(30)))
         }
         Some((FaultKind::CutChunked, _)) => promise(half, None, Cut::after(state, Duration::from_millis(30))),
+        Some((FaultKind::SlowBody, rule)) => little_by_little(state, body, rule.delay),
         Some((FaultKind::Stall, rule)) => promise(half, Some(length), Cut::after(state, rule.delay)),
         _ => answer(StatusCode::OK, JSON, body),
     };
@@ -228,6 +229,30 @@ fn promise(part: Bytes, length: Option<usize>, mut cut: Cut) -> Answer {
     if let Some(length) = length {
         answer.headers_mut().insert(header::CONTENT_LENGTH, length.into());
     }
+    answer
+}
+
+/// In how many pieces a slow body comes.
+const SLOW_PIECES: u32 = 50;
+
+/// A whole body that takes its time.
+fn little_by_little(state: &State, body: Bytes, time: Duration) -> Answer {
+    let length = body.len();
+    let piece = length.div_ceil(SLOW_PIECES as usize).max(1);
+    let stop = state.stop.clone();
+    let pieces = stream::unfold((body, stop), move |(mut left, mut stop)| async move {
+        if left.is_empty() {
+            return None;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(time / SLOW_PIECES) => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+        let part = left.split_to(piece.min(left.len()));
+        Some((Ok::<_, Infallible>(part), (left, stop)))
+    });
+    let mut answer = answer(StatusCode::OK, JSON, Body::from_stream(pieces));
+    answer.headers_mut().insert(header::CONTENT_LENGTH, length.into());
     answer
 }
 

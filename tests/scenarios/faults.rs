@@ -89,6 +89,20 @@ fn slow_answers() {
     complete_under(&["slow_first_byte=1/4@700ms"]);
 }
 
+/// Longer than failures may be all that is left: a feed that fails says nothing of a body that is still coming.
+#[test]
+fn a_slow_body_is_waited_for_beside_a_feed_that_fails() {
+    let mut simulated = config(&["permission_denied=DLP.All", "slow_body=1@34s"]);
+    simulated.content_types = vec![ContentType::Exchange, ContentType::DlpAll];
+    simulated.blobs = 1;
+    let world = World::new(simulated);
+    let outcome = world.configure().mailtrail(&["run", "--until-idle"]).ends_with(1);
+    assert!(outcome.stderr.contains("DLP.All: AF10001"), "only the other feed is left: {}", outcome.stderr);
+    assert!(!outcome.stderr.contains("cannot be fetched"), "{}", outcome.stderr);
+    assert_eq!(world.arrived().len(), 15);
+    world.mailtrail(&["reconcile"]).ends_with(0);
+}
+
 #[test]
 fn other_hosts() {
     complete_under(&["redirect=1/4"]);

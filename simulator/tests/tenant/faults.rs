@@ -109,7 +109,7 @@ async fn through_any_transient_fault_everything_is_collected_without_a_duplicate
         help.value.starts_with("SHARE") && !["expired", "gone", "gzip_bomb"].contains(&help.name)
     });
     let quick = |name: &str| match name {
-        "slow_first_byte" | "stall" => "@5ms",
+        "slow_first_byte" | "slow_body" | "stall" => "@5ms",
         "late" => "@50ms",
         "throttle429" => "@0s",
         _ => "",
