@@ -17,8 +17,8 @@ use crate::{error::TokenError, token::AccessToken};
 
 /// The pause after a renewal that failed while the old token is good.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(30);
-/// The longest pause that a service can impose: somebody may have repaired what was wrong.
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// The longest pause that a service that gives tokens can impose: somebody may have repaired what was wrong.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// At most one token, and at most one request for the next.
 #[derive(Default)]
@@ -47,7 +47,9 @@ enum Verdict {
 
 impl State {
     fn verdict(&self, now: Instant) -> Verdict {
-        let pausing = self.not_before.is_some_and(|not_before| now < not_before);
+        let pause = self.not_before.map(|not_before| not_before.saturating_duration_since(now));
+        let pause = pause.filter(|left| !left.is_zero());
+        let pausing = pause.is_some();
         match (&self.token, &self.outcome) {
             (Some(token), _) if token.is_usable(now) => {
                 if token.is_due(now) && !pausing {
@@ -57,7 +59,7 @@ impl State {
                 }
             }
             (_, Some(Err(failure))) if pausing && failure.retry_after().is_some() => {
-                Verdict::Fail(failure.clone())
+                Verdict::Fail(failure.clone().with_wait(pause))
             }
             _ => Verdict::Ask { asked: self.asked },
         }
@@ -265,6 +267,8 @@ mod tests {
         time::sleep(Duration::from_secs(59)).await;
         assert!(bench.token().await.is_err());
         assert_eq!(bench.giver.asked(), 1);
+        let failure = bench.cache.token(bench.giver.give()).await.unwrap_err();
+        assert_eq!(failure.retry_after(), Some(Duration::from_secs(1)), "what is left of it");
         time::sleep(Duration::from_secs(2)).await;
         assert_eq!(bench.token().await.unwrap(), "t1");
 

@@ -125,6 +125,14 @@ impl TokenError {
         }
     }
 
+    /// The same failure, when another wait is left of what the service asked for.
+    pub(crate) fn with_wait(mut self, left: Option<Duration>) -> Self {
+        if let Self::Unavailable { retry_after, .. } = &mut self {
+            *retry_after = left;
+        }
+        self
+    }
+
     /// What an administrator has to do.
     #[must_use]
     pub fn advice(&self) -> &str {

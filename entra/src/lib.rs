@@ -44,6 +44,7 @@ mod testing;
 pub mod token;
 pub mod workload_identity;
 
+pub use cache::LONGEST_PAUSE;
 pub use certificate::{Certificate, CertificateError};
 pub use cloud::{BadScope, BadUrl, Cloud, CloudError, Scope, ServiceUrl};
 pub use credential::{BadClientId, ClientId, Credential};

@@ -85,7 +85,7 @@ kinds! {
     InternalError "internal_error" "SHARE[xTIMES]" "HTTP 503 with AF50005, which is undocumented";
     RequestTimeout "request_timeout" "SHARE[xTIMES]" "HTTP 408 without a body";
     Unauthorized "unauthorized" "SHARE[xTIMES]" "HTTP 401 although the token is good";
-    TokenError "token_error" "SHARE[xTIMES]" "HTTP 503 with AADSTS90033 from the token endpoint";
+    TokenError "token_error" "SHARE[xTIMES][@DURATION]" "HTTP 503 with AADSTS90033 from the token endpoint, with Retry-After when it has a duration";
     SlowFirstByte "slow_first_byte" "SHARE[xTIMES][@DURATION]" "the answer begins late (default 2s)";
     SlowBody "slow_body" "SHARE[xTIMES][@DURATION]" "a blob's body comes whole, little by little over so long (default 10s)";
     Stall "stall" "SHARE[xTIMES][@DURATION]" "a blob's body stops midway, silently (default 10m), and is cut after that";

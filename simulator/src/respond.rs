@@ -54,10 +54,15 @@ pub(crate) fn throttled(status: StatusCode, method: &str, publisher: &str, wait:
     let mut answer =
         api_error(status, "AF429", &format!("Too many requests. Method={method}, PublisherId={publisher}"));
     if let Some(wait) = wait {
-        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        retry_after(&mut answer, wait);
     }
     answer
+}
+
+/// Asks whoever gets the answer to wait, in whole seconds.
+pub(crate) fn retry_after(answer: &mut Answer, wait: Duration) {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
 }
 
 /// The answer of a fault that does not touch a body, if it is such a fault.

@@ -16,7 +16,7 @@ use crate::{
     assertion::{Certificate, Refused},
     config::delta,
     dice::{Dice, hash_text},
-    respond::{Answer, json_answer},
+    respond::{Answer, json_answer, retry_after},
     state::State,
 };
 
@@ -170,15 +170,19 @@ pub(crate) fn token_endpoint(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Answer {
-    if let Some((kind, _)) = state.faults.on_turn(hash_text(tenant), &[FaultKind::TokenError]) {
+    if let Some((kind, rule)) = state.faults.on_turn(hash_text(tenant), &[FaultKind::TokenError]) {
         state.stats.fault(kind.name());
-        return error(
+        let mut answer = error(
             state,
             StatusCode::SERVICE_UNAVAILABLE,
             "temporarily_unavailable",
             90033,
             "A transient error has occurred. Please try again.",
         );
+        if !rule.delay.is_zero() {
+            retry_after(&mut answer, rule.delay);
+        }
+        return answer;
     }
     let is_form = headers
         .get("content-type")

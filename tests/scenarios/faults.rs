@@ -66,6 +66,12 @@ fn errors_of_the_service() {
     complete_under(&["token_error=1"]);
 }
 
+/// Longer than failures may be all that is left.
+#[test]
+fn a_wait_that_whoever_gives_tokens_asked_for_is_no_failure() {
+    complete_under(&["token_error=1/1@33s"]);
+}
+
 #[test]
 fn bodies_that_are_cut() {
     complete_under(&["cut_body=1/3"]);

@@ -178,12 +178,12 @@ impl ApiError {
         }
     }
 
-    /// How long the answer asked to wait.
+    /// How long the answer asked to wait; of whoever gives tokens, as far as that is heeded.
     #[must_use]
-    pub const fn retry_after(&self) -> Option<Duration> {
+    pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused(refusal) => refusal.retry_after,
-            Self::Token(error) => error.retry_after(),
+            Self::Token(error) => error.retry_after().map(|wait| wait.min(entra::LONGEST_PAUSE)),
             _ => None,
         }
     }

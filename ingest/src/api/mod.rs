@@ -166,7 +166,12 @@ impl ActivityApi {
                 Ok(token) => token,
                 Err(error) => {
                     self.requests.count(call, "no_token");
-                    return Err(ApiError::Token(error));
+                    let error = ApiError::Token(error);
+                    if let Some(wait) = error.retry_after() {
+                        // Nothing comes of a request without a token, whichever call it is.
+                        self.budget.pause(wait);
+                    }
+                    return Err(error);
                 }
             };
             match self.send_once(call, method.clone(), url, &token).await {

@@ -56,6 +56,7 @@ survives! {
     tokens_that_are_refused: "unauthorized=1/4x1";
     tokens_that_are_refused_again: "unauthorized=1/4x3";
     a_token_endpoint_that_fails: "token_error=1/1x2";
+    a_token_endpoint_that_asks_to_wait: "token_error=1/1x1@1s";
     answers_that_begin_late: "slow_first_byte=1/6x1@100ms";
     bodies_that_come_slowly: "slow_body=1/3x1@400ms";
     bodies_cut_before_their_length: "cut_body=1/3x2";
