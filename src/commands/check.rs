@@ -177,7 +177,8 @@ async fn check_tenant(tenant: &TenantConfig, what: &str, http: &Client, findings
                     Subscription::Absent => findings.note(
                         &what,
                         "there is no subscription yet; `mailtrail run` starts it, and the first content comes within 12 \
-                         hours",
+                         hours. If auditing is off in the tenant, the start is refused, which cannot be seen before: the \
+                         log of `run` and `mailtrail status` say so then",
                     ),
                     Subscription::Disabled => findings.problem(
                         &what,

@@ -5,7 +5,7 @@ use std::fs;
 use schemas::ContentType;
 use simulator::{RequestKind, SimulatorConfig, TenantConfig};
 
-use crate::support::World;
+use crate::support::{World, terminate};
 
 fn world(change: impl FnOnce(&mut SimulatorConfig)) -> World {
     let mut config = SimulatorConfig { blobs: 2, records_per_blob: 3, ..SimulatorConfig::default() };
@@ -60,6 +60,26 @@ fn a_missing_permission_is_named() {
     .mailtrail(&["check"])
     .ends_with(1);
     assert!(outcome.stdout.contains("lacks the permission ActivityFeed.ReadDlp"), "{}", outcome.stdout);
+}
+
+/// Microsoft refuses what only `run` asks for: the start of a subscription.
+#[test]
+fn that_auditing_is_off_shows_when_a_subscription_is_started() {
+    let world = world(|config| config.faults.set("auditing_off=on").expect("a fault"));
+    let outcome = world.mailtrail(&["check"]).ends_with(0);
+    assert!(outcome.stdout.contains("If auditing is off in the tenant"), "{}", outcome.stdout);
+    let told = "turn auditing on: Microsoft Purview portal";
+    assert!(!outcome.stdout.contains(told), "{}", outcome.stdout);
+    let running = world.start(&["run"]);
+    world.until("status says so", || world.mailtrail(&["status"]).stdout.contains(told));
+    terminate(&running);
+    let log = running.wait().ends_with(0).stderr;
+    assert!(log.contains(told), "{log}");
+    // Who had a subscription sees it before.
+    let world = self::world(|config| config.subscribed = true);
+    world.simulator().change_faults(|faults| faults.set("auditing_off=on")).expect("at any time");
+    let outcome = world.mailtrail(&["check"]).ends_with(1);
+    assert!(outcome.stdout.contains("auditing was turned off"), "{}", outcome.stdout);
 }
 
 #[test]
