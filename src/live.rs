@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
-use ingest::health::Condition;
+use ingest::{TenantHealth, health::Condition};
 use serde::{Deserialize, Serialize};
 use sinks::{archive::ArchiveReport, health::State};
 
@@ -33,7 +33,7 @@ pub(crate) struct LiveReport {
     pub(crate) spool_full: bool,
     /// The configuration that was read last, when it is not the one in use.
     pub(crate) refused_config: Option<RefusedConfig>,
-    /// Each feed and each tenant's fetcher.
+    /// Each feed; each tenant's fetcher and token, when something is wrong with them.
     pub(crate) sources: Vec<LiveState>,
     /// Each sink.
     pub(crate) sinks: Vec<LiveState>,
@@ -56,7 +56,7 @@ pub(crate) struct RefusedConfig {
 pub(crate) struct LiveState {
     /// The tenant's or the sink's label.
     pub(crate) name: String,
-    /// The content type; empty for a tenant's fetcher and for sinks.
+    /// The content type; empty for a tenant's fetcher and its token, and for sinks.
     pub(crate) part: String,
     /// One or two words.
     pub(crate) state: String,
@@ -105,6 +105,7 @@ impl Live {
                     if failing(&fetcher.condition).is_some() {
                         sources.push(source(&health.name, String::new(), &fetcher));
                     }
+                    sources.extend(lacking(&health));
                 }
                 RunningTenant::Unstarted { name, why } => sources.push(LiveState {
                     name,
@@ -147,6 +148,22 @@ fn source(name: &str, part: String, status: &ingest::health::Status) -> LiveStat
         since: Some(status.since),
         error: error.unwrap_or_default(),
     }
+}
+
+/// What a tenant's token does not allow. Nothing waits for it: what it takes away is missing without a failure.
+fn lacking(health: &TenantHealth) -> Option<LiveState> {
+    let (since, troubles) = health.lacks()?;
+    let told: Vec<_> =
+        troubles.into_iter().filter_map(|trouble| failing(&Condition::Failing(trouble))).collect();
+    Some(LiveState {
+        name: health.name.clone(),
+        part: String::new(),
+        state: "permission missing".to_owned(),
+        bad: true,
+        required: false,
+        since: Some(since),
+        error: told.join("; "),
+    })
 }
 
 fn archive(sink: &RunningSink) -> Option<(String, ArchiveReport)> {

@@ -91,7 +91,8 @@ impl AccessToken {
     }
 
     /// Whether both are the very same answer of Entra.
-    pub(crate) fn is(&self, other: &Self) -> bool {
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 

@@ -29,6 +29,7 @@ use crate::{
     feed_ledger::{FeedLedger, LedgerFailure},
     fetcher::{Fetcher, RETRY_BLOB, panic_message},
     gates::Gates,
+    grants::Grants,
     health::{Condition, FeedHealth, FetcherHealth, Requests, TenantHealth, Trouble},
     lister::{Begun, Lister, RETRY_LISTING, Subscribed},
     plan::Policy,
@@ -148,6 +149,7 @@ impl TenantConfig {
             clock: Arc::new(ServerClock::new()),
             requests: Arc::new(Requests::default()),
             timeouts: self.timeouts,
+            grants: None,
         })
     }
 }
@@ -238,7 +240,9 @@ impl Collector {
         http: Client,
         cancel: CancellationToken,
     ) -> Result<CollectorHandle, BadApiAddress> {
-        let api = Arc::new(config.api(tokens, http)?);
+        let grants = Arc::new(Grants::new(&config.name, &config.content_types));
+        let api = config.api(tokens, http)?;
+        let api = Arc::new(ActivityApi { grants: Some(Arc::clone(&grants)), ..api });
         let mut content_types = config.content_types.clone();
         content_types.sort_unstable();
         content_types.dedup();
@@ -251,6 +255,7 @@ impl Collector {
             requests: Arc::clone(&api.requests),
             budget: Arc::clone(&api.budget),
             clock: Arc::clone(&api.clock),
+            grants,
         });
         let (passed, passes) = watch::channel(Passes::none_of(&content_types));
         let begun = Begun::now();

@@ -16,6 +16,7 @@ use schemas::{ContentType, FeedKey, TenantId};
 use crate::{
     api::{ApiError, Call},
     budget::Budget,
+    grants::Grants,
     skew::ServerClock,
 };
 
@@ -329,6 +330,7 @@ pub struct TenantHealth {
     pub requests: Arc<Requests>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) clock: Arc<ServerClock>,
+    pub(crate) grants: Arc<Grants>,
 }
 
 impl TenantHealth {
@@ -360,6 +362,12 @@ impl TenantHealth {
     #[must_use]
     pub fn paused_for(&self) -> Option<Duration> {
         self.budget.paused_for()
+    }
+
+    /// The permissions that the last token lacks, and since when.
+    #[must_use]
+    pub fn lacks(&self) -> Option<(DateTime<Utc>, Vec<Trouble>)> {
+        self.grants.missing()
     }
 
     /// Everything that fails or is halted: what it is, and its status.

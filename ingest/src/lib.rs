@@ -19,6 +19,7 @@
 //! | `lister` | one feed: keeps its subscription, lists it, records pages and holes |
 //! | `fetcher` | one tenant: claims blobs and streams their bodies into the ledger |
 //! | `gates` | who may not fetch at present |
+//! | [`grants`] | what a token allows, to be told |
 //! | `intake` | the blocking half of a fetch: unpacks a body and hands it to the ledger |
 //! | [`budget`] | one tenant's requests: how many a minute, who goes first, when to pause |
 //! | [`backoff`] | growing waits |
@@ -34,6 +35,7 @@ pub mod collector;
 pub mod feed_ledger;
 mod fetcher;
 mod gates;
+pub mod grants;
 pub mod health;
 pub mod http;
 mod intake;

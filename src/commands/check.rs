@@ -4,11 +4,10 @@ use std::{fmt::Write, path::Path, process::ExitCode};
 
 use chrono::{TimeDelta, Utc};
 use entra::{TokenError, TokenSource};
-use ingest::{Listing, api::subscriptions::Subscription};
+use ingest::{Listing, api::subscriptions::Subscription, grants, health::Trouble};
 use ledger::{Inspector, OpenError};
 use nix::unistd::{AccessFlags, access};
 use reqwest::Client;
-use schemas::ContentType;
 
 use super::{Failure, found, load, print, runtime};
 use crate::{
@@ -219,22 +218,13 @@ async fn check_login(
     if let Some(other) = claims.tenant_id.as_deref().filter(|other| !other.eq_ignore_ascii_case(&id)) {
         findings.problem(what, &format!("the token is for tenant {other}: `tenant_id` says {id}"));
     }
-    let has = |role: &str| claims.roles.iter().any(|known| known == role);
-    let grant = |role: &str| {
-        format!(
-            "the application lacks the permission {role}: Entra admin center > App registrations > the app > API \
-             permissions > Add a permission > Office 365 Management APIs > Application permissions > {role}, then \
-             Grant admin consent"
-        )
-    };
-    let dlp = tenant.content_types.contains(&ContentType::DlpAll);
-    for role in ["ActivityFeed.Read", "ActivityFeed.ReadDlp"] {
-        match (has(role), role) {
-            (true, "ActivityFeed.Read") => findings.good(what, "logged in, with the role ActivityFeed.Read"),
-            (false, "ActivityFeed.Read") => findings.problem(what, &grant(role)),
-            (false, _) if dlp => findings.problem(what, &grant(role)),
-            _ => {}
-        }
+    let missing = grants::missing(&claims, &tenant.content_types);
+    if !missing.contains(&grants::READ) {
+        findings.good(what, "logged in, with the role ActivityFeed.Read");
+    }
+    for role in missing {
+        let Trouble { error, advice } = grants::lacks(role);
+        findings.problem(what, &with_advice(&error, &advice));
     }
     true
 }

@@ -3,6 +3,7 @@
 use std::fs;
 
 use schemas::ContentType;
+use serde_json::Value;
 use simulator::{RequestKind, SimulatorConfig, TenantConfig};
 
 use crate::support::{World, terminate};
@@ -51,7 +52,7 @@ fn a_missing_permission_is_named() {
     })
     .mailtrail(&["check"])
     .ends_with(1);
-    assert!(outcome.stdout.contains("lacks the permission ActivityFeed.Read:"), "{}", outcome.stdout);
+    assert!(outcome.stdout.contains("lacks the permission ActivityFeed.Read,"), "{}", outcome.stdout);
     let outcome = world(|config| {
         config.content_types = vec![ContentType::Exchange, ContentType::DlpAll];
         config.tenants =
@@ -80,6 +81,37 @@ fn that_auditing_is_off_shows_when_a_subscription_is_started() {
     world.simulator().change_faults(|faults| faults.set("auditing_off=on")).expect("at any time");
     let outcome = world.mailtrail(&["check"]).ends_with(1);
     assert!(outcome.stdout.contains("auditing was turned off"), "{}", outcome.stdout);
+}
+
+/// Nothing fails without it, and what was detected is missing for good.
+#[test]
+fn a_permission_that_nothing_fails_without_is_told_while_it_runs() {
+    let world = world(|config| {
+        config.content_types = vec![ContentType::Exchange, ContentType::DlpAll];
+        config.tenants =
+            vec![TenantConfig { roles: vec!["ActivityFeed.Read".to_owned()], ..TenantConfig::default() }];
+    });
+    let running = world.start(&["run"]);
+    let mut missing = Value::Null;
+    world.until("status says so", || {
+        let status = world.mailtrail(&["status", "--json"]);
+        let status: Value = serde_json::from_str(&status.stdout).unwrap_or_default();
+        let sources = status["running"]["sources"].as_array().cloned().unwrap_or_default();
+        missing = sources.into_iter().find(|of| of["state"] == "permission missing").unwrap_or_default();
+        missing.is_object()
+    });
+    let what = "lacks the permission ActivityFeed.ReadDlp";
+    let click = "Application permissions > ActivityFeed.ReadDlp, then Grant admin consent";
+    assert_eq!(missing["name"], "tenant0");
+    let error = missing["error"].as_str().expect("an error");
+    assert!(error.contains(what) && error.contains(click), "{error}");
+    world.until("everything arrived", || world.arrived().len() == 12);
+    let shown = world.mailtrail(&["status"]).ends_with(1).stdout;
+    assert!(shown.contains(what) && shown.contains(click), "{shown}");
+    terminate(&running);
+    let log = running.wait().ends_with(0).stderr;
+    assert_eq!(log.matches(what).count(), 1, "{log}");
+    assert!(log.contains(click), "{log}");
 }
 
 #[test]

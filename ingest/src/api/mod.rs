@@ -33,6 +33,7 @@ pub use self::{
 };
 use crate::{
     budget::{Budget, Turn},
+    grants::Grants,
     health::Requests,
     skew::ServerClock,
 };
@@ -107,6 +108,8 @@ pub struct ActivityApi {
     pub(crate) clock: Arc<ServerClock>,
     pub(crate) requests: Arc<Requests>,
     pub(crate) timeouts: Timeouts,
+    /// Told of each token; `None` for those who look at it themselves.
+    pub(crate) grants: Option<Arc<Grants>>,
 }
 
 /// An answer with the status 200. What came of the request is known when its body was read:
@@ -174,6 +177,9 @@ impl ActivityApi {
                     return Err(error);
                 }
             };
+            if let Some(grants) = &self.grants {
+                grants.look(&token);
+            }
             match self.send_once(call, method.clone(), url, &token).await {
                 Ok((response, sent, server_time)) => {
                     return Ok(Answer { response, sent, server_time, made });
