@@ -196,6 +196,17 @@ fn clocks_that_differ() {
     complete_under(&["clock_skew=-10m"]);
 }
 
+/// A local clock that is off by more than 5 minutes is told once for each tenant, and one that is not is not.
+#[test]
+fn a_clock_that_is_far_off_is_told() {
+    for (skew, told) in [("6m", 1), ("-6m", 1), ("4m", 0)] {
+        let world = World::new(config(&[&format!("clock_skew={skew}")]));
+        let log = world.configure().collect().stderr;
+        let warnings = log.lines().filter(|line| line.contains("the local clock differs from the API's"));
+        assert_eq!(warnings.filter(|line| line.contains("WARN")).count(), told, "{skew}: {log}");
+    }
+}
+
 #[test]
 fn repeated_records_are_dropped_once_for_all() {
     let world = complete_under(&["duplicate_records=1/2"]);

@@ -5,7 +5,7 @@ use std::{fs, io::Read, os::unix::net::UnixStream, time::Duration};
 use schemas::ContentType;
 use simulator::{Faults, RequestKind, SimulatorConfig, TenantConfig};
 
-use crate::support::{Arrived, World, files, terminate};
+use crate::support::{Arrived, Binary, World, files, interrupt, terminate};
 
 fn small() -> SimulatorConfig {
     SimulatorConfig { blobs: 10, records_per_blob: 10, ..SimulatorConfig::default() }
@@ -64,6 +64,15 @@ fn clients_of_the_control_socket_that_say_nothing_hold_nobody_up() {
 
 #[test]
 fn sigterm_leaves_whole_lines_and_the_next_run_goes_on() {
+    leaves_whole_lines(terminate);
+}
+
+#[test]
+fn sigint_leaves_whole_lines_and_the_next_run_goes_on() {
+    leaves_whole_lines(interrupt);
+}
+
+fn leaves_whole_lines(signal: fn(&Binary)) {
     let world =
         World::new(SimulatorConfig { blobs: 300, records_per_blob: 50, ..SimulatorConfig::default() });
     world.configure();
@@ -71,8 +80,9 @@ fn sigterm_leaves_whole_lines_and_the_next_run_goes_on() {
     world.until("something arrived", || {
         files(&world.out("files")).iter().any(|file| file.metadata().is_ok_and(|m| m.len() > 0))
     });
-    terminate(&running);
-    running.wait().ends_with(0);
+    signal(&running);
+    let log = running.wait().ends_with(0).stderr;
+    assert!(log.contains("what is under way is finished first"), "{log}");
     let part = Arrived::read(&world.out("files")).len();
     assert!(part > 0);
     world.collect();
@@ -110,6 +120,17 @@ fn one_content_types_failure_does_not_touch_the_others() {
     let outcome = world.configure().mailtrail(&["run", "--until-idle"]).ends_with(1);
     assert!(outcome.text().contains("ActivityFeed.ReadDlp"), "it says what to click: {}", outcome.text());
     assert_eq!(world.arrived().len(), 200, "two of three content types are complete");
+    let report = world.mailtrail(&["reconcile", "--by", "feed"]).ends_with(0);
+    assert!(!report.stdout.contains("DLP.All"), "nothing of it was listed: {}", report.stdout);
+    world
+        .simulator()
+        .change_faults(|faults| {
+            *faults = Faults::default();
+            Ok(())
+        })
+        .expect("at any time");
+    world.collect();
+    world.is_complete();
 }
 
 #[test]

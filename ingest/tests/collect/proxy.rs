@@ -8,9 +8,9 @@ use std::{
 
 use ingest::HttpSettings;
 use schemas::ContentType;
-use simulator::{RequestKind, SimulatorConfig};
+use simulator::{RequestKind, Running, SimulatorConfig};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
 };
 
@@ -42,7 +42,28 @@ async fn proxy(behind: SocketAddr) -> (String, Seen) {
     (format!("http://user:hunter2@{address}"), seen)
 }
 
-async fn carry(mut client: TcpStream, behind: SocketAddr, seen: Seen) {
+/// The same to whom one speaks TLS. Gives its authority's certificate, too.
+async fn proxy_over_tls(behind: SocketAddr) -> (String, Seen, String) {
+    let (acceptor, authority) = acceptor("localhost");
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let seen = Seen::default();
+    let memory = Arc::clone(&seen);
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (acceptor, memory) = (acceptor.clone(), Arc::clone(&memory));
+            tokio::spawn(async move {
+                // Who does not trust it goes away in the midst of the handshake.
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                carry(stream, behind, memory).await;
+            });
+        }
+    });
+    (format!("https://user:hunter2@localhost:{port}"), seen, authority)
+}
+
+async fn carry(mut client: impl AsyncRead + AsyncWrite + Unpin, behind: SocketAddr, seen: Seen) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let Ok(byte) = client.read_u8().await else { return };
@@ -82,21 +103,24 @@ async fn tls_before(server: SocketAddr) -> (SocketAddr, String) {
     (address, authority)
 }
 
-/// Nobody but the proxy can resolve the host's name, so what arrives went through it.
-#[tokio::test(flavor = "multi_thread")]
-async fn logins_and_calls_go_through_the_proxy_and_it_hears_the_hosts_name_alone() {
-    let origin = format!("https://{HOST}");
-    let config = SimulatorConfig { public_url: Some(origin.clone()), page_size: 4, ..simulation(10, "") };
-    let simulator = start(config).await;
+/// A simulation that calls itself [`HOST`], what speaks TLS before it, and its authority's certificate.
+async fn behind_the_proxy() -> (Running, SocketAddr, String) {
+    let public_url = Some(format!("https://{HOST}"));
+    let simulator = start(SimulatorConfig { public_url, page_size: 4, ..simulation(10, "") }).await;
     let (front, authority) = tls_before(simulator.addr()).await;
-    let (proxy, seen) = proxy(front).await;
+    (simulator, front, authority)
+}
+
+/// Nobody but the proxy can resolve the host's name, so what arrives went through it.
+async fn collects_through(simulator: Running, proxy: &str, seen: &Seen, authorities: &str) {
     let mut file = tempfile::NamedTempFile::new().unwrap();
-    file.write_all(authority.as_bytes()).unwrap();
+    file.write_all(authorities.as_bytes()).unwrap();
     let settings = HttpSettings {
         proxy: Some(proxy.parse().unwrap()),
         ca_files: vec![file.path().to_owned()],
         ..HttpSettings::default()
     };
+    let origin = format!("https://{HOST}");
     let config = tenant_at(&origin, &[ContentType::Exchange]);
     let collecting = collect_from(simulator, &origin, config, &settings, Arc::new(MemoryLedger::default()));
     collecting.until_settled().await;
@@ -109,6 +133,26 @@ async fn logins_and_calls_go_through_the_proxy_and_it_hears_the_hosts_name_alone
         assert!(head.starts_with(&format!("CONNECT {HOST}:443 HTTP/1.1\r\n")), "{head}");
         assert!(!head.contains("eyJ") && !head.contains("Bearer"), "{head}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logins_and_calls_go_through_the_proxy_and_it_hears_the_hosts_name_alone() {
+    let (simulator, front, authority) = behind_the_proxy().await;
+    let (proxy, seen) = proxy(front).await;
+    collects_through(simulator, &proxy, &seen, &authority).await;
+}
+
+/// So that not even the host's name and the proxy's password can be heard on the way to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_is_spoken_to_over_tls_when_its_address_says_so() {
+    let (simulator, front, authority) = behind_the_proxy().await;
+    let (proxy, seen, of_the_proxy) = proxy_over_tls(front).await;
+    // It has to be trusted like any server.
+    let stranger = HttpSettings { proxy: Some(proxy.parse().unwrap()), ..HttpSettings::default() };
+    let error = stranger.client().unwrap().get(format!("https://{HOST}/")).send().await.unwrap_err();
+    assert!(entra::error::causes(error).contains("certificate"));
+    assert!(seen.lock().unwrap().is_empty());
+    collects_through(simulator, &proxy, &seen, &format!("{authority}{of_the_proxy}")).await;
 }
 
 /// What `http://` is allowed for is on this machine: through a proxy the token would leave it in the clear.

@@ -60,11 +60,17 @@ impl Binary {
     /// The same with these variables in its environment.
     pub(crate) fn start_with(directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Binary {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mailtrail"));
-        command
-            .args(arguments)
-            .current_dir(directory)
-            .env_remove("MAILTRAIL_LOG")
-            .env_remove("MAILTRAIL_CONFIG");
+        command.args(arguments);
+        Self::of(command, directory, variables)
+    }
+
+    /// Starts a command that becomes `mailtrail` in the end, in a directory.
+    pub(crate) fn spawn(command: Command, directory: &Path) -> Binary {
+        Self::of(command, directory, &[])
+    }
+
+    fn of(mut command: Command, directory: &Path, variables: &[(&str, &str)]) -> Binary {
+        command.current_dir(directory).env_remove("MAILTRAIL_LOG").env_remove("MAILTRAIL_CONFIG");
         for proxy in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"] {
             command.env_remove(proxy);
         }
@@ -133,6 +139,11 @@ pub(crate) fn kill_hard(binary: &Binary) {
 /// SIGTERM.
 pub(crate) fn terminate(binary: &Binary) {
     kill(binary.pid(), Signal::SIGTERM).expect("it can be signalled");
+}
+
+/// SIGINT, as Ctrl-C sends it.
+pub(crate) fn interrupt(binary: &Binary) {
+    kill(binary.pid(), Signal::SIGINT).expect("it can be signalled");
 }
 
 /// SIGHUP.

@@ -17,7 +17,7 @@ pub(crate) mod wire;
 mod world;
 
 pub(crate) use arrived::{Arrived, files};
-pub(crate) use binary::{Binary, Outcome, hang_up, kill_hard, terminate};
+pub(crate) use binary::{Binary, Outcome, hang_up, interrupt, kill_hard, terminate};
 pub(crate) use http::{free_address, get, sample};
 pub(crate) use install::install;
 pub(crate) use installed::installed;
