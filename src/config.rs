@@ -228,9 +228,10 @@ fn read<'a>(path: &Path, document: &'a Document<'a>, table: &'a DeTable<'a>) -> 
     }
     let mut sinks: Vec<SinkConfig> = Vec::new();
     for (name, section) in sink_sections {
-        let line = section.line_of("directory");
+        let (line, header) = (section.line_of("directory"), section.line_of("target"));
         let Some(sink) = SinkConfig::read(&name, section, &tenants) else { continue };
         check_directory(document, line, &sink, &sinks, state.as_ref());
+        check_bucket(document, header, &sink, &sinks);
         sinks.push(sink);
     }
     root.finish();
@@ -260,6 +261,20 @@ fn check_directory(
         document.report(
             line,
             format!("{key} is in the state directory, where only the ledger may be; choose another"),
+        );
+    }
+}
+
+/// An archive's place is its own: two sinks would have the same chains there.
+fn check_bucket(document: &Document<'_>, line: Option<usize>, sink: &SinkConfig, others: &[SinkConfig]) {
+    let Some(bucket) = sink.bucket() else { return };
+    for other in others.iter().filter(|other| other.bucket().as_ref() == Some(&bucket)) {
+        document.report(
+            line,
+            format!(
+                "'sinks.{}' lies in {bucket}, as 'sinks.{}' does; give each sink a bucket or a prefix of its own",
+                sink.name, other.name
+            ),
         );
     }
 }

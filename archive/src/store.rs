@@ -42,7 +42,7 @@ pub use error::StoreError;
 pub use target::Target;
 
 use self::{bucket::Bucket, directory::Directory};
-use crate::{Hash, Hasher, ObjectPath};
+use crate::{Hash, Hasher, MANIFESTS, ObjectPath};
 
 /// How many bytes of a file are in memory at a time while it is put, besides those that are on their way.
 pub const PART_BYTES: usize = 8 * 1024 * 1024;
@@ -91,6 +91,15 @@ pub struct Listed {
     pub name: String,
     /// Its size and time.
     pub head: Head,
+}
+
+/// A place for archives, told apart from every other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlaceName {
+    /// Its name.
+    pub name: String,
+    /// What it was called before services were told apart that have a bucket of the same name.
+    pub former_name: String,
 }
 
 /// The content of an object.
@@ -232,6 +241,18 @@ impl Store {
             Place::Directory(directory) => directory.probe().await,
             Place::Bucket(bucket) => bucket.probe().await,
         }
+    }
+
+    /// Which place it is. Whoever keeps something about an archive can tell by it whether it is still the same.
+    #[must_use]
+    pub fn place(&self) -> PlaceName {
+        let manifests: ObjectPath = MANIFESTS.parse().expect("a word is a path");
+        let former_name = self.describe(&manifests);
+        let name = match &*self.0 {
+            Place::Bucket(Bucket { service: Some(service), .. }) => format!("{former_name} at {service}"),
+            Place::Bucket(_) | Place::Directory(_) => former_name.clone(),
+        };
+        PlaceName { name, former_name }
     }
 
     /// The whole address of an object, for messages.

@@ -235,6 +235,14 @@ impl SinkConfig {
         }
     }
 
+    /// The address of the bucket or container, with the folder in it, that an archive lies in.
+    pub(crate) fn bucket(&self) -> Option<String> {
+        match &self.kind {
+            SinkKind::Archive(archive) => archive.bucket(),
+            _ => None,
+        }
+    }
+
     /// How fast it may be delivered to. It has to be made within a runtime.
     pub(crate) fn rate(&self) -> Rate {
         Rate::with_burst(self.events_per_second, self.bytes_per_second, self.burst)

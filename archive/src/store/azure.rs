@@ -44,6 +44,7 @@ pub(super) async fn open(target: &Azure) -> Result<Bucket, StoreError> {
         store: Arc::new(builder.build().map_err(settings)?),
         kind: Kind::Azure,
         place: format!("azure://{}/{}", target.account, target.container),
+        service: None,
         prefix: target.prefix.clone(),
     })
 }

@@ -43,6 +43,8 @@ pub(super) struct Bucket {
     pub(super) kind: Kind,
     /// Its address, for messages.
     pub(super) place: String,
+    /// Where the service is, when buckets of that name are at others too.
+    pub(super) service: Option<String>,
     pub(super) prefix: Option<ObjectPath>,
 }
 

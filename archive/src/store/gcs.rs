@@ -40,6 +40,7 @@ pub(super) async fn open(target: &Gcs) -> Result<Bucket, StoreError> {
         store: Arc::new(store),
         kind: Kind::Gcs,
         place: format!("gs://{}", target.bucket),
+        service: None,
         prefix: target.prefix.clone(),
     })
 }

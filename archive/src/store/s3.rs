@@ -59,6 +59,7 @@ pub(super) async fn open(target: &S3) -> Result<Bucket, StoreError> {
         store: Arc::new(store),
         kind: Kind::S3 { locks: target.object_lock.is_some() },
         place: format!("s3://{}", target.bucket),
+        service: target.endpoint.as_ref().map(|endpoint| endpoint.origin().ascii_serialization()),
         prefix: target.prefix.clone(),
     })
 }
@@ -79,7 +80,10 @@ fn address(endpoint: &Url, bucket: &str, path_style: bool) -> Result<String, Sto
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::{PlaceName, Store, Target, target::Network},
+        *,
+    };
 
     #[test]
     fn the_bucket_is_part_of_the_path_or_of_the_host() {
@@ -89,5 +93,37 @@ mod tests {
         let number: Url = "http://127.0.0.1:9000".parse().unwrap();
         assert_eq!(address(&number, "audit", true).unwrap(), "http://127.0.0.1:9000");
         assert!(matches!(address(&number, "a b", false), Err(StoreError::Settings(_))));
+    }
+
+    /// A bucket's name is one bucket's at AWS only.
+    #[tokio::test]
+    async fn buckets_of_one_name_are_told_apart_by_where_they_are() {
+        let place = async |endpoint: Option<&str>| {
+            let target = S3 {
+                bucket: "audit".to_owned(),
+                prefix: Some("o365".parse().unwrap()),
+                region: "us-east-1".to_owned(),
+                endpoint: endpoint.map(|endpoint| endpoint.parse().unwrap()),
+                path_style: true,
+                ca_file: None,
+                credentials: S3Credentials::Static {
+                    access_key_id: "x".to_owned(),
+                    secret_access_key: entra::SecretSource::Env("NOT_READ_YET".to_owned()),
+                    session_token: None,
+                },
+                object_lock: None,
+                network: Network::default(),
+            };
+            Store::open(&Target::S3(target)).await.unwrap().place()
+        };
+        let former_name = "s3://audit/o365/manifests".to_owned();
+        assert_eq!(
+            place(None).await,
+            PlaceName { name: former_name.clone(), former_name: former_name.clone() }
+        );
+        let minio = place(Some("https://minio.example:9000/")).await;
+        assert_eq!(minio.name, "s3://audit/o365/manifests at https://minio.example:9000");
+        assert_eq!(minio.former_name, former_name);
+        assert_ne!(minio, place(Some("https://other.example:9000/")).await);
     }
 }

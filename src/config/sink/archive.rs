@@ -34,6 +34,11 @@ impl ArchiveSinkConfig {
         self.place.directory()
     }
 
+    /// The address of the bucket or container, with the folder in it, that it lies in, if it lies in one.
+    pub(crate) fn bucket(&self) -> Option<String> {
+        self.place.bucket()
+    }
+
     /// Who time-stamps the heads of its manifests, reached through this client.
     pub(crate) fn timestamp_authority(&self, http: &Client) -> Option<TimestampAuthority> {
         self.timestamp_url.clone().map(|url| TimestampAuthority::new(url, http.clone()))

@@ -75,3 +75,22 @@ fn what_makes_no_sense_is_told_with_what_to_do() {
     wrong(&format!("{s3}{lake}{region}"), "'sinks.evidence.s3' must have no prefix with layout");
     wrong(&format!("{gcs}{lake}{region}"), "'sinks.evidence.target' must be \"s3\"");
 }
+
+#[test]
+fn two_sinks_share_no_bucket_and_prefix() {
+    let two = |first: &str, second: &str| {
+        let sink = |name: &str, lines: &str| format!("[sinks.{name}]\ntype = \"archive\"\n{lines}\n");
+        parse(&format!("{HEAD}{}{}", sink("one", first), sink("two", second))).map(drop)
+    };
+    let s3 = |more: &str| format!("target = \"s3\"\ns3 = {{ bucket = \"b\"{more} }}");
+    let told = two(&s3(""), &s3(", region = \"eu-west-1\"")).unwrap_err().to_string();
+    assert!(told.contains("'sinks.two' lies in b at S3, as 'sinks.one' does; give each sink"), "{told}");
+    let minio = ", endpoint = \"https://minio.example\"";
+    assert!(two(&s3(minio), &s3(&format!("{minio}, path_style = false"))).is_err());
+    for more in [", prefix = \"p\"", minio] {
+        two(&s3(""), &s3(more)).unwrap();
+    }
+    let gcs = |more: &str| format!("target = \"gcs\"\ngcs = {{ bucket = \"b\"{more} }}");
+    assert!(two(&gcs(", prefix = \"p\""), &gcs(", prefix = \"p/\"")).is_err());
+    two(&gcs(""), &s3("")).unwrap();
+}

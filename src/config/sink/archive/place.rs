@@ -101,6 +101,24 @@ impl Place {
         }
     }
 
+    /// The address of the bucket or container, with the folder in it.
+    pub(super) fn bucket(&self) -> Option<String> {
+        let (service, name, prefix) = match self {
+            Self::Directory(_) => return None,
+            Self::S3(s3) => {
+                let service = s3.endpoint.as_ref().map(|endpoint| endpoint.origin().ascii_serialization());
+                (service.unwrap_or_else(|| "S3".to_owned()), s3.bucket.clone(), &s3.prefix)
+            }
+            Self::Azure(azure) => {
+                let service = azure.endpoint.as_ref().map_or("Azure", |endpoint| endpoint.as_str());
+                (service.to_owned(), format!("{}/{}", azure.account, azure.container), &azure.prefix)
+            }
+            Self::Gcs(gcs) => ("Google Cloud Storage".to_owned(), gcs.bucket.clone(), &gcs.prefix),
+        };
+        let prefix = prefix.as_ref().map(|prefix| format!("/{prefix}")).unwrap_or_default();
+        Some(format!("{name}{prefix} at {service}"))
+    }
+
     /// Where the archive lies, reached in this way; logins go through this client.
     ///
     /// # Errors
