@@ -14,6 +14,7 @@
 //! | `archive/desk.rs` | the blocking steps |
 //! | `archive/stepping.rs` | the steps of an object: sealed, put, cleared away |
 //! | `archive/manifests.rs` | the chains of signed entries; pure |
+//! | `archive/meeting.rs` | whether the chains go on in this target |
 //! | `archive/entering.rs` | making entries, and putting them |
 //! | `archive/stamping.rs` | time-stamps of the chains' heads, beside all that |
 //! | `archive/reopen.rs` | what an earlier run left behind |
@@ -45,6 +46,7 @@ mod desk;
 mod entering;
 mod figures;
 mod manifests;
+mod meeting;
 mod ndjson;
 mod one_thread;
 mod plan;
@@ -431,11 +433,15 @@ impl Sink for ArchiveSink {
 
     fn probe(&self) -> BoxFuture<'_, Result<(), DeliverError>> {
         Box::pin(async move {
-            self.context.stored(State::decode).await?;
+            let state = self.context.stored(State::decode).await?;
             self.probe_keys().await?;
             self.blocking(|desk, _| desk.staging.probe()).await.map_err(StagingError::retried)?;
             let store = self.make_store().await?;
-            store.probe().await.map_err(|error| self.refused(&error))
+            store.probe().await.map_err(|error| self.refused(&error))?;
+            match state {
+                Some(state) => self.probe_chains(&store, state.manifests).await,
+                None => Ok(()),
+            }
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use archive::{SigningKey, Source, Store};
+use archive::{SigningKey, Source, Store, StoreError};
 use bytes::Bytes;
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 use schemas::{LedgerId, Seq, TenantId};
@@ -49,22 +49,6 @@ impl ArchiveSink {
             Some(signing) => Keys::read(signing).await.map(drop),
             None => Ok(()),
         }
-    }
-
-    /// Brings the chains in line with the target and the tenants that the ledger knows.
-    pub(super) async fn meet_tenants(
-        &self,
-        store: &Store,
-        manifests: &mut Manifests,
-    ) -> Result<(), DeliverError> {
-        if self.config.signing.is_none() {
-            return Ok(());
-        }
-        let (ledger, settled) = (self.ledger().await?, self.settled_through().await?);
-        let manifests_folder = archive::MANIFESTS.parse().expect("a word is a path");
-        let target = store.describe(&manifests_folder);
-        let met = manifests.met(&target, ledger, &settled, Utc::now());
-        met.map_err(|error| DeliverError::halt(error.to_string()))
     }
 
     pub(super) async fn settled_through(&self) -> Result<BTreeMap<TenantId, Seq>, DeliverError> {
@@ -149,7 +133,7 @@ impl ArchiveSink {
     pub(super) async fn put_entries(&self, store: &Store) -> Result<Advance, DeliverError> {
         let before = self.desk.plan().manifests().clone();
         let (mut manifests, mut failed, mut entered) = (before.clone(), None, BTreeSet::new());
-        for Unput { tenant, path, envelope } in before.entries().to_vec() {
+        for Unput { tenant, path, envelope, .. } in before.entries().to_vec() {
             let bytes = envelope.to_bytes();
             let sha256 = archive::Hash::of(&bytes);
             let staging = &self.desk.staging;
@@ -157,7 +141,14 @@ impl ArchiveSink {
             let put = store.put_new(&path, Source::Bytes(Bytes::from(bytes)), &sha256).await;
             staging.step().map_err(StagingError::retried)?;
             if let Err(error) = put {
-                failed = Some(self.refused(&error));
+                let mut told = self.refused(&error);
+                if matches!(error, StoreError::OtherBytes { .. }) {
+                    manifests.is_taken(&path);
+                    told.context.push_str(
+                        "; or, when that cannot be mended, take another target, where the manifests begin anew",
+                    );
+                }
+                failed = Some(told);
                 break;
             }
             manifests.entered(&path);

@@ -5,18 +5,23 @@
 //! | `target` | where the entries go. A chain belongs to one target: in another one each tenant's begins anew and names the old head |
 //! | `chains` | how far each tenant's chain is |
 //! | `put` | objects that are in the archive and in no entry yet |
-//! | `entries` | entries that are signed and whether they are put is not certain: these bytes are put under that name and no others |
+//! | `entries` | entries that are signed and whether they are put is not certain: these bytes are put under that name and no others. `taken`: other bytes were found there |
 //!
-//! An entry is made in one commit that takes its objects from `put`, moves its chain on and keeps its bytes.
+//! An entry is made in one commit that takes its objects from `put`, moves its chain on and keeps its bytes. What becomes of
+//! the chains when the target is another one, or there is no key any more, is in `moving.rs`.
+
+mod moving;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use archive::{
-    Begins, ChainKey, Draft, Envelope, Head, Link, ObjectPath, OldHead, SealedObject, SignedEntry,
+    Begins, ChainKey, Draft, Entry, Envelope, Head, Link, ObjectPath, OldHead, SealedObject, SignedEntry,
 };
 use chrono::{DateTime, Utc};
 use schemas::{LedgerId, Seq, TenantId};
 use serde::{Deserialize, Serialize};
+
+pub(super) use self::moving::Left;
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -59,6 +64,15 @@ pub(super) struct Unput {
     pub(super) tenant: TenantId,
     pub(super) path: ObjectPath,
     pub(super) envelope: Envelope,
+    /// Other bytes were found under its name, so it may never be put.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    taken: bool,
+}
+
+impl Unput {
+    fn entry(&self) -> Option<Entry> {
+        Entry::parse(self.envelope.payload()).ok()
+    }
 }
 
 impl Chain {
@@ -84,42 +98,9 @@ impl Chain {
     }
 }
 
-/// Objects of another target that no entry there names.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{objects} objects in {old} are in no manifest yet: bring that target back, and let `mailtrail run --until-idle` end \
-     its manifests before it is changed"
-)]
-pub(super) struct Unfinished {
-    objects: usize,
-    old: String,
-}
-
 impl Manifests {
-    /// Takes note of where the entries go and of tenants that are new, which begin behind what is settled already.
-    pub(super) fn met(
-        &mut self,
-        target: &str,
-        ledger: LedgerId,
-        settled: &BTreeMap<TenantId, Seq>,
-        now: DateTime<Utc>,
-    ) -> Result<(), Unfinished> {
-        if self.target.as_deref().is_some_and(|old| old != target) {
-            let objects = self.put.len() + self.entries.len();
-            if let Some(old) = self.target.clone().filter(|_| objects > 0) {
-                return Err(Unfinished { objects, old });
-            }
-            for chain in self.chains.values_mut() {
-                let head = chain.link.as_ref().map(|link| OldHead {
-                    ledger,
-                    number: link.number,
-                    sha256: link.sha256,
-                });
-                let (since, after) = (chain.from(), chain.reaches());
-                *chain = Chain { since, after, old_head: head.or(chain.old_head), link: None };
-            }
-        }
-        self.target = Some(target.to_owned());
+    /// Takes note of tenants that are new, which begin behind what is settled already.
+    pub(super) fn met(&mut self, settled: &BTreeMap<TenantId, Seq>, now: DateTime<Utc>) {
         for (&tenant, &seq) in settled {
             let named = self.put.iter().any(|unnamed| unnamed.tenant == tenant);
             self.chains.entry(tenant).or_insert_with(|| Chain {
@@ -129,7 +110,6 @@ impl Manifests {
                 link: None,
             });
         }
-        Ok(())
     }
 
     /// Takes note of a tenant that came while the sink ran: the archive has everything of it.
@@ -160,6 +140,15 @@ impl Manifests {
         chains.filter_map(move |(&tenant, chain)| {
             Some((ChainKey { tenant, ledger }, chain.link.as_ref()?.head()))
         })
+    }
+
+    /// The last entry of a tenant's chain that is in the archive, and when it was made.
+    pub(super) fn last_put(&self, tenant: TenantId) -> Option<(Head, DateTime<Utc>)> {
+        let Some(unput) = self.entries.iter().find(|entry| entry.tenant == tenant) else {
+            return self.chains.get(&tenant)?.link.as_ref().map(|link| (link.head(), link.to));
+        };
+        let next = unput.entry()?;
+        Some((Head { number: next.number.checked_sub(1)?, sha256: next.previous? }, next.from))
     }
 
     /// How many objects are in no entry yet.
@@ -215,7 +204,13 @@ impl Manifests {
             chain.link = Some(link);
             chain.old_head = None;
         }
-        self.entries.push(Unput { tenant, path, envelope });
+        self.entries.push(Unput { tenant, path, envelope, taken: false });
+    }
+
+    /// Other bytes are where the entry should be.
+    pub(super) fn is_taken(&mut self, path: &ObjectPath) {
+        let of = self.entries.iter_mut().filter(|entry| entry.path == *path);
+        of.for_each(|entry| entry.taken = true);
     }
 
     /// The entry is in the archive.
@@ -225,24 +220,24 @@ impl Manifests {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use archive::{Hash, SigningKey};
     use schemas::ContentType;
     use uuid::Uuid;
 
     use super::*;
 
-    const LEDGER: &str = "0f1e2d3c-4b5a-4988-8776-655443322110";
+    pub(super) const LEDGER: &str = "0f1e2d3c-4b5a-4988-8776-655443322110";
 
-    fn tenant(number: u128) -> TenantId {
+    pub(super) fn tenant(number: u128) -> TenantId {
         TenantId::new(Uuid::from_u128(number))
     }
 
-    fn time(seconds: i64) -> DateTime<Utc> {
+    pub(super) fn time(seconds: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(seconds, 0).unwrap()
     }
 
-    fn object(first: u64, last: u64) -> SealedObject {
+    pub(super) fn object(first: u64, last: u64) -> SealedObject {
         SealedObject {
             content_type: ContentType::Exchange,
             first_seq: Seq(first),
@@ -255,7 +250,12 @@ mod tests {
         }
     }
 
-    fn sign(manifests: &mut Manifests, settled: u64, now: i64, key: &SigningKey) -> archive::Entry {
+    pub(super) fn sign(
+        manifests: &mut Manifests,
+        settled: u64,
+        now: i64,
+        key: &SigningKey,
+    ) -> archive::Entry {
         let ledger = LEDGER.parse().unwrap();
         let draft = manifests.draft(tenant(1), ledger, Seq(settled), time(now)).unwrap();
         let signed = draft.sign(key).unwrap();
@@ -269,8 +269,7 @@ mod tests {
         let key = SigningKey::generate().unwrap();
         let hour = Duration::from_secs(3600);
         let mut manifests = Manifests::default();
-        let ledger = LEDGER.parse().unwrap();
-        manifests.met("/x", ledger, &BTreeMap::from([(tenant(1), Seq(0))]), time(0)).unwrap();
+        manifests.met(&BTreeMap::from([(tenant(1), Seq(0))]), time(0));
         assert!(manifests.due(time(3599), hour).is_empty());
         assert_eq!(manifests.until_due(time(3599), hour), Some(Duration::from_secs(1)));
         assert_eq!(manifests.due(time(3600), hour), [tenant(1)]);
@@ -292,28 +291,5 @@ mod tests {
         let path = manifests.entries()[0].path.clone();
         manifests.entered(&path);
         assert_eq!(manifests.entries().len(), 2);
-    }
-
-    #[test]
-    fn a_new_target_begins_anew_and_names_the_old_head() {
-        let key = SigningKey::generate().unwrap();
-        let ledger = LEDGER.parse().unwrap();
-        let settled = BTreeMap::from([(tenant(1), Seq(3))]);
-        let mut manifests = Manifests::default();
-        manifests.met("/old", ledger, &settled, time(0)).unwrap();
-        assert_eq!(manifests.chains()[&tenant(1)].reaches(), Seq(3), "what was settled before is not there");
-        manifests.put(tenant(1), object(4, 4), time(0));
-        assert_eq!(manifests.met("/new", ledger, &settled, time(1)).unwrap_err().objects, 1);
-        sign(&mut manifests, 4, 10, &key);
-        let path = manifests.entries()[0].path.clone();
-        manifests.entered(&path);
-        let old = manifests.chains()[&tenant(1)].link().unwrap().head();
-        manifests.met("/new", ledger, &settled, time(20)).unwrap();
-        let first = sign(&mut manifests, 6, 30, &key);
-        assert_eq!((first.number, first.after_seq, first.from), (1, Seq(4), time(10)));
-        let named = first.old_head.unwrap();
-        assert_eq!((named.number, named.sha256), (old.number, old.sha256));
-        manifests.met_later(tenant(9), time(40));
-        assert_eq!(manifests.chains()[&tenant(9)].reaches(), Seq(0));
     }
 }

@@ -59,7 +59,7 @@ impl ArchiveSink {
             }
         }
         let mut manifests = state.manifests.clone();
-        self.meet_tenants(&store, &mut manifests).await?;
+        self.meet(&store, &mut manifests).await?;
         let again = self.opened.load(Ordering::Relaxed);
         let (known, config) = (state.clone(), self.config.clone());
         let gone = lost.clone();

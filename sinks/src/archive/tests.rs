@@ -2,6 +2,7 @@
 
 mod crashes;
 mod manifests;
+mod meeting;
 mod parquet;
 
 use std::{
@@ -50,6 +51,8 @@ impl Understand for Words {
 struct World {
     ledger: Arc<MemoryLedger>,
     directory: TempDir,
+    /// The name of the folder that is the target.
+    place: &'static str,
     config: ArchiveConfig,
 }
 
@@ -73,11 +76,11 @@ impl World {
     fn of(ledger: MemoryLedger) -> Self {
         let directory = tempfile::tempdir().unwrap();
         *ledger.id.lock().unwrap() = "0f1e2d3c-4b5a-4988-8776-655443322110".to_owned();
-        Self { ledger: Arc::new(ledger), directory, config: ArchiveConfig::default() }
+        Self { ledger: Arc::new(ledger), directory, place: "target", config: ArchiveConfig::default() }
     }
 
     fn target(&self) -> PathBuf {
-        self.directory.path().join("target")
+        self.directory.path().join(self.place)
     }
 
     fn staging(&self) -> PathBuf {

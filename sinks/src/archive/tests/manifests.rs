@@ -43,6 +43,21 @@ impl World {
         running.stop().await;
     }
 
+    /// Runs until it halts, and says why.
+    pub(super) async fn run_until_it_halts(&self) -> String {
+        let running = self.start();
+        running.finish.cancel();
+        let halted = async {
+            while running.health.report().is_ready() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(600), halted).await.expect("it halts");
+        let error = running.health.report().last_error.unwrap();
+        running.stop().await;
+        error
+    }
+
     pub(super) async fn verify(&self, keys: &[PublicKey]) -> Verified {
         let store = Store::open(&Target::Directory(self.target())).await.unwrap();
         let verify = Verify { keys: keys.to_vec(), heads: Vec::new(), jobs: 2 };
@@ -59,7 +74,7 @@ impl World {
         verified
     }
 
-    fn manifests(&self) -> Manifests {
+    pub(super) fn manifests(&self) -> Manifests {
         state::State::decode(&self.ledger.state().unwrap()).unwrap().manifests
     }
 }
@@ -113,17 +128,8 @@ async fn a_key_is_changed_by_the_one_before_it_and_by_nobody_else() {
     let new = world.sign_with("new");
     let previous = world.config.signing.as_mut().unwrap().previous_key.take();
     world.ledger.add(1, vec![Kind::Plain; 4]);
-    let running = world.start();
-    running.finish.cancel();
-    let halted = async {
-        while running.health.report().is_ready() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(600), halted).await.expect("it halts");
-    let error = running.health.report().last_error.unwrap();
+    let error = world.run_until_it_halts().await;
     assert!(error.contains("previous_signing_key") && error.contains(&old.id().to_string()), "{error}");
-    running.stop().await;
     world.config.signing.as_mut().unwrap().previous_key = previous;
     world.run_to_the_end().await;
     world.config.signing.as_mut().unwrap().previous_key = None;
