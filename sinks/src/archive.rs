@@ -86,6 +86,7 @@ pub use self::{
 };
 use self::{
     desk::Desk,
+    entering::Quiet,
     figures::Figures,
     manifests::Manifests,
     one_thread::on_one_thread,
@@ -134,6 +135,7 @@ pub struct ArchiveSink {
     finishing: AtomicBool,
     /// Whether that is done.
     finished: AtomicBool,
+    quiet: Quiet,
     /// When heads are to be time-stamped.
     stamping: Option<Stamping>,
     figures: Figures,
@@ -218,6 +220,7 @@ impl ArchiveSink {
             changed: Notify::new(),
             finishing: AtomicBool::new(false),
             finished: AtomicBool::new(false),
+            quiet: Quiet::default(),
             stamping: None,
             figures: Figures::default(),
         })
@@ -364,10 +367,10 @@ impl Holding for ArchiveSink {
                     }
                     self.finished.store(true, Ordering::Relaxed);
                 }
-                let entry =
-                    self.config.signing.as_ref().and_then(|signing| {
-                        self.desk.plan().manifests().until_due(Utc::now(), signing.interval)
-                    });
+                let entry = self.config.signing.as_ref().and_then(|signing| {
+                    let plan = self.desk.plan();
+                    plan.manifests().until_due(Utc::now(), signing.interval, |tenant| self.quiet.of(tenant))
+                });
                 let wait = wait.into_iter().chain(entry).min();
                 let wait = wait.map_or(LOOK, |wait| wait.clamp(Duration::from_millis(10), LOOK));
                 tokio::select! {

@@ -1,11 +1,16 @@
 //! Making the entries of the manifests, and putting them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use archive::{SigningKey, Source, Store, StoreError};
 use bytes::Bytes;
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 use schemas::{LedgerId, Seq, TenantId};
+use tokio::time::Instant;
 use tracing::info;
 
 use super::{
@@ -19,6 +24,24 @@ use crate::{holding::Advance, sink::DeliverError};
 
 /// So many entries are made in one commit.
 const ENTRIES_AT_ONCE: usize = 64;
+
+/// For how long each tenant has had no entry in this process, by a clock that nobody sets.
+#[derive(Debug, Default)]
+pub(super) struct Quiet(Mutex<BTreeMap<TenantId, Instant>>);
+
+impl Quiet {
+    /// It begins when it is asked for the first time.
+    pub(super) fn of(&self, tenant: TenantId) -> Duration {
+        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        since.entry(tenant).or_insert_with(Instant::now).elapsed()
+    }
+
+    /// They have an entry.
+    fn ends(&self, tenants: &[TenantId]) {
+        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        since.extend(tenants.iter().map(|tenant| (*tenant, Instant::now())));
+    }
+}
 
 /// The keys as they are now.
 struct Keys {
@@ -61,7 +84,7 @@ impl ArchiveSink {
     pub(super) async fn make_entries(&self, finish: bool) -> Result<Option<Advance>, DeliverError> {
         let Some(signing) = &self.config.signing else { return Ok(None) };
         let now = Utc::now();
-        let mut due = self.desk.plan().manifests().due(now, signing.interval);
+        let mut due = self.desk.plan().manifests().due(now, signing.interval, |tenant| self.quiet.of(tenant));
         if due.is_empty() && !finish {
             return Ok(None);
         }
@@ -82,10 +105,11 @@ impl ArchiveSink {
         }
         let keys = Keys::read(signing).await?;
         due.truncate(ENTRIES_AT_ONCE);
-        for tenant in due {
+        for &tenant in &due {
             let settled = settled.get(&tenant).copied().unwrap_or(Seq(0));
             self.make_entry(&mut manifests, tenant, (ledger, settled), &keys, now).await?;
         }
+        self.quiet.ends(&due);
         let state = self.desk.plan().offer(Offer::Manifests(Box::new(manifests))).encode();
         Ok(Some(Advance { state, arrived: Vec::new(), bytes: 0, reached: false }))
     }

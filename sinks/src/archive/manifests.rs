@@ -90,6 +90,12 @@ impl Chain {
         self.link.as_ref()
     }
 
+    /// How long it is until the next entry is due, when none was made in this process for so long.
+    fn left(&self, now: DateTime<Utc>, interval: Duration, quiet: Duration) -> Duration {
+        let passed = (now - self.from()).to_std().unwrap_or_default();
+        interval.saturating_sub(passed.max(quiet))
+    }
+
     fn begins(&self) -> Begins {
         match &self.link {
             Some(link) => Begins::After(link.clone()),
@@ -161,16 +167,27 @@ impl Manifests {
         self.put.iter().filter(|unnamed| unnamed.tenant == tenant).count()
     }
 
-    /// The tenants whose next entry is due.
-    pub(super) fn due(&self, now: DateTime<Utc>, interval: Duration) -> Vec<TenantId> {
-        let passed = |chain: &Chain| (now - chain.from()).to_std().is_ok_and(|passed| passed >= interval);
-        self.chains.iter().filter(|(_, chain)| passed(chain)).map(|(tenant, _)| *tenant).collect()
+    /// The tenants whose next entry is due: by the clock, or because this process has made none for as long (`quiet`). The
+    /// second counts when the clock was ahead when the last one was made, and is right now.
+    pub(super) fn due(
+        &self,
+        now: DateTime<Utc>,
+        interval: Duration,
+        quiet: impl Fn(TenantId) -> Duration,
+    ) -> Vec<TenantId> {
+        let left = |(tenant, chain): &(&TenantId, &Chain)| chain.left(now, interval, quiet(**tenant));
+        self.chains.iter().filter(|chain| left(chain).is_zero()).map(|(tenant, _)| *tenant).collect()
     }
 
     /// After how long an entry will be due.
-    pub(super) fn until_due(&self, now: DateTime<Utc>, interval: Duration) -> Option<Duration> {
-        let left = |chain: &Chain| interval.saturating_sub((now - chain.from()).to_std().unwrap_or_default());
-        self.chains.values().map(left).min()
+    pub(super) fn until_due(
+        &self,
+        now: DateTime<Utc>,
+        interval: Duration,
+        quiet: impl Fn(TenantId) -> Duration,
+    ) -> Option<Duration> {
+        let left = |(tenant, chain): (&TenantId, &Chain)| chain.left(now, interval, quiet(*tenant));
+        self.chains.iter().map(left).min()
     }
 
     /// An entry of a tenant up to this `Seq`, without its accounts.
@@ -270,9 +287,10 @@ pub(super) mod tests {
         let hour = Duration::from_secs(3600);
         let mut manifests = Manifests::default();
         manifests.met(&BTreeMap::from([(tenant(1), Seq(0))]), time(0));
-        assert!(manifests.due(time(3599), hour).is_empty());
-        assert_eq!(manifests.until_due(time(3599), hour), Some(Duration::from_secs(1)));
-        assert_eq!(manifests.due(time(3600), hour), [tenant(1)]);
+        let no_time = |_| Duration::ZERO;
+        assert!(manifests.due(time(3599), hour, no_time).is_empty());
+        assert_eq!(manifests.until_due(time(3599), hour, no_time), Some(Duration::from_secs(1)));
+        assert_eq!(manifests.due(time(3600), hour, no_time), [tenant(1)]);
         for (first, last) in [(1, 4), (2, 9), (7, 8)] {
             manifests.put(tenant(1), object(first, last), time(0));
         }
@@ -291,5 +309,19 @@ pub(super) mod tests {
         let path = manifests.entries()[0].path.clone();
         manifests.entered(&path);
         assert_eq!(manifests.entries().len(), 2);
+    }
+
+    #[test]
+    fn an_entry_of_a_clock_that_was_ahead_keeps_none_from_being_made() {
+        let hour = Duration::from_secs(3600);
+        let mut manifests = Manifests::default();
+        manifests.met(&BTreeMap::from([(tenant(1), Seq(0))]), time(365 * 86_400));
+        assert!(manifests.due(time(7200), hour, |_| Duration::from_secs(3599)).is_empty());
+        let left = manifests.until_due(time(7200), hour, |_| Duration::from_secs(3599));
+        assert_eq!(left, Some(Duration::from_secs(1)));
+        assert_eq!(manifests.due(time(7200), hour, |_| hour), [tenant(1)]);
+        let key = SigningKey::generate().unwrap();
+        let entry = sign(&mut manifests, 0, 7200, &key);
+        assert_eq!((entry.from, entry.to), (time(365 * 86_400), time(365 * 86_400)), "times never go back");
     }
 }

@@ -20,6 +20,9 @@ use crate::{
     sink::Batch,
 };
 
+/// By how much a clock is set back while it is only kept right.
+const KEPT_RIGHT: TimeDelta = TimeDelta::minutes(1);
+
 /// So many works are held at most. Each costs about 150 bytes: its settlement and its claim.
 const MOST_WORKS: usize = 65_536;
 
@@ -318,10 +321,8 @@ impl Plan {
     /// After how long something will be due by its age.
     pub(super) fn until_due(&self, now: DateTime<Utc>) -> Option<Duration> {
         let open = self.current.values().filter_map(|number| self.spans.get(number));
-        let left = open.filter(|span| span.works() > 0).map(|span| {
-            let age = (now - span.began).to_std().unwrap_or_default();
-            self.bounds.object_age.saturating_sub(age)
-        });
+        let open = open.filter(|span| span.works() > 0);
+        let left = open.map(|span| self.bounds.object_age.saturating_sub(self.bounds.age(span, now)));
         left.min()
     }
 
@@ -477,8 +478,17 @@ impl Plan {
 
 impl Bounds {
     fn are_reached(&self, span: &Span, now: DateTime<Utc>) -> bool {
-        let age = (now - span.began).to_std().unwrap_or_default();
-        span.works() > 0 && (span.end >= self.object_bytes || age >= self.object_age)
+        span.works() > 0 && (span.end >= self.object_bytes || self.age(span, now) >= self.object_age)
+    }
+
+    /// How old an object is. One that was begun later than now was begun while the clock was ahead: nobody knows how old it
+    /// is, and it must not stay open for as long as the clock was wrong, so it is old enough.
+    fn age(&self, span: &Span, now: DateTime<Utc>) -> Duration {
+        match (now - span.began).to_std() {
+            Ok(age) => age,
+            Err(_) if span.began - now > KEPT_RIGHT => self.object_age,
+            Err(_) => Duration::ZERO,
+        }
     }
 }
 

@@ -64,6 +64,23 @@ fn age_and_a_flush_close_what_is_open() {
     assert_eq!(plan.due(time(3601)).len(), 2);
 }
 
+/// It would stay open, and its bodies in the spool, for as long as the clock was wrong.
+#[test]
+fn an_object_of_a_clock_that_was_ahead_is_closed_when_the_clock_is_right_again() {
+    const YEAR: i64 = 365 * 86_400;
+    let ledger = MemoryLedger::plain([2, 2]);
+    let mut plan = plan(1 << 20, 4 << 20, 100);
+    take(&mut plan, &ledger, &[(0, 0..2)], YEAR);
+    complete(&mut plan, 0);
+    assert!(plan.due(time(YEAR - 60)).is_empty(), "a clock that is kept right closes nothing");
+    assert_eq!(plan.until_due(time(YEAR - 60)), Some(Duration::from_secs(3600)));
+    assert_eq!(plan.until_due(time(0)), Some(Duration::ZERO));
+    assert_eq!(plan.due(time(0)).len(), 1);
+    take(&mut plan, &ledger, &[(1, 0..2)], 0);
+    complete(&mut plan, 1);
+    assert_eq!(plan.due(time(0)).len(), 1, "the next one begins by the right clock");
+}
+
 /// Sealed in between, it would be named as archived by the works of an object that does not hold it.
 #[test]
 fn l3_an_object_is_not_sealed_while_lines_are_on_their_way_to_it() {

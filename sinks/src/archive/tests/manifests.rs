@@ -120,6 +120,24 @@ async fn silence_is_recorded() {
     assert_eq!(verified.records, 3);
 }
 
+/// The last entry was made while the clock was a year ahead: silence is recorded nevertheless.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_was_ahead_silences_no_chain() {
+    let mut world = World::new(&[3]);
+    world.sign_with("key");
+    world.run_to_the_end().await;
+    let mut state: serde_json::Value = serde_json::from_slice(&world.ledger.state().unwrap()).unwrap();
+    let chain = state["chains"].as_object_mut().unwrap().values_mut().next().unwrap();
+    let ahead = chrono::Utc::now() + chrono::TimeDelta::days(365);
+    chain["link"]["to"] = serde_json::to_value(ahead).unwrap();
+    world.ledger.set_state(Some(serde_json::to_vec(&state).unwrap()));
+    let running = world.start();
+    tokio::time::sleep(Duration::from_secs(3 * 3600)).await;
+    running.stop().await;
+    let entries = super::files(&world.target().join("manifests")).len();
+    assert!((3..=4).contains(&entries), "{entries}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_key_is_changed_by_the_one_before_it_and_by_nobody_else() {
     let mut world = World::new(&[3]);
