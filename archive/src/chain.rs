@@ -75,6 +75,8 @@ pub struct Draft {
     pub accounts: BTreeMap<ContentType, Accounts>,
     /// How many of its `Seq`s stand for nothing of this archive.
     pub other_seqs: u64,
+    /// Up to which `Seq` some of it may not be known any more.
+    pub incomplete_through: Option<Seq>,
     /// The key that signs from the next entry on, when it is to be another.
     pub next_key: Option<PublicKey>,
 }
@@ -178,6 +180,7 @@ impl Draft {
             objects: self.objects,
             accounts: self.accounts,
             other_seqs: self.other_seqs,
+            incomplete_through: self.incomplete_through,
             key: key.public().id(),
             next_key: self.next_key.filter(|next| next != key.public()),
         };
@@ -239,6 +242,7 @@ mod tests {
             objects: Vec::new(),
             accounts: BTreeMap::new(),
             other_seqs: 0,
+            incomplete_through: None,
             next_key: None,
         }
     }

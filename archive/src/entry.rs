@@ -57,6 +57,10 @@ pub struct Entry {
     /// How many of these `Seq`s stand for nothing of this archive: retries for other sinks, and blobs that were fetched again under
     /// a later `Seq`.
     pub other_seqs: u64,
+    /// The entry was made so late that the ledger had forgotten some of its `Seq`s: up to this one, `other_seqs` may have some
+    /// that stood for something of this archive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incomplete_through: Option<Seq>,
     /// The key that signs this entry.
     pub key: KeyId,
     /// The key that signs from the next entry on, when it is another.

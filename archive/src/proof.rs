@@ -208,6 +208,7 @@ mod tests {
             objects: objects.iter().zip(1..).map(|(records, seq)| object(records, seq)).collect(),
             accounts: BTreeMap::new(),
             other_seqs: objects.len() as u64,
+            incomplete_through: None,
             next_key: None,
         };
         let signed = draft.sign(key).unwrap();

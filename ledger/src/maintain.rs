@@ -1,6 +1,8 @@
 //! What has to be done now and then: blobs whose time is over become gaps, old rows are folded into sums, empty and
 //! mostly dead segments go, ids expire, and the write-ahead log is emptied.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::params;
 use schemas::GapReason;
@@ -15,6 +17,7 @@ use crate::{
     ids::Day,
     leases::Leased,
     spool::segment,
+    statement::folded_seq,
     writer::Writer,
 };
 
@@ -204,7 +207,7 @@ impl Writer {
     fn fold(&mut self, now: DateTime<Utc>) -> Result<u64> {
         let cut = micros(now - ROWS_KEPT);
         let works = self.all(
-            "SELECT work, expires FROM blob WHERE ended_at IS NOT NULL AND expires < ?1 AND ended_at < ?1 \
+            "SELECT work, expires, tenant, seq FROM blob WHERE ended_at IS NOT NULL AND expires < ?1 AND ended_at < ?1 \
              AND state IN ('settled', 'gap', 'quarantined') \
              AND (state = 'settled' OR kind = 'retry' OR EXISTS (SELECT 1 FROM acknowledgement WHERE finding = \
                   CASE state WHEN 'gap' THEN 'gap-' ELSE 'quarantine-' END || work)) \
@@ -212,11 +215,23 @@ impl Writer {
                   (SELECT 1 FROM dead_letter WHERE dead_letter.work IN (blob.work, origin) AND done_at IS NULL)) \
              ORDER BY expires LIMIT ?2",
             (cut, AT_ONCE),
-            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)),
+            |row| {
+                let number = row.get::<_, Option<i64>>(3)?;
+                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?, number))
+            },
         )?;
-        let Some((_, last)) = works.last() else { return Ok(0) };
-        for (work, _) in &works {
+        let Some((_, last, ..)) = works.last() else { return Ok(0) };
+        let mut numbers: BTreeMap<i64, i64> = BTreeMap::new();
+        for (work, _, tenant, number) in &works {
             self.fold_row(*work)?;
+            let highest = numbers.entry(*tenant).or_default();
+            *highest = number.unwrap_or(0).max(*highest);
+        }
+        // A statement on numbers up to there is not complete any more.
+        for (tenant, highest) in numbers {
+            let key = folded_seq(tenant);
+            let before = self.meta(&key)?;
+            self.set_meta(&key, before.max(highest))?;
         }
         // From here on a listing that names such a blob is not believed to bring a new one. By what was folded and not by
         // the time: a clock that was far ahead once must not make new blobs look forgotten.

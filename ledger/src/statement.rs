@@ -5,7 +5,8 @@
 //! up in that way, a retry or restore for another sink) is counted as other, so that the parts always make up the span.
 //!
 //! Once everything in a span is settled, a statement on it stays the same: `delivered` and `dead` are final (L6), and rows are kept
-//! for [`ROWS_KEPT`](crate::ROWS_KEPT) after they were settled.
+//! for [`ROWS_KEPT`](crate::ROWS_KEPT) after they were settled. After that what a number stood for is not known any more, and it is
+//! counted as other; the statement says so (`incomplete_through`).
 
 use std::collections::BTreeMap;
 
@@ -36,6 +37,8 @@ pub struct Statement {
     pub content_types: BTreeMap<ContentType, ContentStatement>,
     /// Numbers that stand for nothing of this sink.
     pub other: u64,
+    /// Rows are folded already: of the numbers up to this one, `other` may have some that stood for something.
+    pub incomplete_through: Option<Seq>,
 }
 
 /// What became of the numbers of a content type.
@@ -138,8 +141,16 @@ impl Inspector {
                 span.after, span.last
             ))
         })?;
+        let sql = "SELECT value FROM meta WHERE key = ?1 AND value > ?2";
+        let folded: Option<i64> = first(&db, sql, params![folded_seq(tenant), read.after], |row| row.get(0))?;
+        statement.incomplete_through = folded.map(|folded| Seq(folded.max(0) as u64).min(span.last));
         Ok(statement)
     }
+}
+
+/// The fact that keeps up to which number a tenant's rows are folded; not all below it need be.
+pub(crate) fn folded_seq(tenant: i64) -> String {
+    format!("folded_seq_{tenant}")
 }
 
 impl SeqSpan {

@@ -165,6 +165,8 @@ pub struct Statement {
     /// Numbers of the span that stand for nothing of this sink: retries for other sinks, and blobs that were fetched again under
     /// a later number.
     pub other_seqs: u64,
+    /// The ledger has forgotten some of the span: of the numbers up to this one, `other_seqs` may have some that stood for something.
+    pub incomplete_through: Option<Seq>,
 }
 
 /// What a sink itself needs of the ledger: who it is, its own durable state, and what became of what it was due.

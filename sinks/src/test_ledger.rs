@@ -131,6 +131,8 @@ pub(crate) struct MemoryLedger {
     padded: Mutex<Option<(u32, usize)>>,
     /// Its id.
     pub(crate) id: Mutex<String>,
+    /// Up to where its statements are not complete.
+    pub(crate) incomplete_through: Mutex<Option<Seq>>,
     turns: Mutex<Turns>,
 }
 
@@ -199,6 +201,7 @@ impl MemoryLedger {
             broken_line: Mutex::default(),
             padded: Mutex::default(),
             id: Mutex::new("a-ledger".to_owned()),
+            incomplete_through: Mutex::default(),
             turns: Mutex::default(),
         };
         for (id, kinds) in works.into_iter().enumerate() {
@@ -727,7 +730,11 @@ impl SinkStates for MemoryLedger {
             if let Some(failure) = self.fails("statement") {
                 return Err(failure);
             }
-            let mut statement = Statement { other_seqs: last.0 - after.0, ..Statement::default() };
+            let mut statement = Statement {
+                other_seqs: last.0 - after.0,
+                incomplete_through: *self.incomplete_through.lock().unwrap(),
+                ..Statement::default()
+            };
             for entry in self.lock().works.values() {
                 let Work { seq, feed, records, duplicates, .. } = *entry.work;
                 if feed.tenant != tenant || seq <= after || seq > last {

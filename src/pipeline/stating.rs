@@ -7,7 +7,11 @@ use sinks::delivery_ledger::Statement;
 /// The ledger's statement as a sink sees it.
 pub(super) fn statement(stated: ledger::Statement) -> Statement {
     let accounts = stated.content_types.into_iter().map(|(kind, content)| (kind, accounts(content)));
-    Statement { accounts: accounts.collect(), other_seqs: stated.other }
+    Statement {
+        accounts: accounts.collect(),
+        other_seqs: stated.other,
+        incomplete_through: stated.incomplete_through,
+    }
 }
 
 fn accounts(content: ContentStatement) -> Accounts {

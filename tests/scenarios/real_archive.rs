@@ -150,6 +150,7 @@ impl Archive {
             objects,
             accounts,
             other_seqs: 0,
+            incomplete_through: None,
             next_key: next_key.as_ref().map(|key| *key.public()),
         };
         let signed = draft.sign(&self.key).expect("it fits");

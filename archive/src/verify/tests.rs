@@ -122,6 +122,7 @@ impl Archive {
             objects,
             accounts: BTreeMap::from([(ContentType::Exchange, accounts)]),
             other_seqs,
+            incomplete_through: None,
             next_key: next_key.as_ref().map(|key| *key.public()),
         };
         let signed = draft.sign(&self.key).unwrap();

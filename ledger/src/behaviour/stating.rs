@@ -145,3 +145,25 @@ fn a_blob_that_was_fetched_again_is_stated_once_for_each_sink() {
     assert_eq!(state(&bench, "b", 0, 1), Statement { other: 1, ..Statement::default() });
     assert_eq!(state(&bench, "b", 1, 2).content_types[&EXCHANGE].blobs.delivered, 3);
 }
+
+/// What a number stood for is not known any more when its row is folded, and nobody is told that it stood for nothing.
+#[test]
+fn a_statement_says_when_rows_of_its_span_are_folded() {
+    let bench = Bench::new();
+    for (id, number) in [("x", 1), ("y", 2), ("z", 3)] {
+        bench.spool(feed(1), id, &body([number])); // Seq 1, 2, 3
+    }
+    bench.spool(feed(2), "other", &body([4]));
+    for name in ["a", "b"] {
+        bench.deliver(name);
+    }
+    bench.clock.advance(TimeDelta::days(8));
+    bench.spool(feed(1), "late", &body([5])); // Seq 4
+    assert_eq!(state(&bench, "a", 0, 3).incomplete_through, None);
+    bench.clock.advance(TimeDelta::days(2));
+    assert_eq!(bench.maintain().folded, 4);
+    let late = state(&bench, "a", 1, 4);
+    assert_eq!((late.other, late.incomplete_through), (2, Some(Seq(3))));
+    assert_eq!(state(&bench, "a", 0, 2).incomplete_through, Some(Seq(2)));
+    assert_eq!(state(&bench, "a", 3, 4).incomplete_through, None);
+}

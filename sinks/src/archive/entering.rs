@@ -11,7 +11,7 @@ use bytes::Bytes;
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 use schemas::{LedgerId, Seq, TenantId};
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     ArchiveSink,
@@ -147,6 +147,14 @@ impl ArchiveSink {
         let stated = self.context.ledger.statement(&self.context.name, tenant, after, last, hour).await;
         let stated = stated.map_err(|failure| DeliverError::retry(failure.message))?;
         (draft.accounts, draft.other_seqs) = (stated.accounts, stated.other_seqs);
+        draft.incomplete_through = stated.incomplete_through;
+        if let Some(seq) = draft.incomplete_through {
+            warn!(
+                sink = %self.context.name, %tenant,
+                "the entry is made so late that the ledger has forgotten some of the Seqs behind {after} up to {seq}: what they \
+                 stood for is not in its accounts, and it says so; objects are named as ever"
+            );
+        }
         let signed =
             draft.sign(key).map_err(|error| DeliverError::halt(format!("tenant {tenant}: {error}")))?;
         manifests.signed(tenant, signed);

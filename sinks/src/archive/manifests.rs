@@ -209,6 +209,7 @@ impl Manifests {
             objects: self.put.iter().filter(ours).map(|unnamed| unnamed.object.clone()).collect(),
             accounts: BTreeMap::new(),
             other_seqs: 0,
+            incomplete_through: None,
             next_key: None,
         })
     }

@@ -77,6 +77,9 @@ pub(super) fn read(section: &mut Section<'_>, view: View) -> Option<ArchiveSinkC
     Some(ArchiveSinkConfig { archive, place: place?, timestamp_url })
 }
 
+/// Longer, the ledger would have forgotten some of what an entry states: of what came late it keeps two days.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(86_400);
+
 /// Shorter, a chain would have more entries than anybody verifies.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -91,8 +94,8 @@ fn read_signing(section: &mut Section<'_>) -> Option<Signing> {
             }
         }
     }
-    if interval.is_some_and(|interval| interval < SHORTEST_INTERVAL) {
-        section.wrong("manifest_interval", "must be at least 1s");
+    if interval.is_some_and(|interval| !(SHORTEST_INTERVAL..=LONGEST_INTERVAL).contains(&interval)) {
+        section.wrong("manifest_interval", "must be at least 1s and at most 24h");
     }
     Some(Signing { key: key?, previous_key, interval: interval.unwrap_or(Duration::from_secs(3600)) })
 }

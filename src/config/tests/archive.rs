@@ -94,3 +94,20 @@ fn two_sinks_share_no_bucket_and_prefix() {
     assert!(two(&gcs(", prefix = \"p\""), &gcs(", prefix = \"p/\"")).is_err());
     two(&gcs(""), &s3("")).unwrap();
 }
+
+/// The ledger forgets what an entry would have to state.
+#[test]
+fn entries_are_made_every_day_at_least() {
+    let config = |interval: &str| {
+        let key = "signing_key = { file = \"/k\" }";
+        parse(&format!("{HEAD}{SINK}{DIRECTORY}{key}\nmanifest_interval = \"{interval}\"\n")).map(drop)
+    };
+    config("24h").unwrap();
+    for wrong in ["25h", "500ms"] {
+        let told = config(wrong).unwrap_err().to_string();
+        assert!(
+            told.contains("'sinks.evidence.manifest_interval' must be at least 1s and at most 24h"),
+            "{told}"
+        );
+    }
+}

@@ -138,6 +138,21 @@ async fn a_clock_that_was_ahead_silences_no_chain() {
     assert!((3..=4).contains(&entries), "{entries}");
 }
 
+/// A sink that was halted for days states what it still can, and says that it is not all.
+#[tokio::test(start_paused = true)]
+async fn an_entry_says_what_the_ledger_has_forgotten() {
+    let mut world = World::new(&[3, 4]);
+    let key = world.sign_with("key");
+    *world.ledger.incomplete_through.lock().unwrap() = Some(Seq(1));
+    world.run_to_the_end().await;
+    *world.ledger.incomplete_through.lock().unwrap() = None;
+    world.ledger.add(2, vec![Kind::Plain; 5]);
+    world.run_to_the_end().await;
+    assert_eq!(world.entry(1).incomplete_through, Some(Seq(1)));
+    assert_eq!(world.entry(2).incomplete_through, None);
+    assert_eq!(world.verify(&[key]).await.records, 12);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_key_is_changed_by_the_one_before_it_and_by_nobody_else() {
     let mut world = World::new(&[3]);

@@ -19,7 +19,7 @@ impl World {
         ChainKey { tenant, ledger: self.ledger.id.lock().unwrap().parse().unwrap() }
     }
 
-    fn entry(&self, number: u64) -> Entry {
+    pub(super) fn entry(&self, number: u64) -> Entry {
         let path = self.target().join(self.chain().entry(number).as_str());
         Entry::parse(Envelope::parse(&fs::read(path).unwrap()).unwrap().payload()).unwrap()
     }
