@@ -147,8 +147,19 @@ impl Store {
             }
         }
         let created = match &*self.0 {
-            Place::Directory(directory) => directory.create(path, &source, sha256).await?,
-            Place::Bucket(bucket) => bucket.create(path, &source, sha256).await?,
+            Place::Directory(directory) => directory.create(path, &source, sha256).await,
+            Place::Bucket(bucket) => bucket.create(path, &source, sha256).await,
+        };
+        let created = match created {
+            // What became of the file does not matter when the object is there already.
+            Err(error) if is_of_source(&error, &source) => {
+                return match self.hash(path).await {
+                    Ok(found) if found == *sha256 => Ok(Put::AlreadyThere),
+                    Ok(_) | Err(StoreError::NotFound { .. }) => Err(error),
+                    Err(unknown) => Err(unknown),
+                };
+            }
+            created => created?,
         };
         if created {
             return Ok(Put::Created);
@@ -272,6 +283,15 @@ impl Store {
             hash.update(&piece);
         }
         Ok(hash.finish())
+    }
+}
+
+/// Whether the file that was to be put is at fault.
+fn is_of_source(error: &StoreError, source: &Source<'_>) -> bool {
+    let Source::File(file) = source else { return false };
+    match error {
+        StoreError::SourceChanged { path, .. } | StoreError::Io { path, .. } => path == file,
+        _ => false,
     }
 }
 

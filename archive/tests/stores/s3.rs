@@ -252,6 +252,27 @@ async fn a_large_upload_is_conditional_locked_signed_and_given_up() {
     }
 }
 
+/// A process put it and was killed, and then its disk lost the file: nothing is left to do.
+#[tokio::test]
+async fn what_is_there_needs_no_file_any_more() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let fake = Fake::start(None, |request| {
+        let there = request.line.ends_with("/there") && !request.line.starts_with("PUT ");
+        let headers = "last-modified: Sat, 21 Nov 2026 18:00:00 GMT\r\netag: \"x\"\r\n";
+        Some(if there { reply(200, headers, "sealed") } else { reply(404, "", "") })
+    });
+    let store = open(target(fake.address, directory.path(), "audit")).await;
+    let file = directory.path().join("1.object");
+    let put = async |name: &str| store.put_new(&path(name), Source::File(&file), &Hash::of(b"sealed")).await;
+    assert_eq!(put("there").await.expect("it is there"), Put::AlreadyThere);
+    assert!(matches!(put("none").await, Err(StoreError::Io { .. })));
+    std::fs::write(&file, "garbage").expect("a file");
+    assert_eq!(put("there").await.expect("it is there"), Put::AlreadyThere);
+    assert!(matches!(put("none").await, Err(StoreError::SourceChanged { .. })));
+    let other = store.put_new(&path("there"), Source::File(&file), &Hash::of(b"other")).await;
+    assert!(matches!(other, Err(StoreError::SourceChanged { .. })), "{other:?}");
+}
+
 #[tokio::test]
 async fn each_answer_has_a_meaning() {
     let directory = tempfile::tempdir().expect("a directory");
