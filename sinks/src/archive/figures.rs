@@ -85,26 +85,25 @@ impl Figures {
     }
 }
 
-/// How far the manifests are. A head is also told as a label, as `archive verify --head` takes it: whoever keeps these
-/// figures notices when the tail of a chain is cut off.
+/// How far the manifests are, as far as they are in the archive. A head is also told as a label, as `archive verify --head`
+/// takes it: whoever keeps these figures notices when the tail of a chain is cut off.
 pub(super) fn chains(manifests: &Manifests) -> Vec<Measure> {
     let mut measures = Vec::new();
-    for (tenant, chain) in manifests.chains() {
+    for tenant in manifests.chains().keys() {
         let labels = vec![("tenant_id", tenant.to_string())];
-        let number = chain.link().map_or(0, |link| link.number);
+        let last = manifests.last_put(*tenant);
         measures.push(Measure {
             name: "archive_manifest_number",
-            help: "The number of the last entry of a tenant's manifest.",
+            help: "The number of the last entry of a tenant's manifest that is in the archive.",
             labels: labels.clone(),
-            reading: Reading::Gauge(number as f64),
+            reading: Reading::Gauge(last.map_or(0, |(head, _)| head.number) as f64),
         });
-        if let Some(link) = chain.link() {
-            let head = [labels, vec![("head", link.head().to_string())]].concat();
+        if let Some((head, made)) = last {
             measures.push(Measure {
                 name: "archive_manifest_head_timestamp_seconds",
-                help: "When the last entry of a tenant's manifest was made, with its number and hash as a label.",
-                labels: head,
-                reading: Reading::Gauge(link.to.timestamp() as f64),
+                help: "When the last entry of a tenant's manifest that is in the archive was made, with its number and hash as a label.",
+                labels: [labels, vec![("head", head.to_string())]].concat(),
+                reading: Reading::Gauge(made.timestamp() as f64),
             });
         }
     }

@@ -325,4 +325,26 @@ pub(super) mod tests {
         let entry = sign(&mut manifests, 0, 7200, &key);
         assert_eq!((entry.from, entry.to), (time(365 * 86_400), time(365 * 86_400)), "times never go back");
     }
+
+    /// Whoever keeps the head of an entry that is not in the archive is told that the tail was cut off.
+    #[test]
+    fn the_head_that_is_shown_is_in_the_archive() {
+        use super::super::figures;
+        let key = SigningKey::generate().unwrap();
+        let mut manifests = Manifests::default();
+        manifests.met(&BTreeMap::from([(tenant(1), Seq(0))]), time(0));
+        let shown = |manifests: &Manifests| {
+            let measures = figures::chains(manifests);
+            let mut labels = measures.into_iter().flat_map(|measure| measure.labels);
+            labels.find(|(name, _)| *name == "head").map(|(_, head)| head)
+        };
+        sign(&mut manifests, 1, 10, &key);
+        assert_eq!(shown(&manifests), None);
+        let path = manifests.entries()[0].path.clone();
+        manifests.entered(&path);
+        let first = manifests.chains()[&tenant(1)].link().unwrap().head().to_string();
+        assert_eq!(shown(&manifests), Some(first.clone()));
+        sign(&mut manifests, 2, 20, &key);
+        assert_eq!(shown(&manifests), Some(first));
+    }
 }
