@@ -257,13 +257,14 @@ impl Writer {
         let dedupe = row.guid.parse().is_ok_and(|id| !lock(&self.shared.keep_duplicates).contains(&id));
         // A retry's ids are those of the blob whose records it brings again.
         let owner = WorkId(row.origin.unwrap_or(work.0));
-        let (dropped, duplicates) = match self.earlier_decision(&row, &body.sha256)? {
-            Some(decision) => decision,
-            None if dedupe => {
-                let duplicates = self.find_duplicates(row.feed, &[work, owner], &body.keys, body.day)?;
+        let first = if dedupe { Some(self.first_owners(row.feed, &body.keys, body.day)?) } else { None };
+        let (dropped, duplicates) = match (self.earlier_decision(&row, &body.sha256)?, &first) {
+            (Some(decision), _) => decision,
+            (None, Some(first)) => {
+                let duplicates = dedupe::duplicates(&[work, owner], &body.keys, first);
                 (positions::encode(&duplicates), duplicates.len() as u32)
             }
-            None => (Vec::new(), 0),
+            (None, None) => (Vec::new(), 0),
         };
 
         let stored = body.records.stored();
@@ -307,8 +308,8 @@ impl Writer {
             // had read it before it was damaged needed it no more.
             self.settle_when_done(work)?;
         }
-        if dedupe {
-            self.stage_ids(row.feed, owner, &body.keys, body.day);
+        if let Some(first) = first {
+            self.stage_ids(row.feed, owner, &body.keys, &first, body.day);
         }
         self.usual_body = (self.usual_body * 7 + stored.max(4096)) / 8;
         self.after.wake_sinks.insert(None);

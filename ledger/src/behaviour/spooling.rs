@@ -86,6 +86,16 @@ fn repetitions_are_found_in_other_blobs_and_in_the_same_one() {
 }
 
 #[test]
+fn a_repetition_is_one_while_any_blob_that_holds_it_is_within_the_horizon() {
+    let mut bench = Bench::new();
+    for (name, days, dropped) in [("x", 0, 0), ("y", 5, 1), ("z", 5, 1), ("late", 8, 1), ("too late", 9, 0)] {
+        bench.clock.advance(TimeDelta::days(days));
+        assert_eq!(bench.spool(feed(1), name, &body([1])).1.duplicates, dropped, "{name}");
+        bench.reopen();
+    }
+}
+
+#[test]
 fn repetitions_are_found_however_wrong_the_local_clock_is() {
     let mut bench = Bench::new();
     bench.spool(feed(1), "x", &body([1, 2]));

@@ -21,7 +21,7 @@ const KEYS: u16 = 700;
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Look records up and stage those that nobody owns, as the ledger does.
+    /// Look records up and stage them for whom they were first, as the ledger does.
     Spool {
         first: u16,
         count: u16,
@@ -121,10 +121,9 @@ impl Model {
     fn spool(&mut self, first: u16, count: u16) {
         for number in (first..first + count).map(|number| number % KEYS) {
             assert_eq!(self.found(number), self.expected(number), "key {number} on day {}", self.today);
-            if self.expected(number).is_none() {
-                self.index.stage(FeedNumber(1), &key(number), Owner(self.next_owner), Day(self.today));
-                self.staged.insert(number, (self.next_owner, self.today));
-            }
+            let owner = self.expected(number).unwrap_or(self.next_owner);
+            self.index.stage(FeedNumber(1), &key(number), Owner(owner), Day(self.today));
+            self.staged.insert(number, (owner, self.today));
         }
         self.next_owner += 1;
     }

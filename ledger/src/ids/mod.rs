@@ -3,7 +3,7 @@
 //!
 //! It promises that
 //!
-//! - an id that was committed is found until its horizon has passed, over crashes and restarts;
+//! - an id that was committed is found until its horizon has passed since it came last, over crashes and restarts;
 //! - an id that was not committed is never found after a crash or [`DuplicateIndex::roll_back`], so that a record can
 //!   never be taken for a duplicate of itself and be lost;
 //! - its anonymous memory stays under 48 MB with 100 million ids: about 25 bytes for each of the [`RECENT_IDS`] most
@@ -135,7 +135,7 @@ impl DuplicateIndex {
     /// Opens the index in `dir`, which is made if it is not there, as the ledger has `committed` it.
     ///
     /// `secret` is the ledger's own random number, the same at every start. An id counts on the day on which it was
-    /// staged and on `horizon_days` more. What was written after the commit, and files left over by a crash, are
+    /// staged last and on `horizon_days` more. What was written after the commit, and files left over by a crash, are
     /// removed. With the default checkpoint everything in `dir` is.
     ///
     /// # Errors
@@ -228,8 +228,8 @@ impl DuplicateIndex {
 
     /// Notes that the id was seen in a blob. It is found from now on, and durable after the next commit.
     ///
-    /// An id that was seen before and has not expired keeps its first owner. An owner beyond 2^40 is not noted, which
-    /// costs a duplicate that goes unnoticed.
+    /// An id that was seen before and has not expired keeps its first owner, which is to be given here, and counts from
+    /// `today` on. An owner beyond 2^40 is not noted, which costs a duplicate that goes unnoticed.
     pub fn stage(&mut self, feed: FeedNumber, key: &RecordKey, owner: Owner, today: Day) {
         debug_assert!((0..=MAX_OWNER).contains(&owner.0), "the owner {} is out of range", owner.0);
         if (0..=MAX_OWNER).contains(&owner.0) {
@@ -245,7 +245,7 @@ impl DuplicateIndex {
     ///
     /// When the disk refuses. The ids stay staged: call it again, or [`roll_back`](Self::roll_back).
     pub fn sync(&mut self) -> Result<Checkpoint, IdsError> {
-        if self.memtable.unjournalled().is_empty() {
+        if self.memtable.unjournalled().len() == 0 {
             return Ok(self.offered.unwrap_or(self.committed));
         }
         if self.memtable.committed_len() >= self.recent_limit.saturating_mul(2) {
@@ -258,7 +258,7 @@ impl DuplicateIndex {
         if self.journal.is_fresh() {
             self.journal.append(self.memtable.all())?;
         } else {
-            self.journal.append(self.memtable.unjournalled().iter().copied())?;
+            self.journal.append(self.memtable.unjournalled())?;
         }
         self.memtable.set_journalled();
         let checkpoint = self.journal.checkpoint();

@@ -156,6 +156,16 @@ impl Slot {
         (self.0 ^ other.0) >> (OWNER_BITS + DAY_BITS) == 0
     }
 
+    /// What is to be known of an id that came again: its first owner and the latest day, because each blob that holds it is
+    /// remembered from when it was spooled; of an id that had expired by then, what came. `days` is the horizon. The order in
+    /// which a crash brings the same ones again makes no difference.
+    pub(super) fn seen_again(self, later: Self, days: u16) -> Self {
+        if !(Horizon { days, today: later.day() }).includes(self.day()) {
+            return later;
+        }
+        Self(self.0 - u128::from(self.day().0) + u128::from(self.day().max(later.day()).0))
+    }
+
     /// The bucket that this id belongs to in a table of so many buckets. It rises with the fingerprint, whatever
     /// the number of buckets, so that a table is rebuilt from front to back.
     pub(super) fn home(self, buckets: u64) -> u64 {

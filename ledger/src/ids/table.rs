@@ -187,7 +187,7 @@ pub(super) enum Put {
     Added,
     /// It took the slot of an expired id, its own or another's.
     Replaced,
-    /// The id was there, with an owner that still counts; nothing was changed.
+    /// The id was there, with an owner that still counts. At most its day was changed.
     Known,
     /// There is no room for it.
     Full,
@@ -215,7 +215,7 @@ impl<'a> Writer<'a> {
         Self { file, buckets, horizon, width, first: 0, window: Vec::new(), changed: None }
     }
 
-    /// Puts one slot in, unless its id is there and has not expired.
+    /// Puts one slot in. Of an id that is there and had not expired, only the day may change: see [`Slot::seen_again`].
     pub(super) fn put(&mut self, slot: Slot) -> Result<Put, IdsError> {
         let home = slot.home(self.buckets);
         // The first slot on the way whose id has expired; it serves when the id turns out not to be there.
@@ -230,10 +230,12 @@ impl<'a> Writer<'a> {
                 expired = index.map(|index| (at, index));
             }
             match search {
-                Search::Found(_, known) if self.horizon.includes(known.day()) => return Ok(Put::Known),
-                Search::Found(index, _) => {
-                    self.set(at, index, slot)?;
-                    return Ok(Put::Replaced);
+                Search::Found(index, known) => {
+                    let merged = known.seen_again(slot, self.horizon.days);
+                    if merged != known {
+                        self.set(at, index, merged)?;
+                    }
+                    return Ok(if merged.owner() == known.owner() { Put::Known } else { Put::Replaced });
                 }
                 Search::Ends(index) if expired.is_none() => {
                     self.set(at, index, slot)?;
@@ -363,15 +365,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = table(&dir, 2);
         assert_eq!(put_all(&file, 2, 100, &[slot(0, 1, 1, 100), slot(0, 2, 1, 105)]), [Put::Added; 2]);
-        assert_eq!(put_all(&file, 2, 108, &[slot(0, 1, 2, 108)]), [Put::Known]);
-        assert_eq!(find(&file, 2, slot(0, 1, 9, 0)).unwrap(), Some(slot(0, 1, 1, 100)));
+        assert_eq!(put_all(&file, 2, 106, &[slot(0, 1, 2, 106)]), [Put::Known]);
+        let seen_last = slot(0, 1, 1, 106);
+        assert_eq!(find(&file, 2, slot(0, 1, 9, 0)).unwrap(), Some(seen_last));
+        // The same once more after a crash, and what came before it.
+        assert_eq!(put_all(&file, 2, 106, &[slot(0, 1, 2, 106), slot(0, 1, 1, 100)]), [Put::Known; 2]);
+        assert_eq!(find(&file, 2, slot(0, 1, 9, 0)).unwrap(), Some(seen_last));
+        // The other has expired, but it had not when it came again.
+        assert_eq!(put_all(&file, 2, 114, &[slot(0, 2, 2, 113)]), [Put::Known]);
+        assert_eq!(find(&file, 2, slot(0, 2, 9, 0)).unwrap(), Some(slot(0, 2, 1, 113)));
         // The id itself has expired.
-        assert_eq!(put_all(&file, 2, 109, &[slot(0, 1, 3, 109)]), [Put::Replaced]);
-        assert_eq!(find(&file, 2, slot(0, 1, 9, 0)).unwrap(), Some(slot(0, 1, 3, 109)));
+        assert_eq!(put_all(&file, 2, 115, &[slot(0, 1, 3, 115)]), [Put::Replaced]);
+        assert_eq!(find(&file, 2, slot(0, 1, 9, 0)).unwrap(), Some(slot(0, 1, 3, 115)));
         // Another one has.
-        assert_eq!(put_all(&file, 2, 114, &[slot(0, 3, 4, 114)]), [Put::Replaced]);
+        assert_eq!(put_all(&file, 2, 122, &[slot(0, 3, 4, 122)]), [Put::Replaced]);
         assert_eq!(find(&file, 2, slot(0, 2, 9, 0)).unwrap(), None);
-        assert_eq!(find(&file, 2, slot(0, 3, 9, 0)).unwrap(), Some(slot(0, 3, 4, 114)));
+        assert_eq!(find(&file, 2, slot(0, 3, 9, 0)).unwrap(), Some(slot(0, 3, 4, 122)));
     }
 
     #[test]

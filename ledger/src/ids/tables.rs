@@ -66,7 +66,7 @@ impl Tables {
     }
 
     /// Puts the ids of a run, sorted, into their tables and makes them durable. Ids that are there with an owner that
-    /// still counts are left as they are, so that a run may be repeated after a failure or a crash.
+    /// still counts keep it, so that a run may be repeated after a failure or a crash.
     pub(super) fn put(
         &mut self,
         run: &[Entry],

@@ -177,6 +177,39 @@ fn a_known_id_keeps_its_first_owner() {
 }
 
 #[test]
+fn a_repetition_is_remembered_from_when_it_came_wherever_the_id_is() {
+    let later = |days| Day(TODAY.0 + days);
+    for (first, others) in [(0..60, 0..0), (0..10, 0..0), (0..10, 100..150), (0..60, 100..150)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut index = open(&dir, Checkpoint::default(), TODAY);
+        stage(&mut index, first.clone(), 1, TODAY);
+        let mut committed = commit(&mut index);
+        for day in [5, 12] {
+            // What is rolled back has not come.
+            stage(&mut index, first.clone(), 2, later(8));
+            index.sync().unwrap();
+            index.roll_back();
+            stage(&mut index, first.clone(), 2, later(day));
+            // So many more that all of it moves to the tables.
+            stage(&mut index, others.clone(), 3, later(day));
+            committed = commit(&mut index);
+        }
+        for restarted in [false, true] {
+            if restarted {
+                drop(index);
+                index = open(&dir, committed, later(20));
+            }
+            let mut all =
+                |day| first.clone().map(|number| owner(&mut index, number, day)).collect::<BTreeSet<_>>();
+            assert_eq!(all(later(20)), [Some(1)].into(), "{first:?} {others:?} {restarted}");
+            assert_eq!(all(later(21)), [None].into(), "{first:?} {others:?} {restarted}");
+        }
+        index.maintain(later(20)).unwrap();
+        assert!(first.clone().all(|number| owner(&mut index, number, later(20)) == Some(1)));
+    }
+}
+
+#[test]
 fn a_group_that_is_larger_than_the_memory_is_taken_in_parts() {
     let dir = tempfile::tempdir().unwrap();
     let mut index = open(&dir, Checkpoint::default(), TODAY);

@@ -206,8 +206,9 @@ impl Model {
         for number in &records {
             let owner = self.owners.entry((tenant, *number)).or_insert((index, day(now)));
             if day(now) > owner.1 + 8 {
-                *owner = (index, day(now));
+                owner.0 = index;
             }
+            owner.1 = owner.1.max(day(now));
         }
         let seq = self.take_seq(tenant);
         let due = (records.len() - dropped.len()) as u32;
