@@ -91,6 +91,9 @@ pub trait FeedLedger: Send + Sync + 'static {
     /// Takes note that the API says that the feed has no subscription.
     fn unsubscribed(&self, feed: FeedKey) -> BoxFuture<'_, Result<(), LedgerFailure>>;
 
+    /// Takes note that its subscription is about to be asked to start: another process, too, must leave it alone for a while.
+    fn starting(&self, feed: FeedKey, at: DateTime<Utc>) -> BoxFuture<'_, Result<(), LedgerFailure>>;
+
     /// Takes note that it has one again, and records what was lost meanwhile as a hole that moves the watermark to its
     /// end, in one commit (L9).
     fn subscribed_again(

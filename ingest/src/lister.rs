@@ -93,7 +93,6 @@ impl Begun {
 #[derive(Debug, Default)]
 pub(crate) struct Subscribed {
     enabled: bool,
-    last_start: Option<Instant>,
     /// Set by a start, until the first blob is listed.
     waiting_since: Option<Instant>,
 }
@@ -253,14 +252,15 @@ impl Lister {
 
     async fn try_pass(&mut self) -> Result<(), Stop> {
         let passed = self.pass().await;
-        // Who started it again meanwhile, if anybody, does not matter: what is between a stop and a start is not kept. Only
-        // after a start of our own not every server knows of it at once.
         if let Err(Stop::Api(error)) = &passed
             && error.action() == Action::StartSubscription
-            && self.until_next_start().is_none()
         {
             let state = self.ledger.feed_state(self.feed).await?;
-            self.note_unsubscribed(state).await?;
+            // Who started it again meanwhile, if anybody, does not matter: what is between a stop and a start is not kept.
+            // Only after a start of our own not every server knows of it at once.
+            if self.until_next_start(state).is_none() {
+                self.note_unsubscribed(state).await?;
+            }
         }
         passed
     }
@@ -309,10 +309,11 @@ impl Lister {
         let state = self.ledger.feed_state(self.feed).await?;
         // Durable before it is started: afterwards nobody sees any more that it was not.
         self.note_unsubscribed(state).await?;
-        if let Some(wait) = self.until_next_start() {
+        if let Some(wait) = self.until_next_start(state) {
             return Err(Stop::StartLater(wait));
         }
-        self.subscription.last_start = Some(Instant::now());
+        // Durable as well: another process must not start it soon after.
+        self.ledger.starting(self.feed, self.clock.now()).await?;
         self.health.starts.add(1);
         tracing::info!(tenant = %self.tenant.name, content_type = %self.feed.content_type, ?found, "starting the subscription");
         match self.api.start_subscription(self.feed.content_type).await {
@@ -340,9 +341,8 @@ impl Lister {
     }
 
     /// How long the subscription must not be started again; `None` when it may be.
-    fn until_next_start(&self) -> Option<Duration> {
-        let wait = self.pacing.between_starts.saturating_sub(self.subscription.last_start?.elapsed());
-        (!wait.is_zero()).then_some(wait)
+    fn until_next_start(&self, state: FeedState) -> Option<Duration> {
+        until_next_start(state.started_at?, self.clock.now(), self.pacing.between_starts)
     }
 
     /// Makes it durable that there is no subscription, of a feed that something was listed of.
@@ -515,6 +515,17 @@ fn not_of_a_blob(error: ApiError) -> ApiError {
     }
 }
 
+/// How long after a start at `started` none must follow. The server's clocks differ a little: what lies as far ahead as one
+/// waits is just now; a time beyond that was noted by a clock that was wrong, and must not be waited for.
+fn until_next_start(started: DateTime<Utc>, now: DateTime<Utc>, between: Duration) -> Option<Duration> {
+    let passed = match (now - started).to_std() {
+        Ok(passed) => passed,
+        Err(_) if (started - now).to_std().is_ok_and(|ahead| ahead <= between) => Duration::ZERO,
+        Err(_) => return None,
+    };
+    between.checked_sub(passed).filter(|wait| !wait.is_zero())
+}
+
 /// What a window's last page completes. Nothing after the server's time at its first page is believed to be complete.
 fn completed(window: TimeRange, leg: Leg, now: Option<DateTime<Utc>>) -> CompletedWindow {
     let end = now.map_or(window.end, |now| window.end.min(now));
@@ -555,6 +566,16 @@ mod tests {
         assert_eq!((done.watermark, done.window.is_empty()), (None, true));
         let done = completed(window, leg(0, 48), None);
         assert_eq!((done.watermark, done.swept_at), (Some(at(24)), None));
+    }
+
+    #[test]
+    fn between_two_starts_lies_the_time_that_is_asked_for() {
+        let between = Duration::from_secs(900);
+        let wait = |seconds| until_next_start(at(5), at(5) + TimeDelta::seconds(seconds), between);
+        assert_eq!((wait(0), wait(899)), (Some(between), Some(Duration::from_secs(1))));
+        assert_eq!((wait(900), wait(5000)), (None, None));
+        assert_eq!((wait(-3), wait(-900)), (Some(between), Some(between)), "another server's clock");
+        assert_eq!(wait(-901), None, "a clock that was wrong");
     }
 
     #[test]

@@ -215,7 +215,7 @@ mod tests {
             watermark: Some(first),
             swept_at: Some(first),
             listed_from: Some(from),
-            unsubscribed: false,
+            ..FeedState::default()
         };
         // Begun again after three hours: from the watermark less the overlap, although the start would be later.
         let later = first + TimeDelta::hours(3);

@@ -1,5 +1,6 @@
 //! Listing: pages, watermarks and holes.
 
+use chrono::{DateTime, Utc};
 use rusqlite::params;
 use schemas::{FeedKey, FeedState, HoleReason, ListedPage, TimeRange};
 
@@ -33,6 +34,15 @@ impl Ledger {
         self.change(move |writer| writer.set_unsubscribed(feed, true))
     }
 
+    /// Takes note that the subscription is about to be asked to start.
+    pub fn starting(&self, feed: FeedKey, at: DateTime<Utc>) -> Answer<()> {
+        self.change(move |writer| {
+            let row = writer.feed_row(feed)?;
+            writer.exec("UPDATE feed SET started_at = ?2 WHERE id = ?1", (row.feed, micros(at)))?;
+            Ok(())
+        })
+    }
+
     /// Takes note that there is one again, and records what was lost meanwhile as a hole, in one commit (L9).
     pub fn subscribed_again(&self, feed: FeedKey, lost: Option<TimeRange>) -> Answer<()> {
         self.change(move |writer| {
@@ -57,14 +67,15 @@ impl Ledger {
 
 impl Writer {
     fn feed_state(&self, feed: FeedKey) -> Result<FeedState> {
-        let sql = "SELECT watermark, swept_at, listed_from, unsubscribed FROM feed JOIN tenant ON tenant.id = feed.tenant \
-                   WHERE guid = ?1 AND content_type = ?2";
+        let sql = "SELECT watermark, swept_at, listed_from, unsubscribed, started_at FROM feed \
+                   JOIN tenant ON tenant.id = feed.tenant WHERE guid = ?1 AND content_type = ?2";
         let state = self.first(sql, (feed.tenant.to_string(), feed.content_type.as_str()), |row| {
             Ok(FeedState {
                 watermark: row.get::<_, Option<i64>>(0)?.map(time),
                 swept_at: row.get::<_, Option<i64>>(1)?.map(time),
                 listed_from: row.get::<_, Option<i64>>(2)?.map(time),
                 unsubscribed: row.get(3)?,
+                started_at: row.get::<_, Option<i64>>(4)?.map(time),
             })
         })?;
         Ok(state.unwrap_or_default())

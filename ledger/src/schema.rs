@@ -15,7 +15,7 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig, params};
 use crate::error::OpenError;
 
 /// The format that this version writes.
-pub const FORMAT_VERSION: i64 = 5;
+pub const FORMAT_VERSION: i64 = 6;
 
 /// How long a statement of the writer waits for whoever has the database locked.
 pub(crate) const BUSY: Duration = Duration::from_secs(10);
@@ -34,6 +34,7 @@ const STEPS: [&str; FORMAT_VERSION as usize] = [
     include_str!("schema-3.sql"),
     include_str!("schema-4.sql"),
     include_str!("schema-5.sql"),
+    include_str!("schema-6.sql"),
 ];
 
 /// Opens the database for writing, makes it or brings it up to date.
@@ -277,5 +278,20 @@ mod tests {
         let feeds = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
         let feeds: Vec<(Option<i64>, bool)> = feeds.collect::<Result<_, _>>().unwrap();
         assert_eq!(feeds, [(Some(3_600_000_000), false), (Some(7_200_000_009), false), (None, false)]);
+    }
+
+    #[test]
+    fn a_subscription_of_the_fifth_format_may_be_started() {
+        let (_dir, path) = file();
+        let db = open_with(&path, &STEPS[..5]).unwrap();
+        let rows = "INSERT INTO tenant (id, guid) VALUES (1, 't');
+            INSERT INTO feed (tenant, content_type, watermark, unsubscribed) VALUES (1, 'a', 7, 1);";
+        db.execute_batch(rows).unwrap();
+        drop(db);
+        let db = open(&path).unwrap();
+        let feed = db.query_row("SELECT watermark, unsubscribed, started_at FROM feed", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        });
+        assert_eq!(feed.unwrap(), (7i64, true, None::<i64>));
     }
 }

@@ -15,6 +15,8 @@ pub struct FeedState {
     pub listed_from: Option<DateTime<Utc>>,
     /// The API said that there is no subscription, and what was lost since the watermark is no hole yet.
     pub unsubscribed: bool,
+    /// When its subscription was last asked to start, by the API's clock.
+    pub started_at: Option<DateTime<Utc>>,
 }
 
 /// One page of a listing, to be recorded in one commit.

@@ -28,20 +28,7 @@ pub(crate) fn start(state: &State, tenant: &Tenant, request: &ApiRequest<'_>) ->
             Some(_) => return Err(refuse(400, "AF20021", "The webhook endpoint could not be validated.")),
         }
     }
-    if state.faults.read(|faults| faults.auditing_off) {
-        state.stats.fault("auditing_off");
-        // An exception's text in place of a code (Troubleshooting the Office 365 Management Activity API).
-        let text = format!(
-            "Microsoft.Office.Compliance.Audit.DataServiceException: Tenant {} does not exist.",
-            tenant.config.tenant_id
-        );
-        return Err(Box::new(answer(StatusCode::BAD_REQUEST, HeaderValue::from_static("text/plain"), text)));
-    }
-    let already = || refuse(400, "AF20024", "The subscription is already enabled. No property change.");
-    if state.faults.read(|faults| faults.subscription_limbo.contains(&kind)) {
-        state.stats.fault("subscription_limbo");
-        return Err(already());
-    }
+    // Whatever becomes of it, it was asked for.
     let now = state.clock.now();
     let mut subscription = lock(&tenant.live(kind).subscription);
     let spacing = delta(state.config.start_spacing);
@@ -55,6 +42,20 @@ pub(crate) fn start(state: &State, tenant: &Tenant, request: &ApiRequest<'_>) ->
             request.parameter("PublisherIdentifier").unwrap_or(NOBODY),
             None,
         )));
+    }
+    if state.faults.read(|faults| faults.auditing_off) {
+        state.stats.fault("auditing_off");
+        // An exception's text in place of a code (Troubleshooting the Office 365 Management Activity API).
+        let text = format!(
+            "Microsoft.Office.Compliance.Audit.DataServiceException: Tenant {} does not exist.",
+            tenant.config.tenant_id
+        );
+        return Err(Box::new(answer(StatusCode::BAD_REQUEST, HeaderValue::from_static("text/plain"), text)));
+    }
+    let already = || refuse(400, "AF20024", "The subscription is already enabled. No property change.");
+    if state.faults.read(|faults| faults.subscription_limbo.contains(&kind)) {
+        state.stats.fault("subscription_limbo");
+        return Err(already());
     }
     let disabled = state.faults.read(|faults| faults.subscription_disabled.contains(&kind));
     if subscription.enabled && !disabled {

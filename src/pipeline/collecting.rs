@@ -36,6 +36,10 @@ impl FeedLedger for Collecting {
         Box::pin(async move { self.ledger.unsubscribed(feed).await.map_err(failure) })
     }
 
+    fn starting(&self, feed: FeedKey, at: DateTime<Utc>) -> BoxFuture<'_, Result<(), LedgerFailure>> {
+        Box::pin(async move { self.ledger.starting(feed, at).await.map_err(failure) })
+    }
+
     fn subscribed_again(
         &self,
         feed: FeedKey,

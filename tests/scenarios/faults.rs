@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use schemas::ContentType;
 use serde_json::Value;
-use simulator::{FaultKind, Faults, SimulatorConfig};
+use simulator::{FaultKind, Faults, RequestKind, SimulatorConfig};
 
 use crate::support::World;
 
@@ -173,6 +173,29 @@ fn a_feed_that_cannot_be_read_for_a_while_is_made_up_for() {
     }
 }
 
+/// Cron, or a restart: the service asks for 15 minutes between two starts, and pauses the whole tenant otherwise.
+#[test]
+fn a_subscription_is_not_started_twice_in_a_quarter_of_an_hour_by_two_runs() {
+    let mut simulated = config(&["subscription_limbo=Audit.General"]);
+    simulated.content_types = vec![ContentType::General];
+    let world = World::new(simulated);
+    world.configure();
+    for told in ["AF20023", "was started less than 15 minutes ago"] {
+        let running = world.start(&["run"]);
+        world.until("it is told", || {
+            let outcome = world.mailtrail(&["status", "--json"]);
+            let status: Value = serde_json::from_str(&outcome.stdout).unwrap_or_default();
+            let error = &status["running"]["sources"][0]["error"];
+            error.as_str().is_some_and(|error| error.contains(told))
+        });
+        crate::support::terminate(&running);
+        running.wait().ends_with(0);
+        let stats = world.simulator().stats();
+        assert!(stats.violations.is_empty(), "{:?}", stats.violations);
+        assert_eq!(stats.requests_of(RequestKind::StartSubscription), 1);
+    }
+}
+
 /// A fault that the simulator learns must be tried with the real binary as well.
 #[test]
 fn no_fault_is_forgotten() {
@@ -287,7 +310,10 @@ fn a_tenant_whose_auditing_is_off_is_told_how_to_turn_it_on() {
         ("auditing_off", "Start recording user and admin activity"),
         ("tenant_misconfigured", "open a support request in the Microsoft 365 admin center"),
     ] {
-        let world = World::new(config(&[&format!("{fault}=on")]));
+        let mut simulated = config(&[&format!("{fault}=on")]);
+        // It need not be started again afterwards, which would take 15 minutes.
+        simulated.subscribed = true;
+        let world = World::new(simulated);
         world.configure();
         let running = world.start(&["run"]);
         let mut told = Value::Null;

@@ -35,7 +35,7 @@ fn ledger_at(watermark: DateTime<Utc>, swept_at: Option<DateTime<Utc>>) -> Arc<M
 /// A feed that was listed for a month.
 fn state(watermark: DateTime<Utc>, swept_at: Option<DateTime<Utc>>) -> FeedState {
     let listed_from = Some(watermark - TimeDelta::days(30));
-    FeedState { watermark: Some(watermark), swept_at, listed_from, unsubscribed: false }
+    FeedState { watermark: Some(watermark), swept_at, listed_from, ..FeedState::default() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -309,6 +309,38 @@ async fn a_subscription_in_limbo_is_asked_about_until_it_is_there() {
     assert_eq!(collecting.handle.health().feeds[0].starts.get(), 1, "15 minutes must lie between two starts");
     assert!(collecting.ledger.lock().holes.is_empty());
     collecting.finish().await;
+}
+
+/// The rule of 15 minutes holds for whoever asks: another process (cron, a restart), or another collector of this one after
+/// a reload.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_is_not_started_twice_in_a_quarter_of_an_hour_by_two_runs() {
+    let ledger = Arc::new(MemoryLedger::default());
+    let mut simulator = Some(start(simulation(5, "subscription_limbo=Audit.Exchange")).await);
+    for (run, told) in [(1, "AF20023"), (2, "was started less than 15 minutes ago")] {
+        let running = simulator.take().expect("it is put back");
+        let config = tenant(&running, &[ContentType::Exchange]);
+        let collecting = collect_into(running, config, &HttpSettings::default(), Arc::clone(&ledger));
+        until("it fails and says why", || {
+            let condition = collecting.condition(ContentType::Exchange);
+            matches!(condition, Condition::Failing(trouble) if trouble.error.contains(told))
+        })
+        .await;
+        collecting.cancel.cancel();
+        collecting.handle.join().await.unwrap();
+        let stats = collecting.simulator.stats();
+        assert_eq!(stats.violations, Default::default(), "run {run}");
+        assert_eq!(stats.requests_of(RequestKind::StartSubscription), 1, "run {run}");
+        simulator = Some(collecting.simulator);
+    }
+    // When the time has passed, it is started again.
+    let running = simulator.take().expect("it was put back");
+    ledger.lock().feeds.get_mut(&exchange()).unwrap().started_at = Some(Utc::now() - TimeDelta::minutes(16));
+    let config = tenant(&running, &[ContentType::Exchange]);
+    let collecting = collect_into(running, config, &HttpSettings::default(), ledger);
+    until("a start", || collecting.simulator.stats().requests_of(RequestKind::StartSubscription) == 2).await;
+    collecting.cancel.cancel();
+    collecting.handle.join().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

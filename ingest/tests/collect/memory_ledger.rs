@@ -236,6 +236,11 @@ impl FeedLedger for Shared {
         ready(self.0.check())
     }
 
+    fn starting(&self, feed: FeedKey, at: DateTime<Utc>) -> BoxFuture<'_, Result<(), LedgerFailure>> {
+        self.0.lock().feeds.entry(feed).or_default().started_at = Some(at);
+        ready(self.0.check())
+    }
+
     fn subscribed_again(
         &self,
         feed: FeedKey,

@@ -39,6 +39,7 @@ fn l1_a_window_moves_the_watermark_in_the_commit_of_its_last_page() {
         swept_at: Some(start()),
         listed_from: Some(window.start),
         unsubscribed: false,
+        started_at: None,
     };
     assert_eq!(state, expected);
     let other = FeedKey { content_type: ContentType::General, ..feed(1) };
@@ -155,6 +156,21 @@ fn l9_a_missing_subscription_is_remembered_until_its_hole_is_recorded() {
     assert!(!unsubscribed(&bench));
     assert_eq!(bench.reconcile().findings.len(), 2);
     assert_eq!(bench.ledger.feed_state(feed(1)).wait().unwrap().watermark, Some(lost.end));
+}
+
+#[test]
+fn when_a_subscription_was_asked_to_start_is_remembered() {
+    let mut bench = Bench::new();
+    let started = |bench: &Bench| bench.ledger.feed_state(feed(1)).wait().unwrap().started_at;
+    for later in [0, 900] {
+        let at = start() + TimeDelta::seconds(later);
+        bench.ledger.starting(feed(1), at).wait().unwrap();
+        bench.ledger.subscribed_again(feed(1), None).wait().unwrap();
+        bench.reopen();
+        assert_eq!(started(&bench), Some(at));
+    }
+    let state = bench.ledger.feed_state(feed(1)).wait().unwrap();
+    assert_eq!((state.watermark, state.unsubscribed), (None, false));
 }
 
 #[test]

@@ -324,7 +324,8 @@ async fn entries_are_as_long_as_they_are_told_to_be() {
 #[tokio::test]
 async fn without_auditing_nothing_can_be_started_and_what_was_is_disabled() {
     let content = "subscriptions/content?contentType=Audit.Exchange";
-    let running = start(with("auditing_off=on", 1)).await;
+    let running =
+        start(SimulatorConfig { start_spacing: Duration::ZERO, ..with("auditing_off=on", 1) }).await;
     let client = Client::new(&running).await;
     assert_eq!(client.get("subscriptions/list").await.json(), serde_json::json!([]));
     assert_eq!(client.get(content).await.code(), "AF20022");
@@ -351,6 +352,19 @@ async fn a_subscription_in_limbo_is_started_and_not_there() {
     assert_eq!(client.post("subscriptions/start?contentType=Audit.Exchange").await.code(), "AF20024");
     assert_eq!(client.get("subscriptions/content?contentType=Audit.Exchange").await.code(), "AF20023");
     assert!(running.stats().violations.is_empty());
+}
+
+#[tokio::test]
+async fn a_start_that_is_refused_was_one_all_the_same() {
+    for fault in ["auditing_off=on", "subscription_limbo=Audit.Exchange"] {
+        let running = start(with(fault, 1)).await;
+        let client = Client::new(&running).await;
+        let start = "subscriptions/start?contentType=Audit.Exchange";
+        assert_eq!(client.post(start).await.status, 400, "{fault}");
+        assert!(running.stats().violations.is_empty(), "{fault}");
+        assert_eq!(client.post(start).await.code(), "AF429", "{fault}");
+        assert_eq!(running.stats().violations["started_too_soon"], 1, "{fault}");
+    }
 }
 
 #[tokio::test]
