@@ -32,6 +32,10 @@ use crate::{
     skew::ServerClock,
 };
 
+mod refused;
+
+use refused::is_of_times;
+
 /// How often a page that failed in passing is asked for again before the pass is given up.
 const PAGE_ATTEMPTS: u32 = 4;
 
@@ -407,14 +411,21 @@ impl Lister {
                 Err(Stop::Api(error))
                     if error.action() == Action::RestartWindow && begun < WINDOW_ATTEMPTS =>
                 {
+                    let of_times = is_of_times(&error);
                     if matches!(error, ApiError::ForeignPage { .. } | ApiError::PageLoop { .. }) {
                         tracing::error!(tenant = %self.tenant.name, content_type = %self.feed.content_type, %window, %error, advice = error.advice(), "window begun anew");
                     } else {
                         tracing::warn!(tenant = %self.tenant.name, content_type = %self.feed.content_type, %window, %error, "window begun anew");
                     }
                     self.health.listing.note(Trouble::from(&error));
-                    halvings += 1;
+                    halvings += u32::from(!of_times);
                     tokio::time::sleep(self.pacing.retry_page.after(begun)).await;
+                }
+                Err(Stop::Api(error)) if is_of_times(&error) => {
+                    let listable = self.behind_refused(cursor, leg, error).await?;
+                    self.skip_refused(TimeRange { start: cursor, end: listable }, leg, state).await?;
+                    cursor = listable;
+                    begun = 0;
                 }
                 Err(stop) => return Err(stop),
             }

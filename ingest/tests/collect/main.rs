@@ -11,6 +11,7 @@ mod isolation;
 mod listing;
 mod memory_ledger;
 mod proxy;
+mod refused;
 mod scripted;
 mod secrecy;
 mod tls;
