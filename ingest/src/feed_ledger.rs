@@ -102,9 +102,15 @@ pub trait FeedLedger: Send + Sync + 'static {
         lost: Option<TimeRange>,
     ) -> BoxFuture<'_, Result<(), LedgerFailure>>;
 
-    /// Records that a listing of this span named content without an id. The watermark stays. Returns whether that was new:
-    /// every pass lists it again.
-    fn record_nameless(&self, feed: FeedKey, span: TimeRange) -> BoxFuture<'_, Result<bool, LedgerFailure>>;
+    /// Records that a listing of this span named content without an id, as far as that is not known of it: every pass lists
+    /// it again. The watermark stays. Of what is `timeless` all that is known is the window. Returns whether there is a new
+    /// hole.
+    fn record_nameless(
+        &self,
+        feed: FeedKey,
+        span: TimeRange,
+        timeless: bool,
+    ) -> BoxFuture<'_, Result<bool, LedgerFailure>>;
 
     /// Records a hole and moves the watermark to its end, in one commit (L9).
     fn record_hole(

@@ -451,7 +451,7 @@ impl Lister {
         let mut window = wanted;
         let mut now: Option<DateTime<Utc>> = None;
         loop {
-            let Page { blobs, unusable, next: following, window: asked, server_time } =
+            let Page { blobs, unusable, nameless, next: following, window: asked, server_time } =
                 self.page(window, next.as_ref()).await?;
             if next.is_none() {
                 if asked.start > wanted.start {
@@ -469,8 +469,10 @@ impl Lister {
                 }
             }
             // Before the page is recorded: the watermark must not pass what is known to be there and cannot be had.
-            if unusable > 0 && self.ledger.record_nameless(self.feed, window).await? {
-                self.hole_recorded(window, HoleReason::NamesNoBlob);
+            if let Some(span) = nameless
+                && self.ledger.record_nameless(self.feed, span, window.without(&[span]).is_empty()).await?
+            {
+                self.hole_recorded(span, HoleReason::NamesNoBlob);
             }
             let completes = following.is_none().then(|| completed(window, leg, now));
             let listed = blobs.len();

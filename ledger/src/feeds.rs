@@ -53,10 +53,13 @@ impl Ledger {
         })
     }
 
-    /// Records that a listing of this span named content without an id, if that is not known of any part of it. The
-    /// watermark stays. Gives whether it was new.
-    pub fn record_nameless(&self, feed: FeedKey, span: TimeRange) -> Answer<bool> {
-        self.change(move |writer| writer.record_nameless(feed, span))
+    /// Records that a listing of this span named content without an id, as far as that is not known of it. The watermark
+    /// stays. Gives whether there is a new hole.
+    ///
+    /// What is `timeless` is somewhere in a window, and the windows of the passes that list it again adjoin: their hole
+    /// grows until somebody acknowledges it.
+    pub fn record_nameless(&self, feed: FeedKey, span: TimeRange, timeless: bool) -> Answer<bool> {
+        self.change(move |writer| writer.record_nameless(feed, span, timeless))
     }
 
     /// Records a hole and moves the watermark to its end, in one commit (L9). An empty one only moves the watermark.
@@ -168,17 +171,34 @@ impl Writer {
         Ok(())
     }
 
-    fn record_nameless(&mut self, feed: FeedKey, span: TimeRange) -> Result<bool> {
+    fn record_nameless(&mut self, feed: FeedKey, span: TimeRange, timeless: bool) -> Result<bool> {
         let row = self.feed_row(feed)?;
         let reason = HoleReason::NamesNoBlob;
         // Every pass lists it again, acknowledged or not.
-        let sql = "SELECT count(*) FROM hole WHERE feed = ?1 AND reason = ?2 AND starts < ?4 AND ends > ?3";
+        let sql =
+            "SELECT starts, ends FROM hole WHERE feed = ?1 AND reason = ?2 AND starts < ?4 AND ends > ?3";
         let (start, end) = (micros(span.start), micros(span.end));
-        let is_new = self.number(sql, (row.feed, reason.as_str(), start, end))? == 0;
-        if is_new {
-            self.add_hole(row, span, reason)?;
+        let known = self.all(sql, (row.feed, reason.as_str(), start, end), |row| {
+            Ok(TimeRange { start: time(row.get(0)?), end: time(row.get(1)?) })
+        })?;
+        let mut is_new = false;
+        for part in span.without(&known) {
+            if !timeless || !self.grow_hole(row, part, reason)? {
+                self.add_hole(row, part, reason)?;
+                is_new = true;
+            }
         }
         Ok(is_new)
+    }
+
+    /// Adds a span to a hole that it adjoins and that nobody has acknowledged. Gives whether there is one.
+    fn grow_hole(&mut self, row: FeedRow, part: TimeRange, reason: HoleReason) -> Result<bool> {
+        let sql = "UPDATE hole SET starts = min(starts, ?3), left_from = min(left_from, ?3), ends = max(ends, ?4), \
+                   left_to = max(left_to, ?4) WHERE id = (SELECT id FROM hole WHERE feed = ?1 AND reason = ?2 \
+                   AND (ends = ?3 OR starts = ?4) AND recovered_at IS NULL \
+                   AND NOT EXISTS (SELECT 1 FROM acknowledgement WHERE finding = 'hole-' || hole.id) LIMIT 1)";
+        let (start, end) = (micros(part.start), micros(part.end));
+        Ok(self.exec(sql, (row.feed, reason.as_str(), start, end))? > 0)
     }
 
     fn record_hole(&mut self, feed: FeedKey, span: TimeRange, reason: HoleReason) -> Result<()> {

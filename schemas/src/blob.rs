@@ -150,6 +150,22 @@ impl TimeRange {
     pub fn is_empty(&self) -> bool {
         self.start >= self.end
     }
+
+    /// What of it none of the others covers, in rising order.
+    #[must_use]
+    pub fn without(self, others: &[Self]) -> Vec<Self> {
+        let mut others = others.to_vec();
+        others.sort_unstable_by_key(|other| other.start);
+        let mut left = Vec::new();
+        let mut start = self.start;
+        for other in others {
+            left.push(Self { start, end: other.start.min(self.end) });
+            start = start.max(other.end);
+        }
+        left.push(Self { start, end: self.end });
+        left.retain(|part| !part.is_empty());
+        left
+    }
 }
 
 impl fmt::Display for TimeRange {

@@ -48,8 +48,13 @@ impl FeedLedger for Collecting {
         Box::pin(async move { self.ledger.subscribed_again(feed, lost).await.map_err(failure) })
     }
 
-    fn record_nameless(&self, feed: FeedKey, span: TimeRange) -> BoxFuture<'_, Result<bool, LedgerFailure>> {
-        Box::pin(async move { self.ledger.record_nameless(feed, span).await.map_err(failure) })
+    fn record_nameless(
+        &self,
+        feed: FeedKey,
+        span: TimeRange,
+        timeless: bool,
+    ) -> BoxFuture<'_, Result<bool, LedgerFailure>> {
+        Box::pin(async move { self.ledger.record_nameless(feed, span, timeless).await.map_err(failure) })
     }
 
     fn record_hole(

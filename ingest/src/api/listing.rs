@@ -28,6 +28,8 @@ pub struct Page {
     pub blobs: Vec<ListedBlob>,
     /// Entries that name no blob.
     pub unusable: usize,
+    /// The time of those, as far as it is known: from the first to the last, or the whole window.
+    pub nameless: Option<TimeRange>,
     /// The next page; `None` when this is the window's last.
     pub next: Option<PageUri>,
     /// The window that was asked for. Its beginning may be later than what was wanted, if that had grown too old.
@@ -63,27 +65,49 @@ impl ActivityApi {
         let understand =
             |body: &[u8]| read_page(super::without_bom(body), window).ok_or_else(|| super::no_list(body));
         let read = self.read(answer.response, answer.sent, (LISTING, PAGE_BYTES), understand);
-        let (blobs, unusable) = read.await?;
+        let (blobs, unusable, nameless) = read.await?;
         if unusable > 0 {
             tracing::error!(%content_type, unusable, "a listing names blobs without a usable contentId");
         }
-        Ok(Page { blobs, unusable, next: next?, window, server_time })
+        Ok(Page { blobs, unusable, nameless, next: next?, window, server_time })
     }
 }
 
-/// Reads a page: its blobs, and how many entries name none.
-fn read_page(body: &[u8], window: TimeRange) -> Option<(Vec<ListedBlob>, usize)> {
+/// How far beside its window an entry's time is believed: the servers' clocks differ.
+const BESIDE: TimeDelta = TimeDelta::hours(1);
+
+/// Reads a page: its blobs, how many entries name none, and of what time those are.
+fn read_page(body: &[u8], window: TimeRange) -> Option<(Vec<ListedBlob>, usize, Option<TimeRange>)> {
     let entries: Vec<&RawValue> = serde_json::from_slice(body).ok()?;
-    let blobs: Vec<_> = entries.iter().filter_map(|entry| read_entry(entry.get(), window)).collect();
+    let mut blobs = Vec::new();
+    let mut nameless: Option<TimeRange> = None;
+    for entry in &entries {
+        match read_entry(entry.get(), window) {
+            Ok(blob) => blobs.push(blob),
+            Err(created) => {
+                let span = created.map_or(window, second_of);
+                let (start, end) = nameless.map_or((span.start, span.end), |all| (all.start, all.end));
+                nameless = Some(TimeRange { start: start.min(span.start), end: end.max(span.end) });
+            }
+        }
+    }
     let unusable = entries.len() - blobs.len();
-    Some((blobs, unusable))
+    Some((blobs, unusable, nameless))
 }
 
-fn read_entry(entry: &str, window: TimeRange) -> Option<ListedBlob> {
-    let entry: Value = serde_json::from_str(entry).ok()?;
+fn second_of(time: DateTime<Utc>) -> TimeRange {
+    let start = plan::whole_second(time);
+    TimeRange { start, end: start + TimeDelta::seconds(1) }
+}
+
+/// Reads an entry; of one that names no blob, when it was created, if that can be believed.
+fn read_entry(entry: &str, window: TimeRange) -> Result<ListedBlob, Option<DateTime<Utc>>> {
+    let entry: Value = serde_json::from_str(entry).map_err(|_| None)?;
     let text = |name: &str| entry.get(name).and_then(Value::as_str);
-    let content_id = ContentId::try_from(text("contentId")?).ok()?;
     let created = text("contentCreated").and_then(parse_utc);
+    let Some(content_id) = text("contentId").and_then(|id| ContentId::try_from(id).ok()) else {
+        return Err(created.filter(|at| (window.start - BESIDE..window.end + BESIDE).contains(at)));
+    };
     let expires = text("contentExpiration").and_then(parse_utc);
     if created.is_none() || expires.is_none() {
         tracing::warn!(
@@ -95,7 +119,7 @@ fn read_entry(entry: &str, window: TimeRange) -> Option<ListedBlob> {
     }
     let created = created.unwrap_or(window.end);
     let expires = expires.filter(|expires| *expires > created).unwrap_or(created + KEPT);
-    Some(ListedBlob { content_id, created, expires })
+    Ok(ListedBlob { content_id, created, expires })
 }
 
 #[cfg(test)]
@@ -110,7 +134,28 @@ mod tests {
     }
 
     fn read(body: &str) -> Option<(Vec<ListedBlob>, usize)> {
-        read_page(body.as_bytes(), window())
+        read_page(body.as_bytes(), window()).map(|(blobs, unusable, _)| (blobs, unusable))
+    }
+
+    #[test]
+    fn the_time_of_what_names_no_blob_is_its_second_or_the_window() {
+        let at = |text: &str| format!(r#"{{"contentCreated":"2026-03-01T{text}"}}"#);
+        let nameless = |entries: &[String]| {
+            let page = format!("[{}]", entries.join(","));
+            read_page(page.as_bytes(), window()).unwrap().2.map(|span| span.to_string())
+        };
+        assert_eq!(nameless(&[r#"{"contentId":"a"}"#.to_owned()]), None);
+        let second = "2026-03-01T11:30:05Z..2026-03-01T11:30:06Z";
+        assert_eq!(nameless(&[at("11:30:05.9Z")]).unwrap(), second);
+        let both = "2026-03-01T11:30:05Z..2026-03-01T12:00:31Z";
+        assert_eq!(nameless(&[at("12:00:30Z"), at("11:30:05Z")]).unwrap(), both);
+        for unknown in ["{}", "7", r#"{"contentCreated":"0001-01-01T00:00:00Z"}"#] {
+            assert_eq!(
+                nameless(&[at("11:30:05Z"), unknown.to_owned()]),
+                Some(window().to_string()),
+                "{unknown}"
+            );
+        }
     }
 
     #[test]

@@ -250,19 +250,41 @@ async fn l9_a_missing_subscription_leaves_its_hole_after_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn l9_an_entry_without_an_id_is_a_hole_once() {
     let now = Utc::now();
-    let listing = format!(r#"[{{"contentType":"Audit.Exchange","contentCreated":"{}"}}]"#, now.to_rfc3339());
-    let server =
-        Scripted::start(move |seen| ordinary(seen, &listing).unwrap_or_else(|| error(500, "AF50000"))).await;
+    let entry = |minutes| {
+        let created = (now - TimeDelta::minutes(minutes)).to_rfc3339();
+        format!(r#"{{"contentType":"Audit.Exchange","contentCreated":"{created}"}}"#)
+    };
+    let (first, both) = (format!("[{}]", entry(40)), format!("[{},{}]", entry(40), entry(7)));
+    let later = Arc::new(AtomicU8::new(0));
+    let phase = Arc::clone(&later);
+    let server = Scripted::start(move |seen| {
+        let listing = if phase.load(Ordering::SeqCst) == 0 { &first } else { &both };
+        ordinary(seen, listing).unwrap_or_else(|| error(500, "AF50000"))
+    })
+    .await;
     let watermark = now - TimeDelta::minutes(10);
     let collecting = collect_scripted_into(&server.url(), "secret", ledger_at(watermark, Some(watermark)));
-    until("passes", || collecting.handle.health().feeds[0].passes.get() > 2).await;
-    let (holes, moved) = {
+    let holes = || -> Vec<_> {
         let inner = collecting.ledger.lock();
-        let holes: Vec<_> = inner.holes.iter().map(|(_, _, reason)| *reason).collect();
-        (holes, inner.feeds[&exchange()].watermark > Some(watermark))
+        assert!(inner.holes.iter().all(|(_, _, reason)| *reason == HoleReason::NamesNoBlob));
+        inner
+            .holes
+            .iter()
+            .map(|(_, span, _)| ((now - span.start).num_minutes(), (now - span.end).num_minutes()))
+            .collect()
     };
-    assert_eq!(holes, [HoleReason::NamesNoBlob]);
-    assert!(moved, "what has an id goes on");
+    let passes = || collecting.handle.health().feeds[0].passes.get();
+    until("passes", || passes() > 2).await;
+    assert_eq!(holes(), [(40, 39)]);
+    // Another one, which every window lists together with the first.
+    later.store(1, Ordering::SeqCst);
+    let before = passes();
+    until("passes", || passes() > before + 2).await;
+    assert_eq!(holes(), [(40, 39), (39, 6)]);
+    assert!(
+        collecting.ledger.lock().feeds[&exchange()].watermark > Some(watermark),
+        "what has an id goes on"
+    );
     collecting.cancel.cancel();
     collecting.handle.join().await.unwrap();
 }

@@ -253,17 +253,19 @@ impl FeedLedger for Shared {
         }
     }
 
-    fn record_nameless(&self, feed: FeedKey, span: TimeRange) -> BoxFuture<'_, Result<bool, LedgerFailure>> {
+    fn record_nameless(
+        &self,
+        feed: FeedKey,
+        span: TimeRange,
+        _timeless: bool,
+    ) -> BoxFuture<'_, Result<bool, LedgerFailure>> {
         let mut inner = self.0.lock();
-        let known = inner.holes.iter().any(|(of, known, reason)| {
-            (*of, *reason) == (feed, HoleReason::NamesNoBlob)
-                && known.start < span.end
-                && known.end > span.start
-        });
-        if !known {
-            inner.holes.push((feed, span, HoleReason::NamesNoBlob));
-        }
-        ready(Ok(!known))
+        let known =
+            inner.holes.iter().filter(|(of, _, reason)| (*of, *reason) == (feed, HoleReason::NamesNoBlob));
+        let known: Vec<_> = known.map(|(_, known, _)| *known).collect();
+        let new = span.without(&known);
+        inner.holes.extend(new.iter().map(|part| (feed, *part, HoleReason::NamesNoBlob)));
+        ready(Ok(!new.is_empty()))
     }
 
     fn record_hole(

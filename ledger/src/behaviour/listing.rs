@@ -93,23 +93,63 @@ fn l9_content_without_an_id_is_one_hole_however_often_it_is_listed() {
         start: start() + TimeDelta::hours(from),
         end: start() + TimeDelta::hours(to),
     };
-    let nameless = |window| bench.ledger.record_nameless(feed(1), window).wait().unwrap();
+    let nameless = |window| bench.ledger.record_nameless(feed(1), window, true).wait().unwrap();
+    let holes = || {
+        let sql =
+            |column| format!("SELECT group_concat({column} / 3600000000 - ?1, ' ') FROM hole ORDER BY id");
+        let hour = start().timestamp() / 3600;
+        let db = rusqlite::Connection::open(bench.path().join("ledger.sqlite")).unwrap();
+        let read = |column| db.query_row(&sql(column), [hour], |row| row.get::<_, String>(0)).unwrap();
+        (read("starts"), read("ends"))
+    };
     assert!(nameless(window(-3, -2)));
     assert_eq!(
         bench.ledger.feed_state(feed(1)).wait().unwrap().watermark,
         None,
         "it was listed or it was not"
     );
-    // The pass that found it ends, and others list it again.
-    for listed in [window(-3, -2), window(-9, 0)] {
+    // The pass that found it ends, and others list it again. Nobody knows where in the windows it is.
+    for (listed, known) in
+        [(window(-3, -2), ("-3", "-2")), (window(-3, -1), ("-3", "-1")), (window(-5, -2), ("-5", "-1"))]
+    {
         let completes = Some(CompletedWindow { window: listed, watermark: Some(listed.end), swept_at: None });
         bench.ledger.record_page(ListedPage { feed: feed(1), blobs: Vec::new(), completes }).wait().unwrap();
         assert!(!nameless(listed));
+        assert_eq!(holes(), (known.0.to_owned(), known.1.to_owned()));
     }
     assert_eq!(bench.reconcile().findings.len(), 1);
-    assert!(nameless(window(-2, -1)));
-    assert!(bench.ledger.record_nameless(feed(2), window(-3, -2)).wait().unwrap());
-    assert_eq!(bench.reconcile().findings.len(), 3);
+    assert!(bench.ledger.record_nameless(feed(2), window(-3, -2), true).wait().unwrap());
+    assert_eq!(bench.reconcile().findings.len(), 2);
+}
+
+/// What somebody has acknowledged must not hide what comes later, although both are listed by one window.
+#[test]
+fn l9_later_content_without_an_id_is_not_hidden_by_an_earlier_hole() {
+    let bench = Bench::new();
+    let minutes = |from: i64, to: i64| TimeRange {
+        start: start() + TimeDelta::minutes(from),
+        end: start() + TimeDelta::minutes(to),
+    };
+    let nameless = |window| bench.ledger.record_nameless(feed(1), window, true).wait().unwrap();
+    let open = || bench.reconcile().findings.iter().filter(|finding| finding.acknowledged.is_none()).count();
+    let acknowledge = |id: &str| {
+        bench.ledger.acknowledge(vec![id.parse().unwrap()], "known".into(), "kim".into()).wait().unwrap();
+    };
+    assert!(nameless(minutes(-61, 0)));
+    acknowledge("hole-1");
+    assert!(!nameless(minutes(-60, 0)), "the same");
+    assert_eq!(open(), 0);
+    assert!(nameless(minutes(-60, 1)));
+    assert!(!nameless(minutes(-59, 2)));
+    assert_eq!(open(), 1, "one hole that grows until somebody acknowledges it");
+    acknowledge("hole-2");
+    // On both sides of what is known.
+    assert!(nameless(minutes(-120, 30)));
+    assert_eq!((open(), bench.reconcile().findings.len()), (2, 4));
+    assert!(!nameless(minutes(-120, 30)));
+    // What has a time is a hole of its own.
+    assert!(bench.ledger.record_nameless(feed(1), minutes(29, 31), false).wait().unwrap());
+    assert_eq!(open(), 3);
 }
 
 #[test]
