@@ -19,6 +19,7 @@
 //! | `bucket.rs` | what S3, Azure and Google Cloud have in common |
 //! | `s3.rs`, `azure.rs`, `gcs.rs` | each of them: its address, and who we are there |
 //! | `wire.rs` | what is added to requests, and what answers mean |
+//! | `keys.rs` | keys in a bucket that the library cannot hold |
 //! | `refused.rs` | from an answer to a [`StoreError`] with advice |
 
 mod azure;
@@ -27,6 +28,7 @@ mod credentials;
 mod directory;
 mod error;
 mod gcs;
+mod keys;
 mod refused;
 mod s3;
 pub mod target;

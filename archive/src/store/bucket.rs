@@ -18,7 +18,7 @@ use secrecy::ExposeSecret as _;
 use tokio::{fs::File, io::AsyncReadExt as _, runtime::Handle};
 
 use super::{
-    Body, Head, Listed, PART_BYTES, Source, StoreError,
+    Body, Head, Listed, PART_BYTES, Source, StoreError, keys,
     refused::{Doing, explain},
     target::{Network, Proxy},
 };
@@ -185,7 +185,9 @@ impl Bucket {
         let (kind, place) = (self.kind, self.place.clone());
         self.store.list(prefix.as_ref()).map(move |listed| match listed {
             Ok(meta) => {
-                let name = meta.location.as_ref().get(own..).unwrap_or_default().to_owned();
+                let key = keys::key_of(meta.location.as_ref());
+                let key = key.as_deref().unwrap_or(meta.location.as_ref());
+                let name = key.get(own..).unwrap_or_default().to_owned();
                 Ok(Listed { name, head: head(&meta) })
             }
             Err(error) => Err(explain(kind, &place, Doing::List, &place, &error)),

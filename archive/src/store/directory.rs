@@ -72,15 +72,7 @@ impl Directory {
 
     pub(super) async fn get(&self, path: &ObjectPath) -> Result<Body, StoreError> {
         let path = self.file(path);
-        let (file, bytes) = blocking(move || {
-            let file = File::open(&path).map_err(|source| missing("read", &path, source))?;
-            let metadata = file.metadata().map_err(|source| StoreError::io("look at", &path, source))?;
-            if !metadata.is_file() {
-                return Err(StoreError::NotFound { object: path.display().to_string() });
-            }
-            Ok(((file, path), metadata.len()))
-        })
-        .await?;
+        let (file, bytes) = blocking(move || open(&path).map(|(file, bytes)| ((file, path), bytes))).await?;
         let pieces = stream::try_unfold(file, |(mut file, path)| {
             blocking(move || {
                 let mut piece = BytesMut::zeroed(CHUNK);
@@ -103,10 +95,10 @@ impl Directory {
     pub(super) async fn get_part(&self, path: &ObjectPath, part: Range<u64>) -> Result<Bytes, StoreError> {
         let path = self.file(path);
         blocking(move || {
-            let file = File::open(&path).map_err(|source| missing("read", &path, source))?;
+            let (file, bytes) = open(&path)?;
             let unreadable = |source| StoreError::io("read", &path, source);
             // What is asked for may come from a file that says more than it has: nothing is reserved for that.
-            if file.metadata().map_err(unreadable)?.len() < part.end {
+            if bytes < part.end {
                 return Err(unreadable(ErrorKind::UnexpectedEof.into()));
             }
             let length = usize::try_from(part.end - part.start)
@@ -166,6 +158,16 @@ impl Directory {
         })
         .await
     }
+}
+
+/// Opens an object, and says how large it is. What is no file is none, and is not opened: a pipe would wait for somebody to write to it.
+fn open(path: &Path) -> Result<(File, u64), StoreError> {
+    let no_object = || StoreError::NotFound { object: path.display().to_string() };
+    let size = |metadata: fs::Metadata| metadata.is_file().then_some(metadata.len()).ok_or_else(no_object);
+    size(fs::metadata(path).map_err(|source| missing("look at", path, source))?)?;
+    let file = File::open(path).map_err(|source| missing("read", path, source))?;
+    let bytes = size(file.metadata().map_err(|source| StoreError::io("look at", path, source))?)?;
+    Ok((file, bytes))
 }
 
 /// What is written into a file.
@@ -398,6 +400,19 @@ mod tests {
         assert!(matches!(error, StoreError::OtherBytes { .. }) && !error.retryable());
         assert!(error.to_string().contains("archive/a is there with other bytes"), "{error}");
         assert_eq!(fs::read(directory.path().join("archive/a")).unwrap(), b"one");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_file_is_no_object_and_nobody_waits_for_it() {
+        let (directory, store) = store().await;
+        put(&store, "a", b"one").await.unwrap();
+        let pipe = directory.path().join("archive/pipe");
+        assert!(std::process::Command::new("mkfifo").arg(pipe).status().unwrap().success());
+        let path: ObjectPath = "pipe".parse().unwrap();
+        assert!(matches!(store.get(&path).await, Err(StoreError::NotFound { .. })));
+        assert!(matches!(store.get_part(&path, 0..1).await, Err(StoreError::NotFound { .. })));
+        let error = put(&store, "pipe", b"two").await.unwrap_err();
+        assert!(matches!(error, StoreError::Contended { .. }), "{error}");
     }
 
     #[tokio::test]

@@ -3,7 +3,8 @@
 //! `object_store` knows nothing of Object Lock, of immutability policies, or of completing a large upload only when the
 //! name is free. A [`Wire`] adds the headers for these to the requests that make an object, and signs such a request
 //! again. It turns an answer that is neither a success nor one that `object_store` has to see into a [`Refusal`], which
-//! keeps what the error text of a library loses: the code, the status, and how long to wait.
+//! keeps what the error text of a library loses: the code, the status, and how long to wait. In a listing, keys that the library
+//! cannot hold get names that it can ([`keys`]).
 
 use std::{fmt, future::Future, num::NonZeroU32, pin::Pin, sync::Arc, time::Duration};
 
@@ -25,6 +26,7 @@ use reqwest::{
 
 use super::{
     credentials::AzureIdentity,
+    keys,
     target::{Immutability, ObjectLock},
 };
 use crate::hash::unhex;
@@ -110,6 +112,8 @@ impl HttpService for Wire {
             self.additions.add(&mut request, Utc::now()).await?;
             let completes = request.method() == Method::POST && parameter(&request, "uploadId");
             let head = request.method() == Method::HEAD;
+            let lists = request.method() == Method::GET
+                && (parameter(&request, "list-type") || value_of(&request, "comp") == Some("list"));
             let again = self.additions.has_tokens().then(|| request.clone());
             let mut answer = self.inner.execute(request).await?;
             // Tokens can be revoked before they end. One more attempt, with a new one, tells.
@@ -117,7 +121,8 @@ impl HttpService for Wire {
                 self.additions.renew_token(&mut again).await?;
                 answer = self.inner.execute(again).await?;
             }
-            judge(answer, completes, head).await
+            let answer = judge(answer, completes, head).await?;
+            if lists { hold(answer, self.additions.keys_are_in()).await } else { Ok(answer) }
         })
     }
 }
@@ -173,6 +178,14 @@ impl Additions {
 }
 
 impl Additions {
+    /// The element of XML that a listing's keys stand in.
+    fn keys_are_in(&self) -> &'static str {
+        match self {
+            Self::Azure { .. } => "Name",
+            Self::S3 { .. } | Self::Nothing => "Key",
+        }
+    }
+
     /// Whether requests are signed with tokens, which may be refused before they end.
     fn has_tokens(&self) -> bool {
         matches!(self, Self::Azure { identity, .. } if identity.has_tokens())
@@ -251,6 +264,15 @@ fn azure_headers(request: &HttpRequest, policy: Option<Immutability>, now: DateT
         }
     }
     more
+}
+
+/// A listing whose keys the library can hold.
+async fn hold(answer: HttpResponse, element: &str) -> Result<HttpResponse, HttpError> {
+    let (parts, body) = answer.into_parts();
+    let body = body.bytes().await?;
+    let held = std::str::from_utf8(&body).ok().and_then(|listing| keys::held(listing, element));
+    let body = held.map_or_else(|| body.into(), HttpResponseBody::from);
+    Ok(HttpResponse::from_parts(parts, body))
 }
 
 /// Lets through what went well and what `object_store` tells apart by itself.

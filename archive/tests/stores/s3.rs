@@ -273,6 +273,28 @@ async fn what_is_there_needs_no_file_any_more() {
     assert!(matches!(other, Err(StoreError::SourceChanged { .. })), "{other:?}");
 }
 
+/// Keys that the library refuses, or takes for others: the page that they are on is listed all the same, and each as it is.
+#[tokio::test]
+async fn a_key_that_no_path_has_is_listed_as_it_is() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let listed = ["x//y", "a.json", "a.json/", "/a.json", "..", "b&amp;c", "~key~61"];
+    let contents: String = listed
+        .iter()
+        .map(|key| {
+            format!(
+                "<Contents><Key>evidence/2026/{key}</Key><LastModified>2026-03-04T05:00:00.000Z</LastModified>\
+                 <Size>1</Size></Contents>"
+            )
+        })
+        .collect();
+    let page = format!("<ListBucketResult><Name>audit</Name>{contents}</ListBucketResult>");
+    let fake =
+        Fake::start(None, move |request| request.line.contains("list-type=2").then(|| reply(200, "", &page)));
+    let store = open(target(fake.address, directory.path(), "audit")).await;
+    let expected = listed.map(|key| key.replace("&amp;", "&"));
+    assert_eq!(names(&store, None).await, expected.into_iter().collect());
+}
+
 #[tokio::test]
 async fn each_answer_has_a_meaning() {
     let directory = tempfile::tempdir().expect("a directory");
