@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     hash::Hash,
+    json,
     key::{KeyId, PublicKey},
     merkle::Merkle,
     names::{ChainKey, FileFormat},
@@ -217,6 +218,7 @@ impl Entry {
             format: u64,
         }
         let form = |error: serde_json::Error| EntryError::Form { why: error.to_string() };
+        json::check(payload).map_err(form)?;
         let Versioned { format } = serde_json::from_slice(payload).map_err(form)?;
         if format != u64::from(FORMAT) {
             return Err(EntryError::Format { found: format });

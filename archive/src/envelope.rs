@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     hash::Hash,
+    json,
     key::{KeyId, PublicKey, SigningKey},
 };
 
@@ -87,8 +88,9 @@ impl Envelope {
     ///
     /// When the bytes are none.
     pub fn parse(bytes: &[u8]) -> Result<Self, EnvelopeError> {
-        let written: Written =
-            serde_json::from_slice(bytes).map_err(|error| EnvelopeError::Form { why: error.to_string() })?;
+        let form = |error: serde_json::Error| EnvelopeError::Form { why: error.to_string() };
+        json::check(bytes).map_err(form)?;
+        let written: Written = serde_json::from_slice(bytes).map_err(form)?;
         written.try_into()
     }
 

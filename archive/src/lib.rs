@@ -11,6 +11,7 @@
 //! | `merkle.rs` | [`Merkle`]: the tree over the records of an object |
 //! | `inclusion.rs` | [`Inclusion`], [`Prover`]: that a record is in a tree |
 //! | `key.rs` | [`SigningKey`], [`PublicKey`], [`KeyId`] |
+//! | `json.rs` | JSON that everybody reads alike |
 //! | `envelope.rs` | [`Envelope`]: a payload and its signature |
 //! | `entry.rs` | [`Entry`]: what a manifest's entry says |
 //! | `chain.rs` | [`Draft`], [`Link`]: how entries form a chain |
@@ -31,6 +32,7 @@ mod envelope;
 mod hash;
 mod hashed_file;
 mod inclusion;
+mod json;
 mod key;
 mod lake;
 mod merkle;

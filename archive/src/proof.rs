@@ -13,6 +13,7 @@ use crate::{
     envelope::Envelope,
     hash::Hash,
     inclusion::{Inclusion, Prover},
+    json,
     key::{KeyId, PublicKey},
     merkle::leaf_hash,
 };
@@ -103,6 +104,7 @@ impl Proof {
             format: u32,
         }
         let form = |error: serde_json::Error| NotProved::Form { why: error.to_string() };
+        json::check(bytes).map_err(form)?;
         let Versioned { format: found } = serde_json::from_slice(bytes).map_err(form)?;
         if found != FORMAT {
             return Err(NotProved::Format { found });
