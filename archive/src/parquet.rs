@@ -29,6 +29,7 @@
 //! `mailbox` and `client_ip` have a Bloom filter.
 
 mod columns;
+pub(crate) mod nesting;
 mod order;
 pub(crate) mod rows;
 mod schema;

@@ -17,6 +17,8 @@ use ::parquet::{
 };
 use bytes::{Buf as _, Bytes, buf::Reader};
 
+use super::nesting::is_flat;
+
 /// The largest directory that is read. That of a file for 128 MiB of records has some 20 KiB.
 pub(crate) const DIRECTORY_BYTES: usize = 4 << 20;
 /// How much of a file's end is read before it is known how long its directory is.
@@ -132,6 +134,9 @@ pub(crate) fn directory(end: &[u8]) -> Result<ParquetMetaData, NoDirectory> {
         return Err(none());
     }
     match rest.len().checked_sub(length) {
+        Some(from) if !is_flat(&rest[from..]) => {
+            Err(NoDirectory::Damaged(damaged("the schema in its Parquet footer is none of an archive")))
+        }
         Some(from) => ParquetMetaDataReader::decode_metadata(&rest[from..]).map_err(NoDirectory::Damaged),
         None => Err(NoDirectory::Longer { bytes: length as u64 + 8 }),
     }
