@@ -6,6 +6,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use flate2::bufread::MultiGzDecoder;
 
 use crate::{
+    entry::SealedFile,
     hash::{Hash, Hasher},
     merkle::{LeafHasher, Merkle},
     names::FileFormat,
@@ -13,6 +14,8 @@ use crate::{
     records::NotRecords,
 };
 
+/// The longest line that is taken into memory. Records have some KiB; whoever archives one has it in memory as a whole, several times.
+const LINE_BYTES: u64 = 256 << 20;
 /// How much is decompressed at a time.
 const CHUNK: usize = 128 * 1024;
 /// The end of a Parquet file that is kept, for its directory.
@@ -25,8 +28,8 @@ pub(crate) struct Measured {
     pub(crate) bytes: u64,
     /// The hash of what is stored.
     pub(crate) sha256: Hash,
-    /// Its records, or why they cannot be read.
-    pub(crate) content: Result<Content, String>,
+    /// Its records, or why they cannot be read. None when it was not looked into.
+    pub(crate) content: Option<Result<Content, String>>,
 }
 
 /// The records of a file.
@@ -61,15 +64,18 @@ impl<R: Read> Read for Watched<R> {
     }
 }
 
-/// Reads a file to its end.
+/// Reads a file of this size to its end. What has not the size that its entry names is only hashed; and what has not the hash, or
+/// of which no `signed` entry speaks, is not looked into when it has columns.
 ///
 /// # Errors
 ///
 /// When `file` fails. That its content is damaged is a part of the answer.
-pub(crate) fn measure(file: impl Read, format: FileFormat) -> io::Result<Measured> {
-    let end = (format == FileFormat::Parquet).then(Vec::new);
+pub(crate) fn measure(file: impl Read, size: u64, named: &SealedFile, signed: bool) -> io::Result<Measured> {
+    let format = named.format;
+    let end = (format == FileFormat::Parquet && signed).then(Vec::new);
     let mut file = BufReader::with_capacity(CHUNK, Watched { inner: file, hasher: Hasher::default(), end });
     let content = match format {
+        _ if size != named.bytes => None,
         FileFormat::Parquet => None,
         FileFormat::NdjsonZstd | FileFormat::NdjsonGzip => {
             let mut counter = Counter::default();
@@ -81,11 +87,13 @@ pub(crate) fn measure(file: impl Read, format: FileFormat) -> io::Result<Measure
     // Whatever stopped the decoder, the hash is that of the whole file; when the file itself fails, it fails again here.
     io::copy(&mut file, &mut io::sink())?;
     let Watched { hasher, end, .. } = file.into_inner();
-    let content = content.unwrap_or_else(|| {
-        let rows = stated_rows(end.as_deref().unwrap_or_default());
-        rows.map(|records| Content { records, raw_bytes: 0, root: None })
+    let (bytes, sha256) = (hasher.bytes(), hasher.finish());
+    let end = end.filter(|_| (bytes, sha256) == (named.bytes, named.sha256));
+    let content = content.or_else(|| {
+        let rows = stated_rows(&end?);
+        Some(rows.map(|records| Content { records, raw_bytes: 0, root: None }))
     });
-    Ok(Measured { bytes: hasher.bytes(), sha256: hasher.finish(), content })
+    Ok(Measured { bytes, sha256, content })
 }
 
 /// Calls `take` with each piece of the decompressed content.
@@ -120,24 +128,26 @@ fn decoder<'a>(file: impl BufRead + 'a, format: FileFormat) -> Result<Box<dyn Re
 pub(crate) struct Lines<'a> {
     content: BufReader<Box<dyn Read + 'a>>,
     line: Vec<u8>,
+    longest: u64,
 }
 
 impl<'a> Lines<'a> {
     /// The lines of a file as it is stored.
     pub(crate) fn new(file: impl Read + 'a, format: FileFormat) -> Result<Self, NotRecords> {
         let content = decoder(BufReader::with_capacity(CHUNK, file), format)?;
-        Ok(Self { content: BufReader::with_capacity(CHUNK, content), line: Vec::new() })
+        Ok(Self { content: BufReader::with_capacity(CHUNK, content), line: Vec::new(), longest: LINE_BYTES })
     }
 
     /// The next line, without its line break.
     pub(crate) fn next_line(&mut self) -> Result<Option<&[u8]>, NotRecords> {
         self.line.clear();
-        let read = self.content.read_until(b'\n', &mut self.line);
+        let read = (&mut self.content).take(self.longest + 1).read_until(b'\n', &mut self.line);
         if read.map_err(|source| NotRecords::Compression { source })? == 0 {
             return Ok(None);
         }
         match self.line.strip_suffix(b"\n") {
             Some(line) => Ok(Some(line)),
+            None if self.line.len() as u64 > self.longest => Err(NotRecords::TooLong { bytes: self.longest }),
             None => Err(NotRecords::Unfinished),
         }
     }
@@ -202,8 +212,17 @@ mod tests {
         encoder.finish().unwrap()
     }
 
+    fn named(file: &[u8], format: FileFormat) -> SealedFile {
+        let (sha256, bytes) = (Hash::of(file), file.len() as u64);
+        SealedFile { path: "x".parse().unwrap(), format, sha256, bytes, records: 0 }
+    }
+
+    fn measured(file: &[u8], format: FileFormat) -> Measured {
+        measure(file, file.len() as u64, &named(file, format), true).unwrap()
+    }
+
     fn why(file: &[u8], format: FileFormat) -> String {
-        measure(file, format).unwrap().content.unwrap_err()
+        measured(file, format).content.unwrap().unwrap_err()
     }
 
     proptest! {
@@ -224,14 +243,14 @@ mod tests {
                 (FileFormat::NdjsonZstd, [zstd(front), zstd(back)].concat()),
                 (FileFormat::NdjsonGzip, [gzip(front), gzip(back)].concat()),
             ] {
-                let measured = measure(&file[..], format).unwrap();
+                let measured = measured(&file, format);
                 prop_assert_eq!((measured.bytes, measured.sha256), (file.len() as u64, Hash::of(&file)));
                 let expected = Content {
                     records: lines.len() as u64,
                     raw_bytes: content.len() as u64,
                     root: Some(tree.root()),
                 };
-                prop_assert_eq!(measured.content, Ok(expected));
+                prop_assert_eq!(measured.content, Some(Ok(expected)));
             }
         }
     }
@@ -251,6 +270,16 @@ mod tests {
     }
 
     #[test]
+    fn no_line_is_longer_in_memory_than_one_may_be() {
+        let file = gzip(b"1234567\n12345678\n123456789\n");
+        let mut lines = Lines { longest: 8, ..Lines::new(&file[..], FileFormat::NdjsonGzip).unwrap() };
+        assert_eq!(lines.next_line().unwrap(), Some(&b"1234567"[..]));
+        assert_eq!(lines.next_line().unwrap(), Some(&b"12345678"[..]));
+        assert!(matches!(lines.next_line(), Err(NotRecords::TooLong { bytes: 8 })));
+        assert!(lines.line.len() < 10);
+    }
+
+    #[test]
     fn damage_is_told_and_the_hash_is_that_of_the_whole_file() {
         assert_eq!(why(&zstd(b"{}\n{}"), FileFormat::NdjsonZstd), "its last line has no line break");
         let whole = zstd(b"{}\n");
@@ -261,9 +290,9 @@ mod tests {
         assert!(why(&zstd(b"{}\n"), FileFormat::NdjsonGzip).starts_with("it cannot be decompressed"));
         let trailing = [&whole[..], &[0; 300_000]].concat();
         assert!(why(&trailing, FileFormat::NdjsonZstd).starts_with("it cannot be decompressed"));
-        assert_eq!(measure(&trailing[..], FileFormat::NdjsonZstd).unwrap().sha256, Hash::of(&trailing));
+        assert_eq!(measured(&trailing, FileFormat::NdjsonZstd).sha256, Hash::of(&trailing));
         for bad in [&b""[..], b"PAR1", b"PAR1\xff\0\0\0PAR1", b"PAR1\x01\0\0\0\0PAR1"] {
-            assert!(measure(bad, FileFormat::Parquet).unwrap().content.is_err());
+            why(bad, FileFormat::Parquet);
         }
     }
 
@@ -276,7 +305,21 @@ mod tests {
             }
         }
         let begun = zstd(b"{}\n");
-        assert!(measure((&begun[..6]).chain(Fails), FileFormat::NdjsonZstd).is_err());
-        assert!(measure(Fails, FileFormat::Parquet).is_err());
+        let lines = named(&begun, FileFormat::NdjsonZstd);
+        assert!(measure((&begun[..6]).chain(Fails), lines.bytes, &lines, true).is_err());
+        assert!(measure(Fails, 0, &named(b"", FileFormat::Parquet), true).is_err());
+    }
+
+    #[test]
+    fn what_is_not_what_its_entry_names_is_hashed_and_not_looked_into() {
+        let (file, other) = (zstd(b"{}\n"), zstd(b"{}\n{}\n"));
+        let lines = named(&other, FileFormat::NdjsonZstd);
+        let found = measure(&file[..], file.len() as u64, &lines, true).unwrap();
+        assert_eq!((found.sha256, found.content), (Hash::of(&file), None), "it has another size");
+        let columns = named(b"PAR1", FileFormat::Parquet);
+        let found = measure(&b"PAR2"[..], 4, &columns, true).unwrap();
+        assert_eq!((found.sha256, found.content), (Hash::of(b"PAR2"), None), "it has another hash");
+        assert_eq!(measure(&b"PAR1"[..], 4, &columns, false).unwrap().content, None, "nobody signed it");
+        assert!(measure(&b"PAR1"[..], 4, &columns, true).unwrap().content.is_some());
     }
 }

@@ -8,6 +8,7 @@
 //! | `hashed_file.rs` | [`HashedFile`]: a file of an object while it is made |
 //! | `path.rs` | [`ObjectPath`]: where an object lies in an archive |
 //! | `names.rs` | [`ObjectName`], [`ChainKey`]: how objects and entries are named |
+//! | `numbers.rs` | [`Numbers`]: which entries of a chain are there |
 //! | `merkle.rs` | [`Merkle`]: the tree over the records of an object |
 //! | `inclusion.rs` | [`Inclusion`], [`Prover`]: that a record is in a tree |
 //! | `key.rs` | [`SigningKey`], [`PublicKey`], [`KeyId`] |
@@ -37,6 +38,7 @@ mod key;
 mod lake;
 mod merkle;
 mod names;
+mod numbers;
 pub mod parquet;
 mod path;
 mod proof;
@@ -60,6 +62,7 @@ pub use key::{KeyError, KeyId, NotAKeyId, PublicKey, SigningKey};
 pub use lake::{LakeSource, NotALakeSource};
 pub use merkle::{LeafHasher, Merkle};
 pub use names::{ChainFile, ChainKey, FileFormat, MANIFESTS, NotAnObjectName, ObjectName};
+pub use numbers::{Numbers, Place};
 pub use path::{NotAPath, ObjectPath};
 pub use proof::{NotProved, Proof, Proved};
 pub use reading::{Unreadable, chains, read_entry};

@@ -20,6 +20,8 @@ use crate::{hash::unhex, path::ObjectPath};
 
 /// The folder of the manifests.
 pub const MANIFESTS: &str = "manifests";
+/// How many digits the number in an entry's name has.
+const NUMBER_DIGITS: usize = 10;
 
 /// How a file of an object is written; also how its name ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -164,7 +166,7 @@ impl ChainKey {
     }
 
     fn file(&self, number: u64, end: &str) -> ObjectPath {
-        format!("{}/{number:010}.{end}", self.folder())
+        format!("{}/{number:0NUMBER_DIGITS$}.{end}", self.folder())
             .parse()
             .expect("ids and numbers are made of the letters of a path")
     }
@@ -180,8 +182,8 @@ impl ChainKey {
         };
         let key =
             Self { tenant: tenant.strip_prefix("tenant=")?.parse().ok()?, ledger: ledger.parse().ok()? };
-        let (number, _) = file.split_once('.')?;
-        let number = number.parse().ok().filter(|number| *number > 0)?;
+        let (digits, _) = file.split_once('.').filter(|(digits, _)| digits.len() == NUMBER_DIGITS)?;
+        let number = digits.parse().ok().filter(|number| *number > 0)?;
         // Written again, so that there is one name for each.
         [(key.entry(number), ChainFile::Entry(number)), (key.timestamp(number), ChainFile::Timestamp(number))]
             .into_iter()
@@ -251,6 +253,8 @@ mod tests {
             "x/0000000012.json",
             "+000000012.json",
             "0000000000.json",
+            "00000000012.json",
+            "18446744073709551615.json",
         ] {
             let path = format!("manifests/tenant={TENANT}/{LEDGER}/{bad}");
             assert!(

@@ -17,6 +17,7 @@ use crate::{
     entry::{Entry, EntryError, SealedFile},
     envelope::{Envelope, EnvelopeError},
     names::{ChainFile, ChainKey, MANIFESTS},
+    numbers::{Numbers, Place},
     parquet::rows::Rows,
     path::ObjectPath,
     records::{NotRecords, Records},
@@ -43,22 +44,45 @@ pub enum Unreadable {
     Entry(#[from] EntryError),
 }
 
-/// Every chain of an archive, and the number of its last entry.
+/// Every chain of an archive, and which entries it has.
 ///
 /// # Errors
 ///
 /// When the archive cannot be listed.
-pub async fn chains(store: &Store) -> Result<BTreeMap<ChainKey, u64>, StoreError> {
+pub async fn chains(store: &Store) -> Result<BTreeMap<ChainKey, Numbers>, StoreError> {
     let below = MANIFESTS.parse().expect("the folder's name is a path");
     let mut listed = store.list(Some(&below));
-    let mut chains = BTreeMap::new();
+    let mut chains: BTreeMap<ChainKey, Numbers> = BTreeMap::new();
     while let Some(object) = listed.try_next().await? {
         if let Some((chain, ChainFile::Entry(number))) = chain_file(&object.name) {
-            let last = chains.entry(chain).or_default();
-            *last = number.max(*last);
+            chains.entry(chain).or_default().insert(number);
         }
     }
+    passed_by(store, &mut chains).await?;
     Ok(chains)
+}
+
+/// Looks for entries that were put while the archive was listed, and that the listing passed by: of each gap from its beginning on.
+pub(crate) async fn passed_by(
+    store: &Store,
+    chains: &mut BTreeMap<ChainKey, Numbers>,
+) -> Result<(), StoreError> {
+    for (chain, numbers) in chains {
+        let gap = |place| match place {
+            Place::Missing { first, last } => Some(first..=last),
+            Place::Entry(_) => None,
+        };
+        let gaps: Vec<_> = numbers.places().filter_map(gap).collect();
+        for gap in gaps {
+            for number in gap {
+                if store.head(&chain.entry(number)).await?.is_none() {
+                    break;
+                }
+                numbers.insert(number);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What a listed name is in the folder of the manifests.
@@ -197,6 +221,13 @@ pub(crate) struct Content {
     piece: Bytes,
     /// Why the store stopped giving it.
     failed: Option<StoreError>,
+}
+
+impl Content {
+    /// How many bytes it has, as the store says.
+    pub(crate) fn size(&self) -> u64 {
+        self.body.bytes
+    }
 }
 
 impl Read for Content {

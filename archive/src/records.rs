@@ -18,6 +18,12 @@ pub enum NotRecords {
     /// It is cut off.
     #[error("its last line has no line break")]
     Unfinished,
+    /// A line is longer than any record.
+    #[error("it has a line of more than {bytes} bytes, which is no record")]
+    TooLong {
+        /// The most that one may have.
+        bytes: u64,
+    },
     /// Its columns are damaged, or do not have the records.
     #[error("its columns cannot be read ({source})")]
     Columns {

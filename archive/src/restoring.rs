@@ -13,7 +13,7 @@
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     fmt,
     fs::File,
     io::{self, Seek as _, SeekFrom, Write as _},
@@ -32,11 +32,13 @@ use crate::{
     entry::{Entry, SealedFile},
     hash::{Hash, Hasher},
     names::{ChainKey, FileFormat, MANIFESTS, ObjectName},
+    numbers::Place,
     parquet::rows::Rows,
     path::ObjectPath,
     reading::{Unreadable, again, chains, open, pause, read_entry},
     records::{NotRecords, Records},
     store::{Head, Store, StoreError},
+    verify::short,
 };
 
 /// How much the clocks of whoever made a record and of the store may differ.
@@ -161,13 +163,14 @@ impl Selection {
     pub async fn choose(&self, store: &Store) -> Result<Chosen, StoreError> {
         let mut chosen = Chosen::default();
         let mut files = Vec::new();
-        let mut named = BTreeSet::new();
+        let mut named = HashSet::new();
         let mut spoken: BTreeMap<ChainKey, (Seq, Seq)> = BTreeMap::new();
-        for (chain, last) in chains(store).await? {
+        for (chain, numbers) in chains(store).await? {
             if !self.wants(chain.tenant) {
                 continue;
             }
-            for number in 1..=last {
+            for place in numbers.places() {
+                let (Place::Entry(number) | Place::Missing { first: number, .. }) = place;
                 let entry = match read_entry(store, &chain, number).await {
                     Ok((_, entry)) => entry,
                     Err(Unreadable::Store(error)) if !matches!(error, StoreError::NotFound { .. }) => {
@@ -195,9 +198,9 @@ impl Selection {
     }
 
     /// Takes the objects of an entry that may hold a record of that time.
-    fn choose_named(&self, entry: &Entry, files: &mut Vec<Selected>, named: &mut BTreeSet<String>) {
+    fn choose_named(&self, entry: &Entry, files: &mut Vec<Selected>, named: &mut HashSet<[u8; 16]>) {
         for object in &entry.objects {
-            named.extend(object.files.iter().map(|file| file.path.to_string()));
+            named.extend(object.files.iter().map(|file| short(file.path.as_str())));
             let (Some(first), Some(last)) = (object.first_creation_time, object.last_creation_time) else {
                 // None of its records says when it happened, so none is of any time.
                 continue;
@@ -218,7 +221,7 @@ impl Selection {
         &self,
         store: &Store,
         spoken: &BTreeMap<ChainKey, (Seq, Seq)>,
-        named: &BTreeSet<String>,
+        named: &HashSet<[u8; 16]>,
         files: &mut Vec<Selected>,
         unusable: &mut Vec<NotRestorable>,
     ) -> Result<(), StoreError> {
@@ -233,7 +236,7 @@ impl Selection {
         while let Some(object) = listed.try_next().await? {
             let name = object.name;
             let Some(unnamed) = ByName::read(&name) else { continue };
-            if named.contains(&name) || object.head.modified + SKEW < self.since {
+            if named.contains(&short(&name)) || object.head.modified + SKEW < self.since {
                 continue;
             }
             if unnamed.tenant.is_some_and(|tenant| !self.wants(tenant)) {

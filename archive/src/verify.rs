@@ -30,8 +30,8 @@ use schemas::Seq;
 use serde::Serialize;
 
 pub use self::finding::Finding;
+pub(crate) use self::{entries::Walk, listing::short};
 use self::{
-    entries::Walk,
     files::{Job, Part},
     listing::{Listing, Unnamed},
 };
@@ -40,6 +40,7 @@ use crate::{
     entry::{Entry, Head},
     key::PublicKey,
     names::ChainKey,
+    numbers::{Numbers, Place},
     path::ObjectPath,
     reading::{read_entry, read_whole},
     store::{Store, StoreError},
@@ -152,8 +153,8 @@ impl Verify {
         if listing.chains.is_empty() {
             run.found(Finding::NoEntries);
         }
-        for (chain, last) in &listing.chains {
-            run.chain(*chain, *last, &self.keys, &mut unnamed).await;
+        for (chain, numbers) in &listing.chains {
+            run.chain(*chain, numbers, &self.keys, &mut unnamed).await;
         }
         while run.finish_one().await {}
         run.surplus(&listing, &mut unnamed).await?;
@@ -182,12 +183,20 @@ impl Run<'_> {
         (self.step)(Step::Finding(&finding));
     }
 
-    async fn chain(&mut self, chain: ChainKey, last: u64, keys: &[PublicKey], unnamed: &mut Unnamed) {
+    async fn chain(&mut self, chain: ChainKey, numbers: &Numbers, keys: &[PublicKey], unnamed: &mut Unnamed) {
         let mut walk = Walk::new(chain, keys);
         let (mut records, mut stamped) = (0, None);
-        for number in 1..=last {
-            let read = read_entry(self.store, &chain, number).await;
+        for place in numbers.places() {
             let mut findings = Vec::new();
+            let number = match place {
+                Place::Entry(number) => number,
+                Place::Missing { first, last } => {
+                    walk.missing(first, last, &mut |finding| findings.push(finding));
+                    findings.into_iter().for_each(|finding| self.found(finding));
+                    continue;
+                }
+            };
+            let read = read_entry(self.store, &chain, number).await;
             let entry = walk.take(number, read, &mut |finding| findings.push(finding));
             findings.into_iter().for_each(|finding| self.found(finding));
             (self.step)(Step::Entry);
@@ -200,12 +209,12 @@ impl Run<'_> {
                 }
             }
             records += entry.objects.iter().map(|object| object.records).sum::<u64>();
-            self.files(&chain, number, entry, unnamed).await;
+            self.files((&chain, number), entry, walk.signer.is_some(), unnamed).await;
         }
         self.verified.chains.push(VerifiedChain {
             tenant: chain.tenant,
             ledger: chain.ledger,
-            entries: last,
+            entries: numbers.count(),
             head: walk.head,
             to: walk.to,
             last_seq: walk.last_seq,
@@ -235,7 +244,13 @@ impl Run<'_> {
     }
 
     /// Looks at the files that an entry names, while other files are still being looked at.
-    async fn files(&mut self, chain: &ChainKey, number: u64, entry: Entry, unnamed: &mut Unnamed) {
+    async fn files(
+        &mut self,
+        (chain, number): (&ChainKey, u64),
+        entry: Entry,
+        signed: bool,
+        unnamed: &mut Unnamed,
+    ) {
         let path = Arc::new(chain.entry(number));
         for object in entry.objects {
             let (has_lines, count) = (object.ndjson().is_some(), object.files.len());
@@ -249,7 +264,7 @@ impl Run<'_> {
             }
             self.verified.files += fresh.len() as u64;
             let root = object.merkle_root;
-            let job = |files, part| Job { entry: Arc::clone(&path), files, root, part };
+            let job = |files, part| Job { entry: Arc::clone(&path), files, root, part, signed };
             if !has_lines && fresh.len() == count {
                 // Their rows have to be hashed in their order.
                 self.start(job(fresh, Part::All)).await;

@@ -14,7 +14,7 @@ pub(super) const ARCHIVE_HELP: &str = "\
 Examples:
   mailtrail archive keygen --out archive.key
   mailtrail archive verify --directory /srv/archive --public-key archive.pub
-  mailtrail archive prove --sink evidence --id 1c7412a6-858d-49ff-3f93-08d92a1b2c3d --out proof.json
+  mailtrail archive prove --sink evidence --public-key archive.pub --id $ID --out proof.json
   mailtrail archive verify --proof proof.json --public-key archive.pub
   mailtrail archive list --directory /srv/archive --since 30d
   mailtrail archive restore --sink soc --since 2026-03-01 --until 2026-04-01
@@ -118,10 +118,12 @@ pub(crate) struct VerifyArgs {
 
 const PROVE_HELP: &str = "\
 Examples:
-  mailtrail archive prove --sink evidence --id 1c7412a6-858d-49ff-3f93-08d92a1b2c3d --out proof.json
-  mailtrail archive prove --directory . --since 7d --id 1c7412a6-858d-49ff-3f93-08d92a1b2c3d > proof.json
+  mailtrail archive prove --sink evidence --public-key archive.pub --id $ID --out proof.json
+  mailtrail archive prove --directory . --public-key archive.pub --since 7d --id $ID > proof.json
 
-The proof holds the record, and what ties it to a signed entry. There is no index: without --since and --until every object is \
+The proof holds the record, and what ties it to a signed entry. The key is that of each chain's first entry; keys that follow are \
+named in the chain, and what none of them signed is not searched. Whoever checks the proof needs the key that signed the very entry, \
+which is named. There is no index: without --since and --until every object is \
 read; with them only those that may hold a record of that time.
 
 Exit status: 0 the proof was made, 1 there is no such record, or it cannot be proved, 2 wrong usage or configuration.";
@@ -132,6 +134,9 @@ pub(crate) struct ProveArgs {
     /// Where the archive lies.
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
+    /// A public key that is trusted, as PEM; can be repeated
+    #[arg(long = "public-key", required = true, value_name = "FILE")]
+    pub(crate) public_keys: Vec<PathBuf>,
     /// The record's Id
     #[arg(long, value_name = "RECORD")]
     pub(crate) id: String,

@@ -6,12 +6,17 @@ mod prove;
 mod restore;
 mod verify;
 
-use std::{fs, io::IsTerminal, path::Path, process::ExitCode};
+use std::{
+    fs,
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use archive::{Store, Target};
+use archive::{PublicKey, Store, Target};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::{Failure, found, load, print, print_json, runtime};
+use super::{Failure, found, load, print, print_json, printable, runtime};
 use crate::{
     cli::{ArchiveArgs, ArchiveCommand, ConfigArgs, PlaceArgs},
     config::SinkKind,
@@ -63,6 +68,17 @@ async fn open(config: &ConfigArgs, place: &PlaceArgs) -> Result<Store, Failure> 
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     fs::read(path).map_err(|error| Failure::Usage(format!("cannot read {}: {error}", path.display())))
+}
+
+/// The public keys in these files.
+fn public_keys(files: &[PathBuf]) -> Result<Vec<PublicKey>, Failure> {
+    let key = |path: &PathBuf| {
+        let text = String::from_utf8_lossy(&read(path)?).into_owned();
+        PublicKey::from_pem(&text).map_err(|error| {
+            Failure::Usage(format!("cannot use {} as a public key: {error}", path.display()))
+        })
+    };
+    files.iter().map(key).collect()
 }
 
 /// A bar over bytes on a terminal; nothing when stderr is none.

@@ -50,9 +50,14 @@ impl Failure {
         };
         let mut stderr = io::stderr().lock();
         // Nobody is left to be told when stderr is closed.
-        let _ = text.lines().try_for_each(|line| writeln!(stderr, "mailtrail: {line}"));
+        let _ = text.lines().try_for_each(|line| writeln!(stderr, "mailtrail: {}", printable(line)));
         ExitCode::from(code)
     }
+}
+
+/// A name may be of somebody else's choosing, as in an archive, and must not steer the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\t' { '?' } else { c }).collect()
 }
 
 /// The exit status of a command that looked for problems.

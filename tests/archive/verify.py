@@ -13,6 +13,8 @@ GUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 MANIFEST = re.compile(f"manifests/tenant=({GUID})/({GUID})/((?!0{{10}})[0-9]{{10}})\\.(json|tsr)")
 OBJECT = re.compile(rf"({GUID})-(0|[1-9][0-9]*)-(0|[1-9][0-9]*)-[0-9a-f]{{16}}(\..*)?")
 FOLDER = re.compile(f"[^=]*=(?:external_)?({GUID})")
+PART = "[A-Za-z0-9_=-][A-Za-z0-9._=-]*"
+DEPTH = 100
 sha = lambda data: hashlib.sha256(data).digest()
 leaf = lambda data: sha(b"\0" + data)
 node = lambda left, right: sha(b"\1" + left + right)
@@ -36,21 +38,36 @@ def root(leaves):
     while len(complete) > 1: complete.append(node(*reversed((complete.pop(), complete.pop()))))
     return (complete or [sha(b"")])[0], count
 
+def once(members):
+    need(len(dict(members)) == len(members))
+    return dict(members)
+
+def depth(value):
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + max(map(depth, inner), default=0)
+
+def read_json(data):
+    try: return need(depth(value := json.loads(data.decode(), object_pairs_hook=once, parse_constant=lambda c: need(0))) <= DEPTH) and value
+    except RecursionError: raise ValueError("too deep") from None
+
 def open_envelope(data):
     """The entry of an envelope, its signature not checked; what must be there is touched, so that its absence is an error."""
-    e = json.loads(data) if isinstance(data, bytes) else data
+    e = read_json(data) if isinstance(data, bytes) else data
     (s,) = e["signatures"]
     need(set(e) == {"payloadType", "payload", "signatures"} and set(s) == {"keyid", "sig"} and e["payloadType"] == TYPE)
     need(re.fullmatch("[0-9a-f]{16}", s["keyid"]))
-    entry = json.loads(payload := unbase64(e["payload"]))
+    entry = read_json(payload := unbase64(e["payload"]))
     need(entry["format"] == 1 and set(entry["accounts"]) <= KINDS and re.fullmatch("[0-9a-f]{16}", entry["key"]))
     entry.update(hash=sha(payload), signed=payload, signature=(s["keyid"], unbase64(s["sig"])), root=unhex(entry["entry_root"]))
     entry["previous"] = entry["previous"] and unhex(entry["previous"])
     entry["next"] = unbase64(entry["next_key"]) if "next_key" in entry else None
+    entry["tenant"] + entry["ledger"], entry["number"] + entry["last_seq"]
     for name in ("from", "to"): entry[name] = datetime.fromisoformat(entry[name])
     for o in entry["objects"]:
         o["root"], _ = unhex(o["merkle_root"]), o["first_seq"] + o["last_seq"] + o["records"]
-        for f in o["files"]: unhex(f["sha256"]), f["bytes"] + f["records"], f["path"] + f["format"]
+        for f in o["files"]:
+            unhex(f["sha256"]), f["bytes"] + f["records"], need(f["format"] in ("ndjson.zst", "ndjson.gz", "parquet"))
+            need(len(f["path"]) <= 900 and re.fullmatch(f"{PART}(/{PART})*", f["path"]))
     entry["adds up"] = adds_up(entry)
     return entry
 
@@ -87,14 +104,15 @@ def check_file(path, o, f):
     try: return "object-records" if f["format"][:6] == "ndjson" and root(lines(data, new)) != (o["root"], f["records"]) else None
     except (ValueError, zlib.error, zstandard.ZstdError): return "object-records"
 
-def check_chain(folder, tenant, ledger, last, given, named, heads, found):
-    known, before, signer, top = dict(given), None, None, 0
-    for n in range(1, last + 1):
+def check_chain(folder, tenant, ledger, numbers, given, named, heads, found):
+    known, before, signer, top, sums = dict(given), None, None, 0, None
+    for n in numbers:
         path = f"manifests/tenant={tenant}/{ledger}/{n:010}.json"
         try:
+            if not os.path.isfile(os.path.join(folder, path)): raise FileNotFoundError
             with open(os.path.join(folder, path), "rb") as file: e = open_envelope(file.read())
         except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError) as error:
-            before = signer = found("entry-missing" if isinstance(error, FileNotFoundError) else "entry-unreadable", path)
+            before = signer = sums = found("entry-missing" if isinstance(error, FileNotFoundError) else "entry-unreadable", path)
             continue
         if (e["tenant"], e["ledger"], e["number"]) != (tenant, ledger, n): found("entry-misplaced", path)
         must, signer = signer or known.get(e["key"]), None
@@ -108,7 +126,12 @@ def check_chain(folder, tenant, ledger, last, given, named, heads, found):
         if not all(o["files"] and e["after_seq"] < o["first_seq"] <= e["last_seq"] and o["first_seq"] <= o["last_seq"]
                    and all(sum(f["records"] for f in o["files"] if f["format"] == k) == o["records"] for k in {f["format"] for f in o["files"]})
                    for o in e["objects"]): found("entry-objects", path)
-        if not e["adds up"]: found("entry-accounts", path)
+        if n == 1 and e["after_seq"] == 0: sums = 0
+        if sums is not None:  # how many more records are in objects than are said to be archived
+            sums += sum(o["records"] for o in e["objects"])
+            sums -= sum(a["archived"] + a.get("retries", {"archived": 0})["archived"] for a in e["accounts"].values())
+        if not e["adds up"] or (sums or 0) < 0: found("entry-accounts", path)
+        if (sums or 0) < 0: sums = None
         before, top = e, max(top, e["last_seq"])
         heads.discard(f"{n}:{e['hash'].hex()}")
         for o, f in ((o, f) for o in e["objects"] for f in o["files"]):
@@ -122,14 +145,16 @@ def check_archive(folder, given, heads, found):
         names |= {os.path.relpath(os.path.join(at, name), folder) for name in files
                   if not (name.startswith(".") and name.endswith(".part"))}
     for m in filter(None, map(MANIFEST.fullmatch, names)):
-        if m[4] == "json": chains[m[1], m[2]] = max(chains.get((m[1], m[2]), 0), int(m[3]))
+        if m[4] == "json": chains.setdefault((m[1], m[2]), set()).add(int(m[3]))
     if not chains: found("no-entries", "manifests")
-    for chain, last in sorted(chains.items()):
-        tops[chain] = check_chain(folder, *chain, last, given, named, heads, found)
+    for chain, there in sorted(chains.items()):
+        # Of several entries in a row that are missing, the first one is looked for.
+        numbers = sorted(there | {n + 1 for n in there | {0} if n < max(there)})
+        tops[chain] = check_chain(folder, *chain, numbers, given, named, heads, found)
     for name in sorted(names - named):
         m, o = MANIFEST.fullmatch(name), OBJECT.fullmatch(os.path.basename(name))
         tenant = next((t[1] for t in map(FOLDER.fullmatch, name.split("/")[:-1]) if t), None)
-        if m and (m[4] == "json" or 1 <= int(m[3]) <= chains.get((m[1], m[2]), 0)): continue
+        if m and (m[4] == "json" or 1 <= int(m[3]) <= max(chains.get((m[1], m[2]), {0}))): continue
         newer = o and tenant and int(o[2]) > tops.get((tenant, o[1]), -1) and not name.startswith("manifests/")
         if not newer: found("surplus", name)
     for head in sorted(heads): found("tail-cut", head)

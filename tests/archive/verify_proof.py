@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Verifies a proof, knowing nothing but docs/archive-format.md: verify_proof.py FILE PUBLIC_KEY... Exits with 1 when it proves nothing."""
-import json, sys
+import sys
 
-from verify import given_keys, leaf, node, open_envelope, signed, unbase64, unhex
+from verify import given_keys, leaf, node, open_envelope, read_json, signed, unbase64, unhex
 
 def way(h, p):
     at, last = p["index"], p["leaves"] - 1
@@ -26,6 +26,6 @@ def check_proof(proof, given):
             and way(leaf(r), proof["entry"]) == e["root"])
 
 if __name__ == "__main__":
-    try: good = check_proof(json.load(open(sys.argv[1])), given_keys(sys.argv[2:]))
+    try: good = check_proof(read_json(open(sys.argv[1], "rb").read()), given_keys(sys.argv[2:]))
     except (ValueError, KeyError, TypeError, IndexError): good = False
     sys.exit(0 if good else 1)

@@ -146,7 +146,7 @@ fn a_security_lake_has_one_class_and_day_a_file() {
     let told = a_record_is_proved(&world, ["--directory", "archive"], &target(&world));
     assert!(told.starts_with("The record is row "), "{told}");
     let nobody =
-        ["archive", "prove", "--directory", "archive", "--id", "00000000-0000-4000-8000-000000000000"];
+        ["archive", "prove", "--directory", "archive", "--public-key", "archive.pub", "--id", NOBODY];
     let told = world.mailtrail(&nobody).ends_with(1).stderr;
     assert!(told.contains("no object holds a record with the Id"), "{told}");
     let listed =
@@ -235,11 +235,25 @@ fn check_says_which_formats_make_no_sense() {
     }
 }
 
+/// The id of no record.
+const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
+
 /// A record is proved from an archive, of which this folder is a copy, and the proof convinces without it.
 fn a_record_is_proved(world: &World, place: [&str; 2], folder: &Path) -> String {
     let row = rows(&twins_below(folder)[0]).pop().expect("a row");
     let (id, record) = (row.get_string(0).expect("an id"), row.get_string(RAW).expect("a record"));
-    let line = ["archive", "prove", place[0], place[1], "--id", id, "--out", "proof.json"];
+    let line = [
+        "archive",
+        "prove",
+        place[0],
+        place[1],
+        "--public-key",
+        "archive.pub",
+        "--id",
+        id,
+        "--out",
+        "proof.json",
+    ];
     let told = world.mailtrail(&line).ends_with(0).stdout;
     let check = ["archive", "verify", "--proof", "proof.json", "--public-key", "archive.pub"];
     let proved = world.mailtrail(&check).ends_with(0).stdout;

@@ -337,6 +337,85 @@ const TAMPERINGS: &[Tampering] = &[
         &["entry-accounts"],
     ),
     (
+        "an entry with a number far away planted",
+        |archive| {
+            archive.write(&archive.chain.entry(9_999_999_999), b"{}");
+            Vec::new()
+        },
+        &["entry-missing", "entry-unreadable"],
+    ),
+    (
+        "a chain planted that names genuine objects",
+        |archive| {
+            let thief = SigningKey::generate().expect("a key");
+            let mut entry = archive.read(1);
+            entry.tenant = "00000000-0000-0000-0000-000000000001".parse().expect("a tenant");
+            entry.key = thief.public().id();
+            let envelope = Envelope::seal(entry.to_payload(), &thief);
+            archive.write(&entry.chain().entry(1), &envelope.to_bytes());
+            Vec::new()
+        },
+        &["entry-key", "object-twice"],
+    ),
+    (
+        "an entry signed without one of its objects, which is gone",
+        |archive| {
+            let mut entry = archive.read(5);
+            archive.remove(&archive.object(5, 0));
+            entry.objects.clear();
+            entry.entry_root = Entry::root_of(&entry.objects);
+            archive
+                .write(&archive.chain.entry(5), &Envelope::seal(entry.to_payload(), &archive.key).to_bytes());
+            Vec::new()
+        },
+        &["entry-accounts"],
+    ),
+    (
+        "an entry that leads out of the archive",
+        |archive| {
+            let payload = String::from_utf8(archive.read(5).to_payload()).expect("JSON");
+            let outside = payload.replace(archive.object(5, 0).as_str(), "../archive.pub");
+            archive.write(
+                &archive.chain.entry(5),
+                &Envelope::seal(outside.into_bytes(), &archive.key).to_bytes(),
+            );
+            Vec::new()
+        },
+        &["entry-unreadable"],
+    ),
+    (
+        "an entry with a member that is there twice",
+        |archive| {
+            let payload = String::from_utf8(archive.read(5).to_payload()).expect("JSON");
+            let twice = payload.replacen("\"accounts\":{", "\"accounts\":{\"DLP.All\":{},", 1);
+            archive
+                .write(&archive.chain.entry(5), &Envelope::seal(twice.into_bytes(), &archive.key).to_bytes());
+            Vec::new()
+        },
+        &["entry-unreadable"],
+    ),
+    (
+        "an entry that is nested without end",
+        |archive| {
+            let nested = format!("{{\"a\":{}1{}}}", "[".repeat(200_000), "]".repeat(200_000));
+            archive.write(&archive.chain.entry(6), nested.as_bytes());
+            Vec::new()
+        },
+        &["entry-unreadable"],
+    ),
+    (
+        "pipes in the place of an entry and an object",
+        |archive| {
+            for path in [archive.chain.entry(5), archive.object(1, 0)] {
+                archive.remove(&path);
+                let made = Command::new("mkfifo").arg(archive.file(&path)).status().expect("mkfifo runs");
+                assert!(made.success());
+            }
+            Vec::new()
+        },
+        &["entry-missing", "object-missing"],
+    ),
+    (
         "everything deleted",
         |archive| {
             fs::remove_dir_all(archive.folder()).expect("it can be deleted");
@@ -384,11 +463,23 @@ fn real_archive_proofs_convince_both_verifiers() {
     let (folder, directory) = (archive.folder(), archive.directory.path());
     let proof = directory.join("proof.json");
     let id = "00000000-0000-4000-8000-000004000123";
-    let line = ["archive", "prove", "--directory", text(&folder), "--id", id, "--out", text(&proof)];
+    let key = text(&archive.public);
+    let line = [
+        "archive",
+        "prove",
+        "--directory",
+        text(&folder),
+        "--public-key",
+        key,
+        "--id",
+        id,
+        "--out",
+        text(&proof),
+    ];
     mailtrail(directory, &line).ends_with(0);
     let again = mailtrail(directory, &line).ends_with(2);
     assert!(again.stderr.contains("nothing is written over it"), "{}", again.text());
-    let since = [&line[..6], &["--since", "2026-03-04T06:00:00"]].concat();
+    let since = [&line[..8], &["--since", "2026-03-04T06:00:00"]].concat();
     assert!(mailtrail(directory, &since).ends_with(1).stderr.contains("no object of that time"));
 
     let both = || {

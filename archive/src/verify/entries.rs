@@ -19,13 +19,18 @@ use crate::{
 };
 
 /// How far a chain is verified.
-pub(super) struct Walk {
+pub(crate) struct Walk {
     chain: ChainKey,
     /// Keys that were given, and those that verified entries name.
     known: BTreeMap<KeyId, PublicKey>,
     before: Option<Before>,
     /// The highest `Seq` that an entry speaks for.
     pub(super) last_seq: Seq,
+    /// Records that the entries so far say are archived, and those of the objects that they name. None when they need not agree,
+    /// or were found not to.
+    sums: Option<(u128, u128)>,
+    /// The key that signed the entry that was taken last, when it is the right one.
+    pub(crate) signer: Option<PublicKey>,
     /// The last entry that could be read.
     pub(super) head: Option<Head>,
     /// When it was made.
@@ -42,19 +47,32 @@ struct Before {
 }
 
 impl Walk {
-    pub(super) fn new(chain: ChainKey, given: &[PublicKey]) -> Self {
+    pub(crate) fn new(chain: ChainKey, given: &[PublicKey]) -> Self {
         Self {
             chain,
             known: given.iter().map(|key| (key.id(), *key)).collect(),
             before: None,
             last_seq: Seq(0),
+            sums: None,
+            signer: None,
             head: None,
             to: None,
         }
     }
 
+    /// Takes note of entries that are not there.
+    pub(super) fn missing(&mut self, first: u64, last: u64, found: &mut dyn FnMut(Finding)) {
+        found(Finding::EntryMissing { path: self.chain.entry(first), more: last - first });
+        self.lost();
+    }
+
+    /// Nothing is known of the entry before the next one.
+    pub(crate) fn lost(&mut self) {
+        (self.before, self.signer, self.sums) = (None, None, None);
+    }
+
     /// Takes the next entry, and says what is wrong with it. It gives it back when its objects can be looked at.
-    pub(super) fn take(
+    pub(crate) fn take(
         &mut self,
         number: u64,
         read: Result<(Envelope, Entry), Unreadable>,
@@ -65,10 +83,10 @@ impl Walk {
             Ok(read) => read,
             Err(error) => {
                 found(match error {
-                    Unreadable::Store(StoreError::NotFound { .. }) => Finding::EntryMissing { path },
+                    Unreadable::Store(StoreError::NotFound { .. }) => Finding::EntryMissing { path, more: 0 },
                     error => Finding::EntryUnreadable { path, why: error.to_string() },
                 });
-                self.before = None;
+                self.lost();
                 return None;
             }
         };
@@ -76,10 +94,14 @@ impl Walk {
             let (chain, number) = (entry.chain(), entry.number);
             found(Finding::EntryMisplaced { path: path.clone(), chain, number });
         }
-        let signer = self.signer(number, &path, &envelope, &entry, found);
+        self.signer = self.right_signer(number, &path, &envelope, &entry, found);
         self.goes_on(number, &path, &entry, found);
         contradictions(&path, &entry, found);
-        if let Some(key) = entry.next_key.filter(|_| signer.is_some()) {
+        let wrong = self.unarchived(number, &entry);
+        if let Some(why) = entry.disagreement().or(wrong) {
+            found(Finding::EntryAccounts { path: path.clone(), why });
+        }
+        if let Some(key) = entry.next_key.filter(|_| self.signer.is_some()) {
             self.known.insert(key.id(), key);
         }
         let sha256 = envelope.hash();
@@ -87,7 +109,7 @@ impl Walk {
             sha256,
             last_seq: entry.last_seq,
             to: entry.to,
-            signer: signer.map(|key| entry.next_key.unwrap_or(key)),
+            signer: self.signer.map(|key| entry.next_key.unwrap_or(key)),
         });
         self.last_seq = self.last_seq.max(entry.last_seq);
         self.head = Some(Head { number, sha256 });
@@ -96,7 +118,7 @@ impl Walk {
     }
 
     /// The key that signed, when it is the right one.
-    fn signer(
+    fn right_signer(
         &self,
         number: u64,
         path: &ObjectPath,
@@ -122,6 +144,27 @@ impl Walk {
             return None;
         }
         Some(key)
+    }
+
+    /// Whether the entries so far say that more records are archived than are in the objects that they name. Every record of their
+    /// `Seq`s is in one of those, provided that the chain begins with the first.
+    fn unarchived(&mut self, number: u64, entry: &Entry) -> Option<String> {
+        if number == 1 && entry.after_seq == Seq(0) {
+            self.sums = Some((0, 0));
+        }
+        let (said, there) = self.sums.as_mut()?;
+        let archived = entry.accounts.values().flat_map(|of| [of.archived, of.retries.archived]);
+        *said += archived.map(u128::from).sum::<u128>();
+        *there += entry.objects.iter().map(|object| u128::from(object.records)).sum::<u128>();
+        let (said, there) = (*said, *there);
+        if said <= there {
+            return None;
+        }
+        // Said once: it is as true of all that follow.
+        self.sums = None;
+        Some(format!(
+            "up to it {said} records are said to be archived, and the objects that are named have only {there}: objects with the              others may be gone without a trace"
+        ))
     }
 
     /// Whether it goes on from the entry before.
@@ -177,8 +220,5 @@ fn contradictions(path: &ObjectPath, entry: &Entry, found: &mut dyn FnMut(Findin
     });
     if let Some(why) = wrong {
         found(Finding::EntryObjects { path: path.clone(), why });
-    }
-    if let Some(why) = entry.disagreement() {
-        found(Finding::EntryAccounts { path: path.clone(), why });
     }
 }

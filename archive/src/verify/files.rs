@@ -11,7 +11,7 @@ use crate::{
     hash::Hash,
     merkle::Merkle,
     path::ObjectPath,
-    reading::{again, pause, read_blocking, read_records},
+    reading::{Content, again, pause, read_blocking, read_records},
     store::{Store, StoreError},
 };
 
@@ -25,6 +25,8 @@ pub(super) struct Job {
     pub(super) root: Hash,
     /// What they are of the object.
     pub(super) part: Part,
+    /// Whether the entry's signature is right.
+    pub(super) signed: bool,
 }
 
 /// What files are of their object.
@@ -68,16 +70,21 @@ impl Job {
             }
         }
         // Columns are unpacked only when they are what somebody has signed.
-        if self.part == Part::All && done.findings.is_empty() {
+        if self.part == Part::All && self.signed && done.findings.is_empty() {
             done.findings.extend(self.rows(&store).await);
         }
         done
     }
 
     async fn measure(&self, store: &Store, file: &SealedFile) -> Result<Measured, StoreError> {
-        let (format, mut attempt) = (file.format, 1);
+        let mut attempt = 1;
         loop {
-            let measured = read_blocking(store, &file.path, move |content| measure(content, format)).await;
+            let (named, signed) = (file.clone(), self.signed);
+            let measure = move |content: &mut Content| {
+                let size = content.size();
+                measure(content, size, &named, signed)
+            };
+            let measured = read_blocking(store, &file.path, measure).await;
             let measured = measured.and_then(|measured| measured.map_err(|source| failed(file, source)));
             match measured {
                 Err(error) if again(&error, attempt) => pause(&error, attempt).await,
@@ -108,14 +115,17 @@ impl Job {
             return (0, Some(Finding::ObjectChanged { path, entry, expected, found }));
         }
         let (records, wrong) = match measured.content {
-            Err(why) => (0, Some(why)),
-            Ok(content) if content.records != file.records => {
+            // It had another size when it was opened.
+            None if file.format.is_ndjson() => (0, Some("it changed while it was read".to_owned())),
+            None => (0, None),
+            Some(Err(why)) => (0, Some(why)),
+            Some(Ok(content)) if content.records != file.records => {
                 (content.records, Some(format!("it has {}, not {}", content.records, file.records)))
             }
-            Ok(content) if content.root.is_some_and(|found| found != self.root) => {
+            Some(Ok(content)) if content.root.is_some_and(|found| found != self.root) => {
                 (content.records, Some(ANOTHER_ROOT.to_owned()))
             }
-            Ok(content) => (content.records, None),
+            Some(Ok(content)) => (content.records, None),
         };
         (records, wrong.map(|why| self.no_records(file, why)))
     }

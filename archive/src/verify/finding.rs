@@ -15,6 +15,8 @@ pub enum Finding {
     EntryMissing {
         /// Where it should lie.
         path: ObjectPath,
+        /// How many behind it are missing as well.
+        more: u64,
     },
     /// What lies there is no entry, or cannot be read.
     EntryUnreadable {
@@ -175,7 +177,7 @@ impl Finding {
     pub fn subject(&self) -> String {
         match self {
             Self::NoEntries => crate::names::MANIFESTS.to_owned(),
-            Self::EntryMissing { path }
+            Self::EntryMissing { path, .. }
             | Self::EntryUnreadable { path, .. }
             | Self::EntryMisplaced { path, .. }
             | Self::EntryKey { path, .. }
@@ -204,7 +206,10 @@ impl Finding {
             Self::NoEntries => {
                 "there is not a single entry, so nothing proves anything: is this the archive's top folder?".to_owned()
             }
-            Self::EntryMissing { .. } => "the entry is missing, and there are later ones".to_owned(),
+            Self::EntryMissing { more: 0, .. } => "the entry is missing, and there are later ones".to_owned(),
+            Self::EntryMissing { more, .. } => {
+                format!("the entry is missing, and so are the {more} behind it; there are later ones")
+            }
             Self::EntryUnreadable { why, .. } => format!("the entry cannot be read: {why}"),
             Self::EntryMisplaced { chain, number, .. } => {
                 format!("the entry lies in the wrong place: it says that it is number {number} of {chain}")

@@ -8,15 +8,16 @@ use schemas::{Seq, TenantId};
 use crate::{
     hash::Hash,
     names::{ChainFile, ChainKey, MANIFESTS, ObjectName},
-    reading::chain_file,
+    numbers::Numbers,
+    reading::{chain_file, passed_by},
     store::{Store, StoreError},
 };
 
 /// What was there at the beginning.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
-    /// The number of each chain's last entry.
-    pub(super) chains: BTreeMap<ChainKey, u64>,
+    /// Which entries each chain has.
+    pub(super) chains: BTreeMap<ChainKey, Numbers>,
     pub(super) entries: u64,
     pub(super) files: u64,
     pub(super) bytes: u64,
@@ -34,26 +35,27 @@ pub(super) enum Found {
     Surplus(String),
 }
 
-impl Unnamed {
-    fn key(name: &str) -> [u8; 16] {
-        let mut key = [0; 16];
-        key.copy_from_slice(&Hash::of(name.as_bytes()).as_bytes()[..16]);
-        key
-    }
+/// What stands for a name in memory, whatever its length.
+pub(crate) fn short(name: &str) -> [u8; 16] {
+    let mut short = [0; 16];
+    short.copy_from_slice(&Hash::of(name.as_bytes()).as_bytes()[..16]);
+    short
+}
 
+impl Unnamed {
     /// An entry names it; `false` when one did before.
     pub(super) fn name(&mut self, name: &str) -> bool {
         // What was put after the listing is named without having been listed.
-        !self.0.insert(Self::key(name), true).unwrap_or(false)
+        !self.0.insert(short(name), true).unwrap_or(false)
     }
 
     /// Whether it was there at the beginning.
     pub(super) fn is_listed(&self, name: &str) -> bool {
-        self.0.contains_key(&Self::key(name))
+        self.0.contains_key(&short(name))
     }
 
     fn is_unnamed(&self, name: &str) -> bool {
-        self.0.get(&Self::key(name)) == Some(&false)
+        self.0.get(&short(name)) == Some(&false)
     }
 }
 
@@ -63,8 +65,7 @@ pub(super) async fn list(store: &Store) -> Result<(Listing, Unnamed), StoreError
     let mut listed = store.list(None);
     while let Some(object) = listed.try_next().await? {
         if let Some((chain, ChainFile::Entry(number))) = chain_file(&object.name) {
-            let last = listing.chains.entry(chain).or_default();
-            *last = number.max(*last);
+            listing.chains.entry(chain).or_default().insert(number);
             listing.entries += 1;
             continue;
         }
@@ -72,8 +73,9 @@ pub(super) async fn list(store: &Store) -> Result<(Listing, Unnamed), StoreError
             listing.files += 1;
             listing.bytes += object.head.bytes;
         }
-        unnamed.0.insert(Unnamed::key(&object.name), false);
+        unnamed.0.insert(short(&object.name), false);
     }
+    passed_by(store, &mut listing.chains).await?;
     Ok((listing, unnamed))
 }
 
@@ -93,7 +95,7 @@ pub(super) fn unnamed<'a>(
             }
             if is_manifest(&name) {
                 let stamp = chain_file(&name).is_some_and(|(chain, file)| {
-                    let last = listing.chains.get(&chain).copied().unwrap_or_default();
+                    let last = listing.chains.get(&chain).map_or(0, Numbers::last);
                     matches!(file, ChainFile::Timestamp(number) if (1..=last).contains(&number))
                 });
                 return Ok((!stamp).then_some(Found::Surplus(name)));

@@ -137,6 +137,11 @@ impl Archive {
         }
     }
 
+    /// The keys that are trusted.
+    fn keys(&self) -> Vec<PublicKey> {
+        vec![*self.key.public()]
+    }
+
     async fn verify(&self) -> (Verified, Vec<(&'static str, String)>) {
         self.verify_with(vec![*self.key.public()], Vec::new()).await
     }
@@ -427,6 +432,7 @@ async fn a_record_is_found_by_its_id_and_its_proof_needs_no_archive() {
     let wanted = record(4, 2);
     let search = |id: &str, since: Option<i64>| Search {
         id: id.to_owned(),
+        keys: archive.keys(),
         since: since.map(|minute| start() + TimeDelta::minutes(minute)),
         until: None,
         jobs: 2,
@@ -462,6 +468,80 @@ async fn a_record_is_found_by_its_id_and_its_proof_needs_no_archive() {
     assert!(error.to_string().contains("archive verify"), "{error}");
 }
 
+#[tokio::test]
+async fn entries_that_are_missing_in_a_row_are_told_once() {
+    let archive = Archive::whole().await;
+    for number in [1, 2] {
+        fs::remove_file(archive.file(&archive.chain.entry(number))).unwrap();
+    }
+    // A name of anybody's choosing makes nobody count to it.
+    fs::write(archive.file(&archive.chain.entry(9_999_999_999)), "{}").unwrap();
+    fs::write(archive.file(&archive.chain.entry(1)).with_file_name("18446744073709551615.json"), "{}")
+        .unwrap();
+    let (verified, findings) = archive.verify().await;
+    let of = |kind| {
+        findings.iter().filter(|(found, _)| *found == kind).map(|(_, what)| what.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("entry-missing"), [archive.at(1), archive.at(5)]);
+    assert_eq!(of("entry-unreadable"), [archive.at(9_999_999_999)]);
+    assert!(of("surplus").contains(&format!("{}/18446744073709551615.json", archive.chain.folder())));
+    assert_eq!(verified.chains[0].entries, 3);
+    let found = Search { id: "nobody".to_owned(), keys: archive.keys(), since: None, until: None, jobs: 1 };
+    assert!(found.run(&archive.store, &mut |_| ()).await.is_err());
+}
+
+#[tokio::test]
+async fn records_that_are_archived_are_in_objects() {
+    let mut archive = Archive::new().await;
+    let one = archive.put(1, FileFormat::NdjsonZstd, 3).await;
+    let nobody_s = archive.put(2, FileFormat::NdjsonZstd, 3).await;
+    archive.entry(1, vec![one], None).await;
+    archive.entry(2, vec![nobody_s.clone()], None).await;
+    archive.entry(2, Vec::new(), None).await;
+    assert_eq!(archive.verify().await.1, []);
+    // Signed without the object that these records are in, of which no trace is left.
+    let mut entry = archive.read(2).await;
+    entry.objects.clear();
+    entry.entry_root = Entry::root_of(&entry.objects);
+    archive.replace(2, &entry, &archive.key);
+    fs::remove_file(archive.file(&nobody_s.files[0].path)).unwrap();
+    let found = archive.verify().await.1;
+    assert_eq!(found, [("entry-accounts", archive.at(2)), ("entry-previous", archive.at(3))]);
+    // Nothing is known of what was archived before the chain began.
+    let mut entry = archive.read(1).await;
+    entry.after_seq = Seq(1);
+    archive.replace(1, &entry, &archive.key);
+    assert!(!archive.verify().await.1.contains(&("entry-accounts", archive.at(2))));
+}
+
+#[tokio::test]
+async fn a_decoy_neither_hides_a_record_nor_ends_the_search() {
+    let mut archive = Archive::whole().await;
+    let id = "00000000-0000-4000-8000-000004000002";
+    let genuine = archive.object(2, 1).await;
+    // The same record in another object: in a chain of a lower tenant, in a newer entry, and in an object that was changed.
+    let (thief, chain) = (SigningKey::generate().unwrap(), archive.chain);
+    let mut entry = archive.read(2).await;
+    let changed = archive.object(3, 0).await;
+    fs::write(archive.file(&changed), compressed(&[record(4, 2)], FileFormat::NdjsonZstd)).unwrap();
+    entry.key = thief.public().id();
+    for (tenant, number) in [("00000000-0000-0000-0000-000000000001", 1), (&chain.tenant.to_string(), 5)] {
+        let decoy = ChainKey { tenant: tenant.parse().unwrap(), ledger: chain.ledger };
+        (entry.tenant, entry.number) = (decoy.tenant, number);
+        let path = archive.file(&decoy.entry(number));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, Envelope::seal(entry.to_payload(), &thief).to_bytes()).unwrap();
+    }
+    archive.chain = chain;
+    let search = |keys| Search { id: id.to_owned(), keys, since: None, until: None, jobs: 1 };
+    let found = search(archive.keys()).run(&archive.store, &mut |_| {}).await.unwrap().unwrap();
+    assert_eq!((found.path, found.entry), (genuine, archive.chain.entry(2)));
+    assert!(found.proof.check(&archive.keys()).is_ok() && found.signer == *archive.key.public());
+    // And whoever trusts nobody is told why nothing is found.
+    let error = search(Vec::new()).run(&archive.store, &mut |_| {}).await.unwrap_err();
+    assert!(matches!(error, crate::search::SearchError::Unsigned { .. }), "{error}");
+}
+
 /// An object may have its records in lines and in Parquet files, or in the latter alone; of each format all of them.
 #[tokio::test]
 async fn the_files_of_each_format_have_all_records_together() {
@@ -490,7 +570,7 @@ async fn the_files_of_each_format_have_all_records_together() {
     archive.replace(1, &entry, &archive.key);
     let (_, found) = archive.verify().await;
     assert_eq!(kinds(&found), ["object-missing", "surplus"], "{found:?}");
-    let search = Search { id: "nobody".to_owned(), since: None, until: None, jobs: 1 };
+    let search = Search { id: "nobody".to_owned(), keys: archive.keys(), since: None, until: None, jobs: 1 };
     let error = search.run(&archive.store, &mut |_| ()).await.unwrap_err();
     assert!(error.to_string().contains("ext/c_1/one.parquet"), "{error}");
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use archive::{Entry, Hash, chains, read_entry};
+use archive::{Entry, Hash, Place, chains, read_entry};
 use chrono::Utc;
 use serde::Serialize;
 
@@ -32,8 +32,9 @@ async fn list(config: &ConfigArgs, args: &ListArchiveArgs) -> Result<ExitCode, F
     let store = open(config, &args.place).await?;
     let mut table = if args.objects { objects_table() } else { entries_table() };
     let mut unread = Vec::new();
-    for (chain, last) in chains(&store).await.map_err(Failure::problem)? {
-        for number in 1..=last {
+    for (chain, numbers) in chains(&store).await.map_err(Failure::problem)? {
+        for place in numbers.places() {
+            let (Place::Entry(number) | Place::Missing { first: number, .. }) = place;
             let path = chain.entry(number);
             let (envelope, entry) = match read_entry(&store, &chain, number).await {
                 Ok(read) => read,

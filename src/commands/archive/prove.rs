@@ -6,7 +6,7 @@ use archive::{Search, verify::all_cores};
 use chrono::Utc;
 use indicatif::MultiProgress;
 
-use super::{Failure, bar, open, print, runtime, write_new};
+use super::{Failure, bar, open, print, public_keys, runtime, write_new};
 use crate::cli::{ConfigArgs, ProveArgs};
 
 /// Finds a record and writes its proof.
@@ -14,6 +14,7 @@ pub(super) fn run(config: &ConfigArgs, args: ProveArgs, shown: &MultiProgress) -
     let now = Utc::now();
     let search = Search {
         id: args.id,
+        keys: public_keys(&args.public_keys)?,
         since: args.since.map(|when| when.resolve(now)),
         until: args.until.map(|when| when.resolve(now)),
         jobs: all_cores(),
@@ -39,10 +40,11 @@ pub(super) fn run(config: &ConfigArgs, args: ProveArgs, shown: &MultiProgress) -
             write_new(path, 0o644, &bytes)?;
             let (what, number) = (if found.format.is_ndjson() { "line" } else { "row" }, found.index + 1);
             print(&format!(
-                "The record is {what} {number} of {}; {} names it.\nThe proof is {}.\n",
+                "The record is {what} {number} of {}; {} names it.\nThe proof is {}; it is checked with the public key {}.\n",
                 found.path,
                 found.entry,
-                path.display()
+                path.display(),
+                found.signer.id()
             ))?;
         }
     }

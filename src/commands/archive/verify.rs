@@ -9,7 +9,7 @@ use archive::{
 use indicatif::MultiProgress;
 use serde::Serialize;
 
-use super::{Failure, bar, found, open, print, print_json, read, runtime};
+use super::{Failure, bar, found, open, print, print_json, printable, public_keys, read, runtime};
 use crate::{
     cli::{ConfigArgs, PlaceArgs, VerifyArgs},
     table::{Align, Table},
@@ -30,7 +30,7 @@ struct Report {
 
 /// Verifies.
 pub(super) fn run(config: &ConfigArgs, args: VerifyArgs, shown: &MultiProgress) -> Result<ExitCode, Failure> {
-    let keys = args.public_keys.iter().map(|path| public_key(path)).collect::<Result<Vec<_>, _>>()?;
+    let keys = public_keys(&args.public_keys)?;
     if let Some(proof) = &args.proof {
         return check_proof(proof, &keys, args.json);
     }
@@ -68,17 +68,6 @@ pub(super) fn run(config: &ConfigArgs, args: VerifyArgs, shown: &MultiProgress) 
         print(&summary(&verified))?;
     }
     Ok(found(failed))
-}
-
-fn public_key(path: &Path) -> Result<PublicKey, Failure> {
-    let text = String::from_utf8_lossy(&read(path)?).into_owned();
-    PublicKey::from_pem(&text)
-        .map_err(|error| Failure::Usage(format!("cannot use {} as a public key: {error}", path.display())))
-}
-
-/// A name in an archive may be of somebody else's choosing, and must not steer the terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 fn summary(verified: &Verified) -> String {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     lake::LakeSource,
+    parquet::nesting::tests as nesting,
     parquet::{Lines, ParquetOptions, Row, SortBy, Twins, Understand},
     proof::Proof,
 };
@@ -125,7 +126,7 @@ async fn columns_without_the_records_are_no_object() {
     let path = object.files[0].path.to_string();
     archive.entry(1, vec![object], None).await;
     assert_eq!(archive.verify().await.1, [("object-records", path.clone())]);
-    let search = Search { id: "nobody".to_owned(), since: None, until: None, jobs: 1 };
+    let search = Search { id: "nobody".to_owned(), keys: archive.keys(), since: None, until: None, jobs: 1 };
     let error = search.run(&archive.store, &mut |_| {}).await.unwrap_err().to_string();
     assert!(error.contains(&path) && error.contains("no column with the records"), "{error}");
 }
@@ -146,7 +147,7 @@ proptest! {
             flip(&file, bit.index(8 * fs::metadata(&file).unwrap().len() as usize));
             assert_eq!(archive.verify().await.1, [("object-changed", path.to_string())]);
             // A search reads before anything is verified: it finds the record, or says what it could not read.
-            let search = Search { id: "nobody".to_owned(), since: None, until: None, jobs: 1 };
+            let search = Search { id: "nobody".to_owned(), keys: archive.keys(), since: None, until: None, jobs: 1 };
             if let Err(error) = search.run(&archive.store, &mut |_| {}).await {
                 assert!(error.to_string().contains(path.as_str()), "{error}");
             }
@@ -160,7 +161,7 @@ async fn every_record_in_columns_is_found_and_proved() {
     let mut places = Vec::new();
     for (seq, position) in (1..=2).flat_map(|seq| (0..5).map(move |position| (seq, position))) {
         let id = format!("00000000-0000-4000-8000-{seq:06}{position:06}");
-        let search = Search { id, since: None, until: None, jobs: 2 };
+        let search = Search { id, keys: archive.keys(), since: None, until: None, jobs: 2 };
         let found = search.run(&archive.store, &mut |_| {}).await.unwrap().unwrap();
         assert_eq!(found.format, FileFormat::Parquet);
         let proof = Proof::parse(&found.proof.to_bytes()).unwrap();
@@ -179,7 +180,33 @@ async fn every_record_in_columns_is_found_and_proved() {
     fs::remove_file(archive.file(&path)).unwrap();
     fs::rename(archive.file(&object.files[0].path), archive.file(&path)).unwrap();
     let id = "00000000-0000-4000-8000-000003000002".to_owned();
-    let search = Search { id, since: None, until: None, jobs: 2 };
+    let search = Search { id, keys: archive.keys(), since: None, until: None, jobs: 2 };
     let error = search.run(&archive.store, &mut |_| {}).await.unwrap_err();
     assert!(error.to_string().contains("cannot be proved"), "{error}");
+}
+
+/// A footer that would take the decoder's whole stack.
+#[tokio::test]
+async fn a_schema_without_end_is_a_finding() {
+    let deep = nesting::file(&nesting::nested(600_000, 0));
+    // In the place of what was signed.
+    let archive = archive().await;
+    let path = archive.read(1).await.objects[0].files[0].path.clone();
+    fs::write(archive.file(&path), &deep).unwrap();
+    assert_eq!(archive.verify().await.1, [("object-changed", path.to_string())]);
+
+    // Signed as it is, by the owner of the key and by another.
+    let mut entry = archive.read(1).await;
+    let file = &mut entry.objects[0].files[0];
+    (file.sha256, file.bytes) = (Hash::of(&deep), deep.len() as u64);
+    archive.replace(1, &entry, &archive.key);
+    assert_eq!(archive.verify().await.1, [("object-records", path.to_string())]);
+    let search = Search { id: "nobody".to_owned(), keys: archive.keys(), since: None, until: None, jobs: 1 };
+    let error = search.run(&archive.store, &mut |_| {}).await.unwrap_err().to_string();
+    assert!(error.contains("none of an archive"), "{error}");
+    let thief = SigningKey::generate().unwrap();
+    entry.key = thief.public().id();
+    archive.replace(1, &entry, &thief);
+    let found = archive.verify().await.1;
+    assert_eq!(found, [("entry-key", archive.at(1))], "what nobody signed is hashed and not decoded");
 }
