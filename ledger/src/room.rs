@@ -4,22 +4,17 @@
 //! what the other tenants are still owed of half of their equal share (L11), so that a tenant whose records nobody takes
 //! leaves the others their half. Claimed blobs count with the usual length of a body, because their own is not known.
 //!
-//! When there is no room, it is made: deliveries of optional sinks without a live lease are given up, the oldest first
-//! (`spool_full`), and the live bodies of segments that are mostly dead are moved to the current one. What was never tried
-//! goes first: of the rest a part may have arrived, which a retry sends again.
+//! When there is no room, it is made: deliveries of optional sinks are given up (`giving_up.rs`), and the live bodies of
+//! segments that are mostly dead are moved to the current one.
 
 use std::io::{BufReader, ErrorKind};
 
 use crate::{
     WorkId,
     error::{LedgerError, Result},
-    leases::Leased,
     spool::{Place, reader::ReadFailure, segment},
     writer::Writer,
 };
-
-/// The reason of a delivery that had to make room.
-pub const SPOOL_FULL: &str = "spool_full";
 
 /// Restores take this part of the spool at most: a half.
 pub(crate) const RESTORES: u64 = 2;
@@ -27,13 +22,6 @@ pub(crate) const RESTORES: u64 = 2;
 /// How full the spool is at least when bodies are compressed, in parts of its bound and in bytes: a quarter of a gigabyte
 /// is hundreds of bodies more than sinks that keep up ever leave.
 const PACK_FROM: (u64, u64) = (8, 256 << 20);
-
-/// Whether a delivery may have been tried: records of it may have arrived, with or without a receipt. Each one that was given
-/// back has an error, if only an empty one.
-const TRIED: &str = "(begun > 0 OR attempts > 0 OR last_error IS NOT NULL)";
-
-/// Deliveries of a sink that are looked at in one go when room is made.
-const GIVEN_UP_AT_ONCE: i64 = 256;
 
 /// Bytes that are moved in one go.
 const MOVED_AT_ONCE: u64 = 16 << 20;
@@ -99,86 +87,6 @@ impl Writer {
         let given_up = self.give_up_optional()?;
         let moved = self.relocate(0.05)?;
         self.after.wake_fetches |= given_back || given_up > 0 || moved > 0;
-        Ok(())
-    }
-
-    /// Gives up deliveries that only an optional sink still wants. Returns how many.
-    fn give_up_optional(&mut self) -> Result<usize> {
-        let optional = self.all("SELECT id, name FROM sink WHERE required = 0", [], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
-        })?;
-        // The oldest eighth at most: room for what comes next, not all that the sink has.
-        let enough = (self.shared.settings.spool_max_bytes / 8) as i64;
-        let (mut count, mut freed) = (0, 0);
-        for (sink, name) in optional {
-            let read = |row: &rusqlite::Row<'_>| Ok((WorkId(row.get(0)?), row.get::<_, i64>(1)?));
-            let due = |tried: &str| {
-                self.all(
-                    &format!(
-                        "SELECT work, due FROM delivery WHERE sink = ?1 AND state = 'pending' AND not_before = 0 \
-                         AND {tried} ORDER BY tenant, seq LIMIT ?2"
-                    ),
-                    (sink, GIVEN_UP_AT_ONCE),
-                    read,
-                )
-            };
-            let mut untried = due(&format!("NOT {TRIED}"))?;
-            // Looked for among many that were not, they would take long to find.
-            let few = (untried.len() as i64) < GIVEN_UP_AT_ONCE;
-            let mut tried = if few { due(TRIED)? } else { Vec::new() };
-            tried.extend(self.all(
-                "SELECT work, due FROM delivery WHERE sink = ?1 AND state = 'pending' \
-                 AND not_before > 0 AND not_before < ?3 ORDER BY not_before LIMIT ?2",
-                (sink, GIVEN_UP_AT_ONCE, i64::MAX),
-                read,
-            )?);
-            untried.sort_unstable();
-            tried.sort_unstable();
-            let before = count;
-            for (work, records) in untried.into_iter().chain(tried) {
-                // A retry that was made of kept bytes is small, and would lose them.
-                let wanted = "SELECT EXISTS (SELECT 1 FROM delivery JOIN sink ON sink.id = delivery.sink \
-                              WHERE work = ?1 AND delivery.state = 'pending' AND required = 1) \
-                              OR EXISTS (SELECT 1 FROM dead_letter WHERE retry = ?1 AND done_at IS NULL AND size > 0)";
-                if freed >= enough {
-                    break;
-                }
-                if self.leases.is_claimed(Leased::Delivery(sink, work)) || self.number(wanted, [work.0])? != 0
-                {
-                    continue;
-                }
-                let now = self.now_micros();
-                let sql = "UPDATE delivery SET state = 'dead', dead = due, reason = ?3, settled_at = ?4, not_before = 0 \
-                           WHERE work = ?1 AND sink = ?2";
-                self.exec(sql, (work.0, sink, SPOOL_FULL, now))?;
-                self.note_dead_delivery(work, sink, records, SPOOL_FULL)?;
-                count += 1;
-                let sql = "SELECT stored FROM blob WHERE work = ?1";
-                let stored = self.number(sql, [work.0])?;
-                if self.settle_when_done(work)? {
-                    freed += stored;
-                }
-            }
-            if count > before {
-                tracing::error!(
-                    sink = name,
-                    deliveries = count - before,
-                    "the spool is full: deliveries of an optional sink were given up; \
-                     `mailtrail dead-letters retry` fetches them again while the service has them"
-                );
-            }
-        }
-        Ok(count)
-    }
-
-    /// Notes of the deliveries of a retry that records may be there already, when they may be of a work that was tried
-    /// before it became dead: all that is sent now may be sent again then, and counts as that at most.
-    pub(crate) fn inherit_begun(&self, retry: WorkId, origin: i64) -> Result<()> {
-        let sql = format!(
-            "UPDATE delivery SET begun = 1 WHERE work = ?1 AND state = 'pending' AND begun = 0 AND sink IN \
-             (SELECT sink FROM delivery WHERE work = ?2 AND state = 'dead' AND {TRIED})"
-        );
-        self.exec(&sql, (retry.0, origin))?;
         Ok(())
     }
 

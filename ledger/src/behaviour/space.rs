@@ -167,6 +167,43 @@ fn an_optional_sink_makes_room_and_is_fetched_for_again() {
 }
 
 #[test]
+fn a_sink_that_keeps_up_gives_up_nothing_for_one_that_is_stuck() {
+    let bench = Bench::with(|settings| settings.spool_max_bytes = 1_000_000);
+    let optional = |name| SinkSpec { name: sink(name), required: false, start_from: StartFrom::Spooled };
+    bench.ledger.meet_sinks(vec![spec("a"), optional("b"), optional("c")]).wait().unwrap();
+    let taken = fill(&bench, 1, 60) as usize;
+    bench.deliver("a");
+    // All but the newest three.
+    let leases = bench.lease("b", taken - 3);
+    bench.ledger.settle(&sink("b"), leases.iter().map(delivered).collect(), None).wait().unwrap();
+    drop(leases);
+    assert_eq!(drain(&bench, 1, 1), 1, "room was made");
+    let letters = || bench.ledger.inspector().dead_letters(&crate::LetterFilter::default()).unwrap();
+    let of = |name| letters().iter().filter(|letter| letter.sink == Some(sink(name))).count();
+    assert!(of("b") == 0 && of("c") > 0);
+    assert!(bench.reconcile().agrees());
+}
+
+#[test]
+fn what_several_optional_sinks_want_is_given_up_for_all_of_them_and_only_when_that_makes_room() {
+    let bench = Bench::with(|settings| settings.spool_max_bytes = 1_000_000);
+    let optional = |name| SinkSpec { name: sink(name), required: false, start_from: StartFrom::Spooled };
+    bench.ledger.meet_sinks(vec![spec("a"), optional("b"), optional("c")]).wait().unwrap();
+    let taken = fill(&bench, 1, 60) as usize;
+    bench.deliver("a");
+    let held = bench.lease("c", 2);
+    assert_eq!(drain(&bench, 1, 1), 1, "room was made");
+    let letters = bench.ledger.inspector().dead_letters(&crate::LetterFilter::default()).unwrap();
+    let of = |name| -> Vec<_> {
+        let of_sink = letters.iter().filter(|letter| letter.sink == Some(sink(name)));
+        of_sink.map(|letter| letter.work).collect()
+    };
+    assert_eq!(of("b"), of("c"));
+    assert!(!of("b").is_empty() && of("b").len() < taken / 2, "the oldest, as many as were needed");
+    assert!(held.iter().all(|lease| !of("b").contains(&lease.work.id)), "that would make no room");
+}
+
+#[test]
 fn what_was_tried_makes_room_last_and_counts_as_sent_again_when_it_is_retried() {
     let bench = Bench::with(|settings| settings.spool_max_bytes = 1_000_000);
     let optional = |name| SinkSpec { name: sink(name), required: false, start_from: StartFrom::Spooled };
