@@ -227,9 +227,6 @@ struct Row {
     kind: String,
     origin: Option<i64>,
     seq: Option<i64>,
-    sha256: Option<Vec<u8>>,
-    dropped: Option<Vec<u8>>,
-    duplicates: u32,
     guid: String,
 }
 
@@ -238,7 +235,7 @@ impl Writer {
     fn spool(&mut self, mut body: Finished) -> Result<Option<Spooled>> {
         let work = body.work;
         self.require_claim(work)?;
-        let sql = "SELECT tenant, feed, kind, origin, seq, sha256, dropped, duplicates, guid FROM blob \
+        let sql = "SELECT tenant, feed, kind, origin, seq, guid FROM blob \
                    JOIN tenant ON tenant.id = blob.tenant WHERE work = ?1 AND state = 'listed'";
         let row = self.first(sql, [work.0], |row| {
             Ok(Row {
@@ -247,21 +244,19 @@ impl Writer {
                 kind: row.get(2)?,
                 origin: row.get(3)?,
                 seq: row.get(4)?,
-                sha256: row.get(5)?,
-                dropped: row.get(6)?,
-                duplicates: row.get(7)?,
-                guid: row.get(8)?,
+                guid: row.get(5)?,
             })
         })?;
         let Some(row) = row else { return Ok(None) };
         let dedupe = row.guid.parse().is_ok_and(|id| !lock(&self.shared.keep_duplicates).contains(&id));
-        // A retry's ids are those of the blob whose records it brings again.
-        let owner = WorkId(row.origin.unwrap_or(work.0));
+        let own = self.own_works(work)?;
+        // A retry's ids are those of the blob whose records it brings again, however often it was retried before.
+        let owner = own.last().copied().unwrap_or(work);
         let first = if dedupe { Some(self.first_owners(row.feed, &body.keys, body.day)?) } else { None };
-        let (dropped, duplicates) = match (self.earlier_decision(&row, &body.sha256)?, &first) {
+        let (dropped, duplicates) = match (self.earlier_decision(&own, &body.sha256)?, &first) {
             (Some(decision), _) => decision,
             (None, Some(first)) => {
-                let duplicates = dedupe::duplicates(&[work, owner], &body.keys, first);
+                let duplicates = dedupe::duplicates(&own, &body.keys, first);
                 (positions::encode(&duplicates), duplicates.len() as u32)
             }
             (None, None) => (Vec::new(), 0),
@@ -316,16 +311,30 @@ impl Writer {
         Ok(Some(Spooled { seq: Seq(seq as u64), records, duplicates, bytes: body.bytes }))
     }
 
-    /// What was decided when the same body was spooled before: by the row itself, or by the blob that it retries.
-    fn earlier_decision(&self, row: &Row, sha256: &[u8; 32]) -> Result<Option<(Vec<u8>, u32)>> {
-        if row.sha256.as_deref() == Some(sha256) {
-            return Ok(Some((row.dropped.clone().unwrap_or_default(), row.duplicates)));
+    /// The work, what it retries, what that retried, and so on.
+    fn own_works(&self, work: WorkId) -> Result<Vec<WorkId>> {
+        let mut works = vec![work];
+        let mut of = work;
+        let sql = "SELECT origin FROM blob WHERE work = ?1";
+        while let Some(origin) = self.first(sql, [of.0], |row| row.get::<_, Option<i64>>(0))?.flatten() {
+            of = WorkId(origin);
+            works.push(of);
         }
-        let Some(origin) = row.origin else { return Ok(None) };
-        let sql = "SELECT dropped, duplicates FROM blob WHERE work = ?1 AND sha256 = ?2";
-        self.first(sql, params![origin, sha256.as_slice()], |row| {
-            Ok((row.get::<_, Option<Vec<u8>>>(0)?.unwrap_or_default(), row.get(1)?))
-        })
+        Ok(works)
+    }
+
+    /// What was decided when the same body was spooled before, of the work itself or of what it retries.
+    fn earlier_decision(&self, own: &[WorkId], sha256: &[u8; 32]) -> Result<Option<(Vec<u8>, u32)>> {
+        for work in own {
+            let sql = "SELECT dropped, duplicates FROM blob WHERE work = ?1 AND sha256 = ?2";
+            let decision = self.first(sql, params![work.0, sha256.as_slice()], |row| {
+                Ok((row.get::<_, Option<Vec<u8>>>(0)?.unwrap_or_default(), row.get(1)?))
+            })?;
+            if decision.is_some() {
+                return Ok(decision);
+            }
+        }
+        Ok(None)
     }
 
     fn make_deliveries(&mut self, work: WorkId, row: &Row, seq: i64, due: u32) -> Result<()> {

@@ -807,7 +807,7 @@ fn overdue_blobs_become_gaps_by_themselves() {
 }
 
 impl Bench {
-    fn letters(&self) -> Vec<crate::DeadLetter> {
+    pub(super) fn letters(&self) -> Vec<crate::DeadLetter> {
         self.ledger.inspector().dead_letters(&LetterFilter::default()).unwrap()
     }
 }

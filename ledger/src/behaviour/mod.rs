@@ -7,6 +7,7 @@ mod model;
 mod opening;
 mod proving;
 mod restoring;
+mod retrying;
 mod space;
 mod spooling;
 mod stating;

@@ -1,0 +1,44 @@
+//! Retries of retries: the same blob comes again, and is never taken for somebody else's.
+
+use crate::{SinkSpec, StartFrom, testing::*};
+
+/// A ledger of which `a` is required and `b` is not.
+fn with_optional_b() -> Bench {
+    let bench = Bench::new();
+    let optional = SinkSpec { name: sink("b"), required: false, start_from: StartFrom::Spooled };
+    bench.ledger.meet_sinks(vec![spec("a"), optional]).wait().unwrap();
+    bench
+}
+
+/// Gives up everything that can be, as if the spool were full.
+fn give_up(bench: &Bench) -> usize {
+    bench.ledger.change(|writer| writer.give_up_optional()).wait().unwrap()
+}
+
+/// Retries every open dead letter; gives how many works that made.
+fn retry_all(bench: &Bench) -> usize {
+    let open = bench.letters().into_iter().filter(|letter| letter.is_open()).map(|letter| letter.id);
+    bench.ledger.retry_dead_letters(open.collect()).wait().unwrap().works.len()
+}
+
+#[test]
+fn a_retry_of_a_retry_is_not_decided_against_its_own_blob() {
+    let bench = with_optional_b();
+    bench.spool(feed(1), "x", &body(0..5));
+    bench.deliver("a");
+    assert_eq!((give_up(&bench), retry_all(&bench)), (1, 1));
+    let fetch = bench.claim(tenant(1)).unwrap();
+    assert_eq!(bench.take(fetch.work, body(0..5).as_bytes()).unwrap().duplicates, 0);
+    drop(fetch);
+    assert_eq!((give_up(&bench), retry_all(&bench)), (1, 1));
+    // The same records, and other bytes.
+    let fetch = bench.claim(tenant(1)).unwrap();
+    assert_eq!(bench.take(fetch.work, body((0..5).rev()).as_bytes()).unwrap().duplicates, 0);
+    let lease = bench.lease("b", 1).remove(0);
+    assert_eq!((lease.work.id, bench.read(fetch.work).len()), (fetch.work, 5));
+    bench.ledger.settle(&sink("b"), vec![delivered(&lease)], None).wait().unwrap();
+    assert!(bench.letters().iter().all(|letter| letter.done_at.is_some()));
+    // They are known by it as they were before.
+    assert_eq!(bench.spool(feed(1), "y", &body(0..6)).1.duplicates, 5);
+    assert!(bench.reconcile().agrees());
+}
