@@ -225,7 +225,6 @@ struct Row {
     tenant: i64,
     feed: i64,
     kind: String,
-    origin: Option<i64>,
     seq: Option<i64>,
     guid: String,
 }
@@ -235,16 +234,15 @@ impl Writer {
     fn spool(&mut self, mut body: Finished) -> Result<Option<Spooled>> {
         let work = body.work;
         self.require_claim(work)?;
-        let sql = "SELECT tenant, feed, kind, origin, seq, guid FROM blob \
+        let sql = "SELECT tenant, feed, kind, seq, guid FROM blob \
                    JOIN tenant ON tenant.id = blob.tenant WHERE work = ?1 AND state = 'listed'";
         let row = self.first(sql, [work.0], |row| {
             Ok(Row {
                 tenant: row.get(0)?,
                 feed: row.get(1)?,
                 kind: row.get(2)?,
-                origin: row.get(3)?,
-                seq: row.get(4)?,
-                guid: row.get(5)?,
+                seq: row.get(3)?,
+                guid: row.get(4)?,
             })
         })?;
         let Some(row) = row else { return Ok(None) };
@@ -296,6 +294,7 @@ impl Writer {
             ],
         )?;
         self.make_deliveries(work, &row, seq, records - duplicates)?;
+        self.inherit_begun(work, &own)?;
         if place.is_none() || records == duplicates {
             self.settle_empty(work)?;
         } else if row.kind == "retry" || row.seq.is_some() && self.has_deliveries(work)? {
@@ -312,7 +311,7 @@ impl Writer {
     }
 
     /// The work, what it retries, what that retried, and so on.
-    fn own_works(&self, work: WorkId) -> Result<Vec<WorkId>> {
+    pub(crate) fn own_works(&self, work: WorkId) -> Result<Vec<WorkId>> {
         let mut works = vec![work];
         let mut of = work;
         let sql = "SELECT origin FROM blob WHERE work = ?1";
@@ -353,9 +352,6 @@ impl Writer {
             return Ok(());
         };
         self.exec(sql, (work.0, row.tenant, seq, due))?;
-        if let Some(origin) = row.origin {
-            self.inherit_begun(work, origin)?;
-        }
         Ok(())
     }
 

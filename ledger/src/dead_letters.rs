@@ -280,6 +280,12 @@ impl Writer {
         if self.number(delivered, [work.0])? != 0 {
             return Ok(Vec::new());
         }
+        // A retry that never came to anything goes on being for those that it was for.
+        let is_retry = "SELECT EXISTS (SELECT 1 FROM blob WHERE work = ?1 AND kind = 'retry')";
+        if self.number(is_retry, [work.0])? != 0 {
+            let sql = "SELECT id FROM sink JOIN retry_sink ON sink = id WHERE work = ?1 AND configured = 1";
+            return self.all(sql, [work.0], read);
+        }
         self.all("SELECT id FROM sink WHERE configured = 1", [], read)
     }
 
@@ -305,7 +311,7 @@ impl Writer {
         body.close()?;
         self.spool_for(work, body, targets)?;
         if letters[0].sink.is_none() {
-            self.inherit_begun(work, letters[0].work)?;
+            self.inherit_begun(work, &self.own_works(work)?)?;
         }
         Ok(work)
     }

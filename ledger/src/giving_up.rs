@@ -144,14 +144,16 @@ impl Writer {
         Ok(optional.stored)
     }
 
-    /// Notes of the deliveries of a retry that records may be there already, when they may be of a work that was tried
-    /// before it became dead: all that is sent now may be sent again then, and counts as that at most.
-    pub(crate) fn inherit_begun(&self, retry: WorkId, origin: i64) -> Result<()> {
+    /// Notes of the deliveries of a retry that records may be there already, when they may be of a work among its `own` that
+    /// was tried before it became dead: all that is sent now may be sent again then, and counts as that at most.
+    pub(crate) fn inherit_begun(&self, retry: WorkId, own: &[WorkId]) -> Result<()> {
         let sql = format!(
             "UPDATE delivery SET begun = 1 WHERE work = ?1 AND state = 'pending' AND begun = 0 AND sink IN \
              (SELECT sink FROM delivery WHERE work = ?2 AND state = 'dead' AND {TRIED})"
         );
-        self.exec(&sql, (retry.0, origin))?;
+        for earlier in own.iter().filter(|work| **work != retry) {
+            self.exec(&sql, (retry.0, earlier.0))?;
+        }
         Ok(())
     }
 }

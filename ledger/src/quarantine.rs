@@ -88,7 +88,7 @@ impl Writer {
         let reason = format!("{QUARANTINED}: {cause}");
         raw.close()?;
         let codecs = Codecs::default();
-        let mut kept = 0;
+        let (mut made, mut kept) = (0, 0);
         {
             let mut reader = raw.reader()?;
             let mut head = [0; HEADER];
@@ -101,7 +101,13 @@ impl Writer {
                 reader.read_exact(&mut stored).map_err(failed())?;
                 let unpacked = header.unpack(stored, &codecs).map_err(odd)?;
                 kept += self.add_letter(work, None, None, 0, &reason, Some(&unpacked.bytes))?;
+                made += 1;
             }
+        }
+        if made > 0 {
+            // The letters that it was to bring again are replaced by these: both would bring the blob, once for each.
+            let sql = "UPDATE dead_letter SET done_at = ?2 WHERE retry = ?1 AND done_at IS NULL";
+            self.exec(sql, (work.0, self.now_micros()))?;
         }
         self.count_letter_bytes(kept)?;
         self.end_unfetched(work, &reason)?;

@@ -1,4 +1,4 @@
-//! Retries of retries: the same blob comes again, and is never taken for somebody else's.
+//! Retries of retries: the same blob comes again, once, for whom it was, and is never taken for somebody else's.
 
 use crate::{SinkSpec, StartFrom, testing::*};
 
@@ -41,4 +41,47 @@ fn a_retry_of_a_retry_is_not_decided_against_its_own_blob() {
     // They are known by it as they were before.
     assert_eq!(bench.spool(feed(1), "y", &body(0..6)).1.duplicates, 5);
     assert!(bench.reconcile().agrees());
+}
+
+/// Claims what is to be fetched; it comes malformed three times.
+fn comes_malformed(bench: &Bench) {
+    for _ in 0..3 {
+        let fetch = bench.claim(tenant(1)).unwrap();
+        bench.take(fetch.work, b"[{}}]").unwrap_err();
+    }
+}
+
+#[test]
+fn a_retry_that_comes_malformed_leaves_one_set_of_letters() {
+    let bench = Bench::new();
+    bench.list(feed(1), &["x"]);
+    comes_malformed(&bench);
+    for _ in 0..3 {
+        assert_eq!(retry_all(&bench), 1);
+        comes_malformed(&bench);
+    }
+    assert_eq!(retry_all(&bench), 1);
+    let fetch = bench.claim(tenant(1)).unwrap();
+    bench.take(fetch.work, b"[{}]").unwrap();
+    assert!(bench.claim(tenant(1)).is_none());
+    assert_eq!((bench.deliver("a"), bench.deliver("b")), (1, 1));
+    assert!(bench.letters().iter().all(|letter| letter.done_at.is_some()));
+}
+
+#[test]
+fn what_comes_malformed_when_it_is_retried_for_one_sink_goes_on_for_that_one() {
+    let bench = with_optional_b();
+    bench.spool(feed(1), "x", &body(0..5));
+    bench.deliver("a");
+    // A part of it may be there.
+    let lease = bench.lease("b", 1).remove(0);
+    bench.ledger.begin(&sink("b"), vec![(lease.work.id, 1)]).wait().unwrap();
+    drop(lease);
+    assert_eq!((give_up(&bench), retry_all(&bench)), (1, 1));
+    comes_malformed(&bench);
+    assert_eq!(retry_all(&bench), 1);
+    let fetch = bench.claim(tenant(1)).unwrap();
+    bench.take(fetch.work, body(0..5).as_bytes()).unwrap();
+    assert!(bench.lease("a", 1).is_empty(), "it has them");
+    assert_eq!(bench.lease("b", 1).remove(0).begun, 1, "what is sent now may be sent again");
 }
