@@ -31,7 +31,7 @@ pub(crate) struct Account {
     met: u32,
     /// What receipts cover, for a work that is given back before it is complete.
     covered: Vec<Positions>,
-    /// Whether records may have reached the destination without a receipt.
+    /// Whether records may have reached the destination without a receipt, and its sink will not recognise them.
     pub(crate) ambiguous: bool,
 }
 

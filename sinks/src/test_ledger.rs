@@ -261,6 +261,11 @@ impl MemoryLedger {
         *self.fuse.lock().unwrap() = fuse;
     }
 
+    /// A pending work retries one of which records may be there.
+    pub(crate) fn retries_what_was_tried(&self, work: i64) {
+        self.lock().works.get_mut(&WorkId(work)).unwrap().begun = 1;
+    }
+
     /// Makes a pending work dead, as an operator or a full spool may.
     pub(crate) fn forget(&self, work: i64) {
         self.lock().works.get_mut(&WorkId(work)).unwrap().quarantined = true;

@@ -262,7 +262,7 @@ impl<'a> Serve<'a> {
                     self.under_way.clear();
                     self.undecided = true;
                     for leased in self.leased.values_mut().filter(|leased| !leased.account.is_quiet()) {
-                        leased.account.ambiguous = true;
+                        leased.account.ambiguous |= !shared.limits.exactly_once;
                     }
                     self.deadline = Some(Instant::now() + LAST_COMMIT);
                 }

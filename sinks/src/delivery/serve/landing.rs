@@ -37,12 +37,13 @@ impl Serve<'_> {
                 leased.account.refused(record);
             }
         }
+        let ambiguous = outcome.ambiguous && !self.shared.limits.exactly_once;
         let mut left = BTreeSet::new();
         for slice in &outcome.left {
             left.insert(slice.work.id);
             if let Some(leased) = self.leased.get_mut(&slice.work.id) {
                 leased.account.unsent(slice.len());
-                leased.account.ambiguous |= outcome.ambiguous;
+                leased.account.ambiguous |= ambiguous;
             }
         }
         for id in touched.iter().chain(&left) {
@@ -192,10 +193,10 @@ impl Serve<'_> {
             work: id,
             not_before: Some(self.not_before(lease.attempts, None)),
             error: String::new(),
-            begun: lease.begun + 1,
+            begun: lease.begun + u32::from(!self.shared.limits.exactly_once),
         };
-        let begun_before = if self.shared.limits.exactly_once { 0 } else { lease.begun };
-        match account.settle(&lease.work, begun_before) {
+        // Also of a sink that recognises what it has of this work: of another that it retries it does not.
+        match account.settle(&lease.work, lease.begun) {
             Ok(settlement) => {
                 let holds = |holding: &dyn Holding| settlement.delivered > 0 && holding.hold(&settlement);
                 let held = self.shared.sink.holding().is_some_and(holds);

@@ -69,3 +69,21 @@ async fn the_state_before_a_batch_that_did_not_end_well_stays() {
         );
     }
 }
+
+/// It recognises what it has of a work, and not what it has of the one that this retries.
+#[tokio::test(start_paused = true)]
+async fn a_retry_of_what_was_tried_counts_as_sent_again_by_every_sink() {
+    for exactly_once in [false, true] {
+        let ledger = Arc::new(MemoryLedger::plain([5, 3]));
+        ledger.retries_what_was_tried(0);
+        let mut replies = vec![Reply::TakeAndFail(DeliverError::ambiguous("who knows")); 9].into_iter();
+        let sink = Scripted::new(Limits { exactly_once, ..limits(3, 1) }, move |records| match records[0] {
+            // That nobody knows of this one means more copies of it only where nobody recognises them.
+            (1, _) if exactly_once => replies.next().unwrap_or(Reply::Take),
+            _ => Reply::Take,
+        });
+        let report = deliver_all(&Arc::new(sink), &ledger).await;
+        let resent: Vec<_> = ledger.settlements().iter().map(|settlement| settlement.resent).collect();
+        assert_eq!((resent, report.counters.resent), (vec![5, 0], 5), "{exactly_once}");
+    }
+}
