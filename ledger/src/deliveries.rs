@@ -71,15 +71,17 @@ impl Ledger {
         self.shared.sink(sink).wait(&self.shared.clock, at_most).await;
     }
 
-    /// Commits how often the records of these deliveries may be there, before they leave. It never becomes less by this.
+    /// Commits how often the records of these deliveries may be there, before they leave. It never becomes less by this. Not
+    /// once, when their sink recognises what it has of them; then this only says that they were tried, for the case that they
+    /// are given up before it can.
     pub fn begin(&self, sink: &SinkName, work: Vec<(WorkId, u32)>) -> Answer<()> {
         let sink = sink.clone();
         self.change(move |writer| {
             let number = writer.sink_number(&sink)?;
             for (work, times) in work {
                 writer.require_lease(number, &sink, work)?;
-                let sql =
-                    "UPDATE delivery SET begun = max(begun, ?3) WHERE work = ?1 AND sink = ?2 AND state = 'pending'";
+                let sql = "UPDATE delivery SET begun = max(begun, ?3), last_error = coalesce(last_error, '') \
+                           WHERE work = ?1 AND sink = ?2 AND state = 'pending'";
                 writer.exec(sql, (work.0, number, times))?;
             }
             Ok(())

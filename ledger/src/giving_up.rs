@@ -12,8 +12,8 @@ use crate::{WorkId, error::Result, leases::Leased, writer::Writer};
 /// The reason of a delivery that had to make room.
 pub const SPOOL_FULL: &str = "spool_full";
 
-/// Whether a delivery may have been tried: records of it may have arrived, with or without a receipt. Each one that was given
-/// back has an error, if only an empty one.
+/// Whether a delivery may have been tried: records of it may have arrived, with or without a receipt. Each one that was begun
+/// or given back has an error, if only an empty one.
 const TRIED: &str = "(begun > 0 OR attempts > 0 OR last_error IS NOT NULL)";
 
 /// Deliveries of a sink that are looked at in one go when room is made.

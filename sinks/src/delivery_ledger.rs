@@ -118,7 +118,8 @@ pub trait DeliveryLedger: SinkStates {
         only: Option<&'a BTreeSet<u32>>,
     ) -> BoxFuture<'a, Result<Result<RenderedPiece, BodyGone>, LedgerFailure>>;
 
-    /// Commits how often the records of these deliveries may be there, before they leave. It never becomes less by this.
+    /// Commits how often the records of these deliveries may be there, before they leave. It never becomes less by this. Not
+    /// once, when their sink recognises what it has of them; then this only says that there may be something.
     fn begin<'a>(
         &'a self,
         sink: &'a SinkName,

@@ -92,6 +92,8 @@ struct Entry {
     not_before: Option<Instant>,
     attempts: u32,
     begun: u32,
+    /// Whether it was ever said that something of it may be there.
+    tried: bool,
     panics: u32,
     settled: Option<Settlement>,
     quarantined: bool,
@@ -230,6 +232,7 @@ impl MemoryLedger {
             not_before: None,
             attempts: 0,
             begun: 0,
+            tried: false,
             panics: 0,
             settled: None,
             quarantined: false,
@@ -370,6 +373,11 @@ impl MemoryLedger {
 
     pub(crate) fn pending(&self) -> usize {
         self.lock().works.values().filter(|entry| entry.is_pending()).count()
+    }
+
+    /// The works of which it was said that something may be there, settled ones too.
+    pub(crate) fn tried(&self) -> Vec<i64> {
+        self.lock().works.iter().filter(|(_, entry)| entry.tried).map(|(id, _)| id.0).collect()
     }
 
     pub(crate) fn begun(&self) -> usize {
@@ -607,6 +615,7 @@ impl DeliveryLedger for MemoryLedger {
             for (work, times) in works {
                 let entry = inner.works.get_mut(&work).unwrap();
                 entry.begun = entry.begun.max(times);
+                entry.tried = true;
             }
             Ok(())
         })

@@ -73,9 +73,9 @@ fn what_comes_malformed_when_it_is_retried_for_one_sink_goes_on_for_that_one() {
     let bench = with_optional_b();
     bench.spool(feed(1), "x", &body(0..5));
     bench.deliver("a");
-    // A part of it may be there.
+    // A part of it may be there, which its sink would recognise.
     let lease = bench.lease("b", 1).remove(0);
-    bench.ledger.begin(&sink("b"), vec![(lease.work.id, 1)]).wait().unwrap();
+    bench.ledger.begin(&sink("b"), vec![(lease.work.id, 0)]).wait().unwrap();
     drop(lease);
     assert_eq!((give_up(&bench), retry_all(&bench)), (1, 1));
     comes_malformed(&bench);

@@ -209,6 +209,11 @@ async fn l3_nothing_is_settled_before_its_object_is_put() {
     running.finish(&world.ledger).await;
     world.is_complete(&works);
     assert_eq!(world.objects(), 1);
+    assert_eq!(
+        world.ledger.tried(),
+        [0, 2, 3, 4],
+        "which counts if they are given up before they are settled"
+    );
     assert!(files(&world.staging()).is_empty(), "{:?}", files(&world.staging()));
     let path = &files(&world.target())[0];
     for part in [

@@ -32,6 +32,8 @@ pub(super) struct Leased {
     /// Whether [`crate::delivery_ledger::DeliveryLedger::begin`] was asked for it, and whether it is committed.
     pub(super) begin_asked: bool,
     pub(super) begin_committed: bool,
+    /// Whether the ledger was told that the state of its sink speaks of it.
+    pub(super) tried: bool,
     pub(super) giving_up: Option<GiveUp>,
 }
 
@@ -73,6 +75,7 @@ impl Leased {
             started: !already.is_empty(),
             begin_asked: false,
             begin_committed: false,
+            tried: false,
             giving_up: None,
         }
     }

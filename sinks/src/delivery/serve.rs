@@ -396,7 +396,7 @@ impl<'a> Serve<'a> {
         }
         if !std::mem::replace(&mut self.released, true) {
             self.release();
-            self.start_committing(Vec::new(), None);
+            self.start_committing(Vec::new(), None, Vec::new());
         }
         if self.committing.is_some() { None } else { self.ending.take() }
     }
@@ -433,7 +433,7 @@ impl<'a> Serve<'a> {
         }
         if !self.shared.limits.exactly_once && self.committing.is_none() {
             let settlements = self.take_settlements();
-            self.start_committing(settlements, None);
+            self.start_committing(settlements, None, Vec::new());
         }
         if self.ending.is_none() && self.is_idle() && self.upkeep_at.is_some_and(|at| at <= Instant::now()) {
             let shared = Arc::clone(&self.shared);

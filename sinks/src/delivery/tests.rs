@@ -547,6 +547,24 @@ async fn begun_is_durable_before_anything_leaves() {
     assert_eq!(ledger.log()[0], "begin 1");
 }
 
+/// One that is exactly once recognises what is there, unless it is given up before.
+#[tokio::test(start_paused = true)]
+async fn that_a_work_was_tried_is_durable_before_anything_of_it_leaves_whoever_it_is_for() {
+    let ledger = Arc::new(MemoryLedger::plain([9, 9]));
+    let watch = Arc::clone(&ledger);
+    let limits = Limits { exactly_once: true, ..limits(4, 1) };
+    let sink = Arc::new(Scripted::new(limits, move |records| {
+        let tried = watch.tried();
+        assert!(records.iter().all(|(work, _)| tried.contains(work)), "it leaves before its mark");
+        assert_eq!(watch.begun(), 0, "and nothing of it counts as sent again");
+        Reply::Take
+    }));
+    let report = deliver_all(&sink, &ledger).await;
+    assert_eq!((report.counters.panics, report.counters.resent), (0, 0));
+    let marks = ledger.log().iter().filter(|entry| entry.starts_with("begin")).count();
+    assert!(marks <= 2, "each of them once");
+}
+
 #[tokio::test(start_paused = true)]
 async fn at_most_so_many_are_under_way_and_one_keeps_the_order() {
     let works = [5; 30];
@@ -660,7 +678,10 @@ async fn the_state_travels_with_the_settlements() {
     assert_eq!(sink.arrived(), all(&[30; 40]));
     assert_eq!(report.counters.batches, 14, "three works of 30 go into 100");
     assert_eq!(report.counters.panics, 0);
-    let log = ledger.log();
+    // The mark of what is tried goes with the settlement that follows it.
+    let (marks, log): (Vec<_>, Vec<_>) =
+        ledger.log().into_iter().partition(|entry| entry.starts_with("begin"));
+    assert_eq!(marks.len() as u64, report.counters.batches, "{marks:?}");
     assert_eq!(log.len() as u64, report.counters.batches + 1, "{log:?}");
     assert_eq!((log[0].as_str(), log[1].as_str()), ("settle 0", "settle 3"), "{log:?}");
 }

@@ -11,7 +11,10 @@ use super::{
     super::shared::{insist, panic_text},
     Claim, Exit, Serve,
 };
-use crate::delivery_ledger::{Deferral, Settlement};
+use crate::{
+    batching::Outgoing,
+    delivery_ledger::{Deferral, Settlement, WorkId},
+};
 
 /// A lease on its way back into the ledger.
 pub(super) enum GivenBack {
@@ -36,7 +39,7 @@ impl Serve<'_> {
         }
         if self.undecided {
             self.to_settle.clear();
-            self.start_committing(Vec::new(), None);
+            self.start_committing(Vec::new(), None, Vec::new());
             return;
         }
         if let Some(outgoing) = self.prepared.take() {
@@ -48,10 +51,11 @@ impl Serve<'_> {
         let combines = may_settle && !self.to_settle.is_empty();
         let next = if may_send && (combines || self.batch_is_due()) { self.take_batch() } else { None };
         let settlements = if may_settle { self.take_settlements() } else { Vec::new() };
+        let tried = next.as_ref().map(|outgoing| self.tried_first(outgoing)).unwrap_or_default();
         let mut finished = std::mem::take(&mut self.vanished);
         finished.extend(settlements.iter().map(|(settlement, _)| settlement.work));
         if next.is_none() && finished.is_empty() {
-            self.start_committing(settlements, None);
+            self.start_committing(settlements, None, Vec::new());
             return;
         }
         let batch = next.as_ref().map(|outgoing| &outgoing.batch);
@@ -63,12 +67,28 @@ impl Serve<'_> {
             self.end(Exit::Reopen { after: None, at_once: false });
             return;
         };
-        self.start_committing(settlements, state);
+        // Without a state of its own for the batch, it goes nowhere yet.
+        let tried = if state.is_some() { tried } else { Vec::new() };
+        self.start_committing(settlements, state, tried);
         match next {
             Some(outgoing) if self.committing.is_some() => self.prepared = Some(outgoing),
             Some(outgoing) => self.dispatch(outgoing),
             None => {}
         }
+    }
+
+    /// The works of a batch of which nothing was on its way before.
+    fn tried_first(&mut self, outgoing: &Outgoing) -> Vec<WorkId> {
+        let mut works: Vec<WorkId> = Vec::new();
+        for slice in &outgoing.slices {
+            let id = slice.work.id;
+            if let Some(leased) = self.leased.get_mut(&id)
+                && !std::mem::replace(&mut leased.tried, true)
+            {
+                works.push(id);
+            }
+        }
+        works
     }
 
     /// What is complete, on its way into the ledger.
@@ -87,8 +107,14 @@ impl Serve<'_> {
         });
     }
 
-    /// Commits what is to be committed, one commit at a time.
-    pub(super) fn start_committing(&mut self, settlements: Vec<(Settlement, Claim)>, state: Option<Vec<u8>>) {
+    /// Commits what is to be committed, one commit at a time. The sink recognises what it has of `tried`, so nothing of
+    /// these counts as begun; but when they are given up before it can, whoever retries them has to know.
+    pub(super) fn start_committing(
+        &mut self,
+        settlements: Vec<(Settlement, Claim)>,
+        state: Option<Vec<u8>>,
+        tried: Vec<WorkId>,
+    ) {
         let state = state.or_else(|| self.partials.changed_state());
         let given_back = std::mem::take(&mut self.to_give_back);
         if settlements.is_empty() && given_back.is_empty() && state.is_none() {
@@ -99,7 +125,17 @@ impl Serve<'_> {
         self.committing = Some(Box::pin(async move {
             let (ledger, name) = (&shared.ledger, &shared.name);
             if !settlements.is_empty() || state.is_some() {
-                insist(&shared, || ledger.settle(name, settlements.clone(), state.clone())).await?;
+                let tried: Vec<_> = tried.into_iter().map(|work| (work, 0)).collect();
+                let mark = async {
+                    match tried.is_empty() {
+                        true => Ok(()),
+                        false => insist(&shared, || ledger.begin(name, tried.clone())).await,
+                    }
+                };
+                let settle = insist(&shared, || ledger.settle(name, settlements.clone(), state.clone()));
+                // Asked for together, they cost one commit.
+                let (marked, settled) = tokio::join!(mark, settle);
+                marked.and(settled)?;
             }
             drop(settled);
             let mut deferrals = Vec::new();

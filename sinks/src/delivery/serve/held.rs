@@ -25,6 +25,8 @@ const LEASE_AT_ONCE: usize = 1000;
 /// What is held, and how the sink gets on with it.
 pub(super) struct Held {
     works: HashMap<WorkId, (Settlement, Claim)>,
+    /// Those of which the ledger was not told yet that the sink has them.
+    untold: Vec<WorkId>,
     pub(super) advancing: Option<BoxFuture<'static, Result<Advance, DeliverError>>>,
     /// What is to be committed before the sink is asked again.
     advanced: Option<Advance>,
@@ -37,6 +39,7 @@ impl Default for Held {
     fn default() -> Self {
         Self {
             works: HashMap::new(),
+            untold: Vec::new(),
             advancing: None,
             advanced: None,
             again_at: None,
@@ -60,7 +63,7 @@ impl Held {
             for settlement in some {
                 match claims.remove(&settlement.work) {
                     Some(claim) => {
-                        held.works.insert(settlement.work, (settlement.clone(), claim));
+                        held.hold(settlement.clone(), claim);
                     }
                     None => gone += 1,
                 }
@@ -77,6 +80,7 @@ impl Held {
     }
 
     pub(super) fn hold(&mut self, settlement: Settlement, claim: Claim) {
+        self.untold.push(settlement.work);
         self.works.insert(settlement.work, (settlement, claim));
     }
 
@@ -100,7 +104,10 @@ impl Serve<'_> {
                 self.shared.health.arrived(settlements.len() - before, records.sum(), bytes);
                 self.shared.rate.eased();
             }
-            self.start_committing(settlements, Some(state));
+            // Those that are still held are perhaps on their way from now on.
+            let mut tried = std::mem::take(&mut self.held.untold);
+            tried.retain(|work| self.held.works.contains_key(work));
+            self.start_committing(settlements, Some(state), tried);
             return true;
         }
         let is_due = self.held.again_at.is_none_or(|at| at <= Instant::now());
