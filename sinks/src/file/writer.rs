@@ -2,7 +2,8 @@
 //!
 //! A batch is one write for each of its parts and one fdatasync. Before the first write, what stands behind the place of
 //! the batch is compared with it: a whole line that is the due record stays (somebody may have read it), anything else
-//! is cut, but for whole lines of works that were given up meanwhile.
+//! is cut, but for whole lines of works that were given up meanwhile. Behind a body that came back as another these are cut,
+//! too.
 
 use std::{
     io,
@@ -207,7 +208,8 @@ impl Writer {
                         end += line.bytes.len() as u64 + 1;
                         there += 1;
                     }
-                    Some(line) if line.whole && end < place.keeps_below => {
+                    // Unless what is due has changed: then a line that is due later may be among them, and be written twice.
+                    Some(line) if line.whole && end < place.keeps_below && !place.replaces => {
                         end += line.bytes.len() as u64 + 1;
                         kept = end;
                     }

@@ -47,3 +47,36 @@ async fn each_record_of_another_body_is_there_once_whatever_stood_there_of_the_f
         }
     }
 }
+
+/// Its lines are ours though they are not due; but behind them stand others that are.
+#[tokio::test]
+async fn nor_when_another_blob_was_given_up_meanwhile() {
+    const LIVE: &str = "/logs/mailtrail.ndjson";
+    for (records, reversed) in [(5, false), (5, true), (7, false), (2, false)] {
+        let platter = Platter::new(&[LIVE], 1);
+        let disk: Arc<dyn Disk> = Arc::new(SimDisk { platter: Arc::clone(&platter), fuse: Fuse::new(None) });
+        let ledger = Arc::new(MemoryLedger::plain([3, 5, 4]));
+        for (work, count) in [(0, 3), (1, 5), (2, 4)] {
+            ledger.replace_body(work, 1, count, false);
+        }
+        let first = sink(Arc::clone(&disk), config("/logs"), &ledger);
+        assert_eq!(first.open().await.unwrap(), []);
+        let batch = ledger.batch(&[(0, 0..3), (1, 0..5), (2, 0..4)]);
+        ledger.set_state(first.state(&[], Some(&batch)));
+        let _ = first.deliver(batch).await.unwrap();
+        drop(first);
+        ledger.restart(None);
+        ledger.forget(0);
+        ledger.replace_body(1, 2, records, reversed);
+        let running = start(disk, config("/logs"), &ledger);
+        let settled = tokio::time::timeout(Duration::from_secs(60), ledger.all_settled()).await;
+        assert!(settled.is_ok(), "{records} {reversed}: {:?}", running.health.report());
+        running.stop().await;
+
+        let mut lines = records_of(&platter.lock().unwrap().files()[LIVE]);
+        lines.retain(|(work, _)| *work != 0);
+        lines.sort_unstable();
+        let of = |work: i64, records: usize| (0..records as u32).map(move |position| (work, position));
+        assert_eq!(lines, of(1, records).chain(of(2, 4)).collect::<Vec<_>>(), "{records} {reversed}");
+    }
+}
