@@ -174,6 +174,15 @@ impl Queue {
         (self.records, self.bytes)
     }
 
+    /// How much memory is reserved for what it holds. A piece of which some is under way counts: it comes free with the rest.
+    pub(crate) fn reserved(&self) -> usize {
+        let pieces = self.ready.iter().map(|ready| &ready.piece);
+        let before = std::iter::once(None).chain(pieces.clone().map(Some));
+        let each_once =
+            pieces.zip(before).filter(|(piece, before)| !before.is_some_and(|b| Arc::ptr_eq(piece, b)));
+        each_once.map(|(piece, _)| piece.room().bytes()).sum()
+    }
+
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }

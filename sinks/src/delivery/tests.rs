@@ -608,6 +608,20 @@ async fn unacknowledged_batches_hold_no_bytes_and_a_slow_sink_stops_no_other() {
     running.stop().await.unwrap();
 }
 
+/// A batch that is never full, because its share of the memory is too small, does not wait for company.
+#[tokio::test(start_paused = true)]
+async fn unacknowledged_batches_keep_nobody_waiting_for_memory_that_they_do_not_have() {
+    let ledger = Arc::new(MemoryLedger::plain([50; 100]));
+    let limits = Limits { linger: Duration::from_secs(60), ..limits(10_000, 2000) };
+    let mut sink = Scripted::new(limits, |_| Reply::TakeAfter(Duration::from_secs(1000)));
+    sink.gives_up_bytes = true;
+    let sink = Arc::new(sink);
+    let running = start_with(&sink, &ledger, Rate::new(None, None), &MemoryBudget::new(32 << 10));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(sink.tried().len() > 10, "{:?}", sink.tried());
+    running.stop().await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_rate_is_kept_over_many_batches() {
     let ledger = Arc::new(MemoryLedger::plain([100; 10]));

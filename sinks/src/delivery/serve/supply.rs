@@ -174,11 +174,13 @@ impl Serve<'_> {
 
     pub(super) fn batch_is_due(&self) -> bool {
         let lingered = self.ready_since.is_some_and(|since| since.elapsed() >= self.shared.limits.linger);
-        // While a batch is under way, whoever waits for memory gets it when that has landed: what little is ready would
-        // take a place from a batch that is full.
-        let starved =
-            self.under_way.is_empty() && self.reading.as_ref().is_some_and(|reading| reading.starved);
-        !self.ready.is_empty() && (lingered || starved || self.ready.is_full(&self.shared.limits))
+        // While a batch under way has memory, whoever waits for some gets it when that has landed: what little is ready
+        // would take a place from a batch that is full. One that only waits for its acknowledgement has none to give.
+        let starved = || {
+            self.reading.as_ref().is_some_and(|reading| reading.starved)
+                && self.shared.ahead.held() <= self.ready.reserved()
+        };
+        !self.ready.is_empty() && (lingered || self.ready.is_full(&self.shared.limits) || starved())
     }
 
     pub(super) fn take_batch(&mut self) -> Option<Outgoing> {
