@@ -115,20 +115,25 @@ async fn retry(ledger: &Ledger, which: WhichDeadLetters) -> Result<String, Opera
         WhichDeadLetters::Sink(sink) => unsent(ledger, Some(sink)).await?,
         WhichDeadLetters::All => unsent(ledger, None).await?,
     };
-    let (mut records, mut refused) = (0, Vec::new());
+    let (mut works, mut records, mut refused) = (0, 0, Vec::new());
     let mut along = BTreeSet::new();
     for some in ids.chunks(RETRIED_AT_ONCE) {
         let some = some.iter().copied().filter(|id| !along.contains(id)).collect();
         let retried = ledger.retry_dead_letters(some).await?;
         along.extend(retried.along);
+        works += retried.works.len();
         records += retried.records;
         refused.extend(retried.refused);
     }
-    let mut text = format!("{records} records are due again");
+    // Nobody knows how many records a malformed body was to have.
+    let mut text = match (records, works) {
+        (0, 1..) => format!("blobs that are fetched again: {works}"),
+        _ => format!("{records} records are due again"),
+    };
     for (id, why) in &refused {
         text.push_str(&format!("\ndead letter {id} is not retried: {why}"));
     }
-    if records == 0 && !refused.is_empty() { Err(OperateError::Failed(text)) } else { Ok(text) }
+    if works == 0 && !refused.is_empty() { Err(OperateError::Failed(text)) } else { Ok(text) }
 }
 
 /// The numbers of those dead letters that nobody has dealt with.
@@ -147,4 +152,41 @@ async fn unsent(ledger: &Ledger, sink: Option<SinkName>) -> Result<Vec<i64>, Ope
         }
     });
     Ok(read.await.map_err(|error| OperateError::Failed(error.to_string()))??)
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{TimeDelta, Utc};
+    use ledger::{ListedPage, Settings, SinkSpec, StartFrom};
+    use schemas::{ContentId, ContentType, FeedKey, ListedBlob, TenantId};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_retry_of_what_has_no_known_records_is_no_failure() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ledger, _) = Ledger::open(dir.path(), Settings::default()).unwrap();
+        let sink = SinkSpec { name: "a".parse().unwrap(), required: true, start_from: StartFrom::Spooled };
+        ledger.meet_sinks(vec![sink]).await.unwrap();
+        let tenant: TenantId = "41463f53-8812-40f4-890f-865bf6e35101".parse().unwrap();
+        let now = Utc::now();
+        let content_id = ContentId::try_from("x").unwrap();
+        let blobs = vec![ListedBlob { content_id, created: now, expires: now + TimeDelta::days(7) }];
+        let feed = FeedKey { tenant, content_type: ContentType::Exchange };
+        ledger.record_page(ListedPage { feed, blobs, completes: None }).await.unwrap();
+        for _ in 0..3 {
+            let lease = ledger.claim_fetches(tenant, 1).await.unwrap().remove(0);
+            let mut body = ledger.body_writer(lease.work, now);
+            body.write(b"[{}}]").unwrap();
+            body.finish().unwrap().await.unwrap_err();
+        }
+        let retry = async |ids: &[u64]| {
+            apply(&ledger, Change::RetryDeadLetters { which: WhichDeadLetters::Ids(ids.to_vec()) }).await
+        };
+        assert_eq!(
+            retry(&[1, 999]).await.unwrap(),
+            "blobs that are fetched again: 1\ndead letter 999 is not retried: there is no such dead letter"
+        );
+        assert!(retry(&[1]).await.is_err(), "it was retried already");
+    }
 }
