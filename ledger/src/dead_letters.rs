@@ -240,7 +240,13 @@ impl Writer {
                 }
             }
         }
-        for ((work, sink, has_record), letters) in groups {
+        let mut fetched = std::collections::BTreeSet::new();
+        // What has to be fetched comes first of each work: then all that was kept of it comes with that.
+        for ((work, sink, has_record), mut letters) in groups {
+            letters.retain(|letter| !fetched.contains(&letter.id));
+            if letters.is_empty() {
+                continue;
+            }
             let targets = self.retry_targets(WorkId(work), sink)?;
             if targets.is_empty() {
                 retried.refused.extend(letters.iter().map(|letter| (letter.id, RetryRefused::NoSink)));
@@ -255,7 +261,8 @@ impl Writer {
             retried.works.push(made);
             for (id, records) in all {
                 retried.records += records;
-                if letters.iter().all(|letter| letter.id != id) {
+                fetched.insert(id);
+                if !seen.contains(&id) {
                     retried.along.push(id);
                 }
             }
@@ -316,8 +323,8 @@ impl Writer {
         Ok(work)
     }
 
-    /// Lets a body be fetched again, for all of its open letters that are no single record: each of them stands for all of
-    /// it, and in turns of their own they would bring it as often as there are turns. Gives them, with their records.
+    /// Lets a body be fetched again, for all of its open letters: it brings what each of them stands for, and in turns of
+    /// their own they would bring that as often as there are turns. Gives them, with their records.
     fn retry_by_fetching(
         &mut self,
         letters: &[Letter],
@@ -325,8 +332,8 @@ impl Writer {
     ) -> Result<(WorkId, Vec<(i64, u64)>)> {
         let letter = &letters[0];
         let work = self.new_retry(letter, "listed")?;
-        let sql = "UPDATE dead_letter SET retry = ?3 WHERE work = ?1 AND sink IS ?2 AND position IS NULL \
-                   AND retry IS NULL RETURNING id, records";
+        let sql = "UPDATE dead_letter SET retry = ?3 WHERE work = ?1 AND sink IS ?2 AND retry IS NULL \
+                   RETURNING id, records";
         let all = self.all(sql, (letter.work, letter.sink, work.0), |row| {
             Ok((row.get::<_, i64>(0)?, u64::from(row.get::<_, u32>(1)?)))
         })?;

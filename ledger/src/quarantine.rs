@@ -23,12 +23,13 @@ impl Writer {
     /// its body become dead letters of no particular sink.
     pub(crate) fn quarantine(&mut self, work: WorkId, reason: &str, message: &str) -> Result<()> {
         let now = self.now_micros();
-        // The letters that a retry was made of have the records: they are as unsent as they were.
+        // The letters that a retry was made of have the records: they are as unsent as they were. One that was fetched has
+        // more than those of its letters.
         let sql = "UPDATE dead_letter SET retry = NULL WHERE retry = ?1 AND done_at IS NULL AND bytes IS NOT NULL \
-                   AND position IS NOT NULL";
+                   AND position IS NOT NULL AND NOT EXISTS (SELECT 1 FROM retry_sink WHERE work = ?1)";
         if self.exec(sql, [work.0])? == 0 {
             self.keep_body(work, &format!("{reason}: {message}"))?;
-            // Letters without a record are replaced by those that were made just now.
+            // Its letters are replaced by those that were made just now.
             let sql = "UPDATE dead_letter SET done_at = ?2 WHERE retry = ?1 AND done_at IS NULL";
             self.exec(sql, (work.0, now))?;
         }

@@ -18,7 +18,7 @@ fn damage(bench: &Bench) {
     damage_at(bench, |length| 64 + (length - 64) / 2);
 }
 
-fn damage_at(bench: &Bench, at: impl Fn(u64) -> u64) {
+pub(super) fn damage_at(bench: &Bench, at: impl Fn(u64) -> u64) {
     let path = bench.segments().pop().unwrap();
     let file = std::fs::File::options().read(true).write(true).open(path).unwrap();
     let at = at(file.metadata().unwrap().len());

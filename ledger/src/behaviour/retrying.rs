@@ -1,5 +1,6 @@
 //! Retries of retries: the same blob comes again, once, for whom it was, and is never taken for somebody else's.
 
+use super::losses::damage_at;
 use crate::{SinkSpec, StartFrom, testing::*};
 
 /// A ledger of which `a` is required and `b` is not.
@@ -84,4 +85,32 @@ fn what_comes_malformed_when_it_is_retried_for_one_sink_goes_on_for_that_one() {
     bench.take(fetch.work, body(0..5).as_bytes()).unwrap();
     assert!(bench.lease("a", 1).is_empty(), "it has them");
     assert_eq!(bench.lease("b", 1).remove(0).begun, 1, "what is sent now may be sent again");
+}
+
+#[test]
+fn what_could_be_kept_of_a_body_comes_with_the_rest_of_it() {
+    let bench = Bench::new();
+    // Three pieces, of which the disk cannot read the last when the body is to be kept.
+    let records: Vec<_> = (0..12).map(|number| record(number, &format!("{number:0>60000}"))).collect();
+    let text = format!("[{}]", records.join(","));
+    let (work, _) = bench.spool(feed(1), "x", &text);
+    damage_at(&bench, |length| length - 100);
+    for _ in 0..3 {
+        bench.ledger.panicked(work, "a bug".into()).wait().unwrap();
+    }
+    let letters = bench.letters();
+    assert!(letters.len() > 1 && letters.last().unwrap().position.is_none());
+    assert_eq!(retry_all(&bench), 1);
+    let fetch = bench.claim(tenant(1)).unwrap();
+    bench.take(fetch.work, text.as_bytes()).unwrap();
+    drop(fetch);
+    // It panics once more: then there are its own letters, and no others.
+    let retry = bench.lease("a", 1).remove(0).work.id;
+    for _ in 0..3 {
+        bench.ledger.panicked(retry, "a bug".into()).wait().unwrap();
+    }
+    assert_eq!(bench.letters().iter().filter(|letter| letter.is_open()).count(), 12);
+    assert_eq!(retry_all(&bench), 1);
+    assert_eq!((bench.deliver("a"), bench.deliver("b")), (1, 1));
+    assert!(bench.letters().iter().all(|letter| letter.done_at.is_some()));
 }
