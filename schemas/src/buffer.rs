@@ -18,6 +18,11 @@ const KEPT_BYTES: usize = 6 << 20;
 /// How many times as large as what is asked for a buffer may be.
 const WASTE: usize = 4;
 
+/// What room for more than a kept buffer takes at least: the allocator (glibc) gets so much from the system by itself and gives
+/// it back as soon as it is let go, instead of keeping it for the thread; and it grows without being copied. Only what is written
+/// to takes memory.
+const ROOM_OF_ITS_OWN: usize = 33 << 20;
+
 static SPARE: Mutex<Spare> = Mutex::new(Spare { buffers: Vec::new(), bytes: 0 });
 
 struct Spare {
@@ -93,6 +98,15 @@ impl Drop for Buffer {
             let buffer = std::mem::take(&mut self.0);
             SPARE.lock().unwrap_or_else(PoisonError::into_inner).keep(buffer);
         }
+    }
+}
+
+/// Makes room for so many more elements in a vector that may become very large.
+pub fn make_room<T>(vector: &mut Vec<T>, more: usize) {
+    let needed = vector.len().saturating_add(more);
+    if needed > vector.capacity() && needed.saturating_mul(size_of::<T>()) > *KEPT_LENGTHS.end() {
+        let room = needed.max(vector.capacity() * 2).max(ROOM_OF_ITS_OWN / size_of::<T>().max(1));
+        vector.reserve_exact(room - vector.len());
     }
 }
 

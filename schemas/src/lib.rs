@@ -37,7 +37,7 @@ pub mod time;
 pub mod work;
 
 pub use blob::{BlobKey, ContentId, FeedKey, ListedBlob, Seq, Spooled, TimeRange};
-pub use buffer::Buffer;
+pub use buffer::{Buffer, make_room};
 pub use content_type::ContentType;
 pub use ledger_failure::LedgerFailure;
 pub use listing::{CompletedWindow, FeedState, ListedPage};

@@ -6,7 +6,7 @@
 //!
 //! A body counts as whole only when its closing `]` was seen: [`Splitter::finish`] tells a cut body from a short one.
 
-use crate::{RecordKey, bytes::find_quote};
+use crate::{RecordKey, buffer::make_room, bytes::find_quote};
 
 /// Why a body is not an array of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -187,6 +187,7 @@ impl Splitter {
                     if carried == 0 {
                         on_record(&chunk[from..at], self.key(&chunk[from..at]));
                     } else {
+                        make_room(&mut self.carried, at - from);
                         self.carried.extend_from_slice(&chunk[from..at]);
                         let record = std::mem::take(&mut self.carried);
                         on_record(&record, self.key(&record));
@@ -209,6 +210,7 @@ impl Splitter {
             }
         }
         if matches!(self.place, Place::Nested | Place::Scalar) {
+            make_room(&mut self.carried, chunk.len() - from);
             self.carried.extend_from_slice(&chunk[from..]);
         }
         self.consumed += chunk.len() as u64;

@@ -16,9 +16,11 @@
 //! 36  crc              4  CRC-32 of the 36 bytes before and of what follows the header
 //! ```
 
+use std::io::{self, Seek, SeekFrom, Write};
+
 use schemas::Buffer;
 
-use super::codec::Codecs;
+use super::codec::{self, Codecs};
 use crate::positions::{put_varint, take_varint};
 
 /// Bytes of a frame's header.
@@ -84,13 +86,67 @@ pub(crate) fn seal(
     };
     let stored = (frame.len() - HEADER) as u32;
     let header = Header { codec, stored, raw, lengths: lengths.len() as u32, first, count, work, crc: 0 };
-    let mut head = header.to_bytes();
     let mut crc = crc32fast::Hasher::new();
-    crc.update(&head[..HEADER - 4]);
     crc.update(&frame[HEADER..]);
-    head[HEADER - 4..].copy_from_slice(&crc.finalize().to_le_bytes());
-    frame[..HEADER].copy_from_slice(&head);
+    frame[..HEADER].copy_from_slice(&header.sealed(&crc));
     Ok(frame)
+}
+
+/// Writes a frame of a single record, which may be large, without a copy of it in memory. `file` stands where the frame is
+/// to begin, and stands behind it then. Gives the frame's length.
+pub(crate) fn write_alone(
+    file: &mut (impl Write + Seek),
+    record: &[u8],
+    packed: bool,
+    work: i64,
+    first: u32,
+) -> io::Result<u64> {
+    let too_large = |_| io::Error::from(io::ErrorKind::FileTooLarge);
+    let mut lengths = Vec::new();
+    put_length(&mut lengths, u32::try_from(record.len()).map_err(too_large)?);
+    let raw = u32::try_from(record.len() + lengths.len()).map_err(too_large)?;
+    let begin = file.stream_position()?;
+    // What the header says is known at the end.
+    file.write_all(&[0; HEADER])?;
+    let mut body = Summed { file: &mut *file, crc: crc32fast::Hasher::new(), bytes: 0 };
+    if packed {
+        let mut encoder = zstd::Encoder::new(&mut body, codec::LEVEL)?;
+        encoder.set_pledged_src_size(Some(u64::from(raw)))?;
+        encoder.write_all(record)?;
+        encoder.write_all(&lengths)?;
+        encoder.finish()?;
+    } else {
+        body.write_all(record)?;
+        body.write_all(&lengths)?;
+    }
+    let Summed { crc, bytes, .. } = body;
+    let (codec, stored) = (if packed { ZSTD } else { STORED }, u32::try_from(bytes).map_err(too_large)?);
+    let header = Header { codec, stored, raw, lengths: lengths.len() as u32, first, count: 1, work, crc: 0 };
+    file.seek(SeekFrom::Start(begin))?;
+    file.write_all(&header.sealed(&crc))?;
+    let length = HEADER as u64 + bytes;
+    file.seek(SeekFrom::Start(begin + length))?;
+    Ok(length)
+}
+
+/// Passes bytes on, and sums up what went through.
+struct Summed<W> {
+    file: W,
+    crc: crc32fast::Hasher,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Summed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.crc.update(&bytes[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// The length of a record as it is kept in a piece.
@@ -109,6 +165,16 @@ impl Header {
             bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
         }
         bytes[28..36].copy_from_slice(&self.work.to_le_bytes());
+        bytes
+    }
+
+    /// The header's bytes, when what follows it has this sum.
+    fn sealed(self, follows: &crc32fast::Hasher) -> [u8; HEADER] {
+        let mut bytes = self.to_bytes();
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&bytes[..HEADER - 4]);
+        crc.combine(follows);
+        bytes[HEADER - 4..].copy_from_slice(&crc.finalize().to_le_bytes());
         bytes
     }
 
@@ -215,6 +281,24 @@ mod tests {
             prop_assert_eq!(&*unpacked.bytes, &records.concat());
             let lengths: Vec<_> = records.iter().map(|record| record.len() as u32).collect();
             prop_assert_eq!(unpacked.lengths, lengths);
+        }
+
+        #[test]
+        fn a_record_that_is_written_alone_is_a_frame_like_any_other(
+            record in proptest::collection::vec(prop_oneof![Just(b'a'), any::<u8>()], 0..3000), packed in any::<bool>()
+        ) {
+            let mut file = io::Cursor::new(b"before".to_vec());
+            file.set_position(6);
+            let length = write_alone(&mut file, &record, packed, 7, 3).unwrap();
+            prop_assert_eq!(file.position(), 6 + length);
+            let bytes = file.into_inner();
+            prop_assert_eq!(bytes.len() as u64, 6 + length);
+            let (header, unpacked) = decode(&bytes[6..], 7).unwrap();
+            prop_assert_eq!((header.first, header.count), (3, 1));
+            prop_assert_eq!(&*unpacked.bytes, &record);
+            if !packed {
+                prop_assert_eq!(&bytes[6..], &**frame(&[record], false));
+            }
         }
 
         #[test]

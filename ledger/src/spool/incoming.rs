@@ -1,13 +1,13 @@
 //! Bodies on their way into the spool: cut into pieces while they stream in, so that nothing holds a whole one.
 //!
 //! Finished frames wait in memory up to 512 KiB and beyond that in a file `spool/incoming-*.part`, which is deleted with
-//! the body or, after a crash, at the next start.
+//! the body or, after a crash, at the next start. A record that is larger than a piece goes there at once.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{BufRead, BufReader, Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -67,6 +67,21 @@ struct Spilled {
     file: File,
 }
 
+impl Spilled {
+    fn new(dir: &Path, work: i64) -> Result<Self> {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = dir.join(format!("{PREFIX}{work}-{number}.part"));
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(LedgerError::io("making a part file"))?;
+        Ok(Self { path, file })
+    }
+}
+
 impl Drop for Spilled {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_file(&self.path) {
@@ -101,6 +116,9 @@ impl Incoming {
         if self.count > self.first && self.piece.len() + record.len() > HEADER + PIECE_BYTES {
             self.close_piece()?;
         }
+        if record.len() > PIECE_BYTES {
+            return self.push_alone(record);
+        }
         if self.piece.is_empty() {
             self.piece = Buffer::with_room(PIECE_ROOM);
             self.piece.resize(HEADER, 0);
@@ -108,8 +126,31 @@ impl Incoming {
         self.piece.extend_from_slice(record);
         self.bytes += u64::from(length);
         frame::put_length(&mut self.lengths, length);
+        self.count_one()
+    }
+
+    /// Appends a record that is a piece of its own. It goes into the file at once: a copy of it would wait in memory.
+    fn push_alone(&mut self, record: &[u8]) -> Result<()> {
+        let pack = self.packs();
+        let (work, first) = (self.work, self.count);
+        let file = self.spill()?;
+        let length = frame::write_alone(file, record, pack, work, first)
+            .map_err(LedgerError::io("writing a part file"))?;
+        self.stored += length;
+        self.bytes += record.len() as u64;
+        self.count_one()?;
+        self.first = self.count;
+        Ok(())
+    }
+
+    fn count_one(&mut self) -> Result<()> {
         self.count = self.count.checked_add(1).ok_or(LedgerError::TooLarge { bytes: u64::from(u32::MAX) })?;
         Ok(())
+    }
+
+    /// Whether what is closed now is to be compressed.
+    fn packs(&self) -> bool {
+        self.codecs.packing() || self.stored > PACK_FROM as u64
     }
 
     /// Records so far.
@@ -146,8 +187,7 @@ impl Incoming {
     }
 
     fn close_piece(&mut self) -> Result<()> {
-        let pack = self.codecs.packing() || self.stored > PACK_FROM as u64;
-        let codecs = pack.then_some(&*self.codecs);
+        let codecs = self.packs().then_some(&*self.codecs);
         let (piece, count) = (std::mem::take(&mut self.piece), self.count - self.first);
         let frame = frame::seal(piece, &self.lengths, codecs, self.work, self.first, count)
             .map_err(|bytes| LedgerError::TooLarge { bytes })?;
@@ -156,29 +196,23 @@ impl Incoming {
         self.frames.push(frame);
         self.first = self.count;
         self.lengths.clear();
-        if self.waiting > IN_MEMORY { self.spill() } else { Ok(()) }
+        if self.waiting > IN_MEMORY {
+            self.spill()?;
+        }
+        Ok(())
     }
 
-    fn spill(&mut self) -> Result<()> {
-        if self.spilled.is_none() {
-            let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let path = self.dir.join(format!("{PREFIX}{}-{number}.part", self.work));
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&path)
-                .map_err(LedgerError::io("making a part file"))?;
-            self.spilled = Some(Spilled { path, file });
-        }
-        if let Some(spilled) = &mut self.spilled {
-            for frame in self.frames.drain(..) {
-                spilled.file.write_all(&frame).map_err(LedgerError::io("writing a part file"))?;
-            }
+    /// Moves the frames into the file.
+    fn spill(&mut self) -> Result<&mut File> {
+        let mut spilled = match self.spilled.take() {
+            Some(spilled) => spilled,
+            None => Spilled::new(&self.dir, self.work)?,
+        };
+        for frame in self.frames.drain(..) {
+            spilled.file.write_all(&frame).map_err(LedgerError::io("writing a part file"))?;
         }
         self.waiting = 0;
-        Ok(())
+        Ok(&mut self.spilled.insert(spilled).file)
     }
 }
 
