@@ -29,7 +29,7 @@ use std::{
 
 use archive::parquet::Understand;
 use chrono::{DateTime, TimeDelta, Utc};
-use ingest::{FeedLedger, HttpSettings, Listing, TenantHealth};
+use ingest::{FeedLedger, HttpSettings, Listing, Places, TenantHealth};
 use ledger::{Ledger, LedgerError, OpenError, Settings, SinkSpec};
 use reqwest::Client;
 use schemas::{LedgerFailure, RecordFacts, SinkName};
@@ -125,6 +125,8 @@ pub(crate) struct Pipeline {
     feeds: Arc<dyn FeedLedger>,
     /// For records on their way to all sinks together.
     budget: MemoryBudget,
+    /// For the bodies of all tenants that are being taken in.
+    places: Places,
     running: Mutex<Running>,
     tasks: TaskTracker,
     collecting: CancellationToken,
@@ -334,6 +336,7 @@ impl Pipeline {
             listing,
             deliveries,
             budget: MemoryBudget::new(MEMORY),
+            places: Places::new(),
             running: Mutex::new(Running {
                 state: config.state.clone(),
                 network,

@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     num::{NonZeroU32, NonZeroUsize},
     panic::AssertUnwindSafe,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -32,6 +32,7 @@ use crate::{
     grants::Grants,
     health::{Condition, FeedHealth, FetcherHealth, Requests, TenantHealth, Trouble},
     lister::{Begun, Lister, RETRY_LISTING, Subscribed},
+    places::{Places, TenantPlaces},
     plan::Policy,
     skew::ServerClock,
 };
@@ -228,7 +229,7 @@ impl CollectorHandle {
 }
 
 impl Collector {
-    /// Starts to collect a tenant, until `cancel` is cancelled.
+    /// Starts to collect a tenant, until `cancel` is cancelled. Its bodies take `places` among those of all tenants.
     ///
     /// # Errors
     ///
@@ -238,6 +239,7 @@ impl Collector {
         tokens: TokenSource,
         ledger: Arc<dyn FeedLedger>,
         http: Client,
+        places: &Places,
         cancel: CancellationToken,
     ) -> Result<CollectorHandle, BadApiAddress> {
         let grants = Arc::new(Grants::new(&config.name, &config.content_types));
@@ -258,9 +260,15 @@ impl Collector {
             grants,
         });
         let (passed, passes) = watch::channel(Passes::none_of(&content_types));
-        let begun = Begun::now();
-        let tenant =
-            Tenant { config, api: Arc::clone(&api), ledger, health: Arc::clone(&health), passed, begun };
+        let tenant = Tenant {
+            config,
+            api: Arc::clone(&api),
+            ledger,
+            health: Arc::clone(&health),
+            places: places.of_a_tenant(),
+            passed,
+            begun: Begun::now(),
+        };
         let task = tokio::spawn(tenant.run(cancel));
         Ok(CollectorHandle { health, api, passes, task })
     }
@@ -272,6 +280,7 @@ struct Tenant {
     api: Arc<ActivityApi>,
     ledger: Arc<dyn FeedLedger>,
     health: Arc<TenantHealth>,
+    places: TenantPlaces,
     passed: watch::Sender<Passes>,
     begun: Begun,
 }
@@ -347,6 +356,8 @@ impl Tenant {
             health: Arc::clone(&self.health),
             concurrency: self.config.fetch_concurrency,
             wires: Arc::new(Semaphore::new(self.config.fetch_concurrency.get())),
+            places: self.places.clone(),
+            aside: AtomicUsize::new(0),
             blob_max_bytes: self.config.blob_max_bytes,
             pacing: self.config.pacing,
             gates: Gates::default(),

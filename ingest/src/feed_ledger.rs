@@ -72,6 +72,9 @@ pub trait BodyWriter: Send {
     /// When the body is broken or cannot be kept. It can then only be dropped, or ended to record a broken body.
     fn write(&mut self, bytes: &[u8]) -> Result<(), BodyError>;
 
+    /// Bytes of memory that it takes.
+    fn memory(&self) -> usize;
+
     /// Ends the body. Not calling it leaves no trace; after it, the body counts whether or not anybody waits.
     ///
     /// # Errors

@@ -6,7 +6,15 @@
 //! because another cloud or tenant is being asked; the others go on (L11).
 
 use std::{
-    any::Any, collections::VecDeque, num::NonZeroUsize, panic::AssertUnwindSafe, sync::Arc, time::Duration,
+    any::Any,
+    collections::VecDeque,
+    num::NonZeroUsize,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use chrono::{TimeDelta, Utc};
@@ -26,16 +34,23 @@ use crate::{
     gates::Gates,
     health::{Condition, TenantHealth, Trouble},
     intake::{FetchError, Parcel, take_body},
+    places::{Large, Place, TenantPlaces},
     skew::ServerClock,
 };
 
-/// Bytes that are handed over at once. Most bodies are smaller and cost one change of threads; a larger one holds three
-/// of these at most: one that fills, one that waits and one that is worked on (L8).
-const PARCEL_BYTES: usize = 256 << 10;
+/// Bytes that are handed over at once. Most bodies are smaller and cost one change of threads.
+const FIRST_PARCEL: usize = 256 << 10;
+
+/// The same for what follows in a larger one. It holds three parcels at most: one that fills, one that waits and one that is
+/// worked on (L8).
+const PARCEL: usize = 64 << 10;
 
 /// How many times as many bodies may wait to be durable as may be on the wire. Bodies that wait together are made
 /// durable together, which costs as much as making one durable.
 const WAITING: usize = 1;
+
+/// How many large bodies that wait for their turn leave their places under way to others.
+const ASIDE: usize = 64;
 
 /// The longest wait for news of blobs that are due.
 const LONGEST_IDLE: Duration = Duration::from_secs(30);
@@ -63,6 +78,10 @@ pub(crate) struct Fetcher {
     pub(crate) concurrency: NonZeroUsize,
     /// One permit for each body that may be on the wire.
     pub(crate) wires: Arc<Semaphore>,
+    /// What bodies have while they come, among those of all tenants.
+    pub(crate) places: TenantPlaces,
+    /// Large bodies that wait for their turn.
+    pub(crate) aside: AtomicUsize,
     pub(crate) blob_max_bytes: u64,
     pub(crate) pacing: Pacing,
     pub(crate) gates: Gates,
@@ -153,7 +172,8 @@ impl Fetcher {
     }
 
     fn most_under_way(&self) -> usize {
-        self.concurrency.get().saturating_mul(1 + WAITING)
+        let aside = self.aside.load(Ordering::Relaxed).min(ASIDE);
+        self.concurrency.get().saturating_mul(1 + WAITING) + aside
     }
 
     /// A permit for one more body, unless there are enough under way.
@@ -194,30 +214,57 @@ impl Fetcher {
     /// Fetches a body and waits until it is durable. The wire is free for the next one as soon as all of it came.
     async fn attempt(&self, lease: &FetchLease, wire: OwnedSemaphorePermit) -> Result<Spooled, FetchError> {
         let mut throttled = 0;
-        let finishing = loop {
-            match self.take(lease).await {
+        let mut wire = Some(wire);
+        let (finishing, place) = loop {
+            let large = match wire {
+                Some(_) => None,
+                None => Some(self.turn_of_a_large_body().await?),
+            };
+            match self.take(lease, large).await {
                 // The next turn comes when the pause is over.
                 Err(FetchError::Api(error))
                     if error.action() == Action::Throttle && throttled < THROTTLED_ATTEMPTS =>
                 {
                     throttled += 1;
                 }
+                // It is asked for again beside the wires, so that small bodies need not wait for large ones.
+                Err(FetchError::Outgrown) => wire = None,
                 taken => break taken?,
             }
         };
         drop(wire);
-        Ok(finishing.await?)
+        let spooled = finishing.await?;
+        drop(place);
+        Ok(spooled)
+    }
+
+    /// Waits until no other large body is being taken in.
+    async fn turn_of_a_large_body(&self) -> Result<Large, FetchError> {
+        let _aside = Aside::begin(&self.aside);
+        let turn = async {
+            loop {
+                let large = self.places.large().await;
+                // Other tenants need not wait for the end of a pause of this one.
+                let Some(wait) = self.api.budget.paused_for() else { return large };
+                drop(large);
+                tokio::time::sleep(wait).await;
+            }
+        };
+        tokio::select! {
+            () = self.stop.cancelled() => Err(FetchError::Stopped),
+            large = turn => Ok(large),
+        }
     }
 
     /// Asks for a body once and takes it in. What came of the request is known at the body's end: the API may say within it
     /// that there were too many.
-    async fn take(&self, lease: &FetchLease) -> Result<Finishing, FetchError> {
+    async fn take(&self, lease: &FetchLease, large: Option<Large>) -> Result<(Finishing, Place), FetchError> {
         // What waits for its turn or its answer has nothing to lose; a body that comes may come to its end.
         let (body, sent) = tokio::select! {
             () = self.stop.cancelled() => return Err(FetchError::Stopped),
             answer = self.api.fetch(&lease.blob.content_id) => answer?,
         };
-        let mut taken = self.take_in(lease, body).await;
+        let mut taken = self.take_in(lease, body, large).await;
         let error = match &mut taken {
             Err(FetchError::Api(error)) => Some(error),
             _ => None,
@@ -226,18 +273,32 @@ impl Fetcher {
         taken
     }
 
-    async fn take_in(&self, lease: &FetchLease, mut body: Body) -> Result<Finishing, FetchError> {
+    async fn take_in(
+        &self,
+        lease: &FetchLease,
+        mut body: Body,
+        large: Option<Large>,
+    ) -> Result<(Finishing, Place), FetchError> {
+        // Only now, because an answer may be long in coming: until then a body takes no memory.
+        let place = match large {
+            Some(large) => self.places.for_large(large),
+            None => tokio::select! {
+                () = self.stop.cancelled() => return Err(FetchError::Stopped),
+                place = self.places.ordinary() => place,
+            },
+        };
+        body.begin();
         let (sender, receiver) = mpsc::channel(1);
         // What is there already is sent ahead: the other half of a small body's fetch never waits.
-        let parcel = self.parcel(&mut body).await?;
+        let parcel = self.parcel(&mut body, FIRST_PARCEL).await?;
         let mut last = parcel.last;
         let mut listening = sender.send(parcel).await.is_ok();
         let writer = self.ledger.body_writer(lease, self.clock.now());
         let (packing, limit) = (body.packing(), self.blob_max_bytes);
-        let intake = tokio::task::spawn_blocking(move || take_body(receiver, writer, packing, limit));
+        let intake = tokio::task::spawn_blocking(move || take_body(receiver, writer, place, packing, limit));
         // The intake is gone when sending fails: it says why.
         while listening && !last {
-            let parcel = self.parcel(&mut body).await?;
+            let parcel = self.parcel(&mut body, PARCEL).await?;
             last = parcel.last;
             listening = sender.send(parcel).await.is_ok();
         }
@@ -251,11 +312,11 @@ impl Fetcher {
         }
     }
 
-    /// The next bytes of a body, as many as are handed over at once.
-    async fn parcel(&self, body: &mut Body) -> Result<Parcel, ApiError> {
+    /// The next bytes of a body, about as many as are handed over at once.
+    async fn parcel(&self, body: &mut Body, enough: usize) -> Result<Parcel, ApiError> {
         let mut parts = Vec::new();
         let mut bytes = 0;
-        while bytes < PARCEL_BYTES {
+        while bytes < enough {
             let Some(chunk) = body.chunk().await? else { return Ok(Parcel { parts, last: true }) };
             self.health.fetcher.wire_bytes.add(chunk.len() as u64);
             bytes += chunk.len();
@@ -286,7 +347,11 @@ impl Fetcher {
     }
 
     async fn failed(&self, lease: FetchLease, error: FetchError) -> Ended {
-        if !matches!(error, FetchError::Stopped | FetchError::Body(BodyError::Unwanted)) {
+        let is_none = matches!(
+            error,
+            FetchError::Stopped | FetchError::Outgrown | FetchError::Body(BodyError::Unwanted)
+        );
+        if !is_none {
             self.health.fetcher.failed.add(1);
         }
         let feed = lease.blob.feed;
@@ -332,7 +397,7 @@ impl Fetcher {
                 self.try_later(lease, retry, error).await
             }
             // Its lease is dropped, and the blob due again.
-            FetchError::Stopped => Ok(()),
+            FetchError::Stopped | FetchError::Outgrown => Ok(()),
             FetchError::Abandoned => self.try_later(lease, retry, error.to_string()).await,
         }
     }
@@ -478,6 +543,22 @@ impl Fetcher {
         if self.health.fetcher.status.set(condition) {
             tracing::error!(tenant = %self.health.name, %error, %advice, again_in = %format_args!("{wait:.0?}"), "fetching is paused");
         }
+    }
+}
+
+/// A large body that waits for its turn, counted for as long as this lives.
+struct Aside<'a>(&'a AtomicUsize);
+
+impl<'a> Aside<'a> {
+    fn begin(aside: &'a AtomicUsize) -> Self {
+        aside.fetch_add(1, Ordering::Relaxed);
+        Self(aside)
+    }
+}
+
+impl Drop for Aside<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
         error::BLOB,
     },
     feed_ledger::{BodyError, BodyWriter, Finishing},
+    places::{Place, WRITER},
 };
 
 /// How much of a body that is no array is kept, to find the error in it.
@@ -37,6 +38,9 @@ pub(crate) enum FetchError {
     Api(#[from] ApiError),
     #[error(transparent)]
     Body(#[from] BodyError),
+    /// It is too large to be taken in while another large body is. Nothing is wrong with it.
+    #[error("it is large, and another large body is being taken in")]
+    Outgrown,
     /// The other half went away: nothing more is known here.
     #[error("the fetch was abandoned")]
     Abandoned,
@@ -59,6 +63,7 @@ enum Kind {
 
 struct Intake {
     writer: Box<dyn BodyWriter>,
+    place: Place,
     kind: Kind,
     /// Bytes of a byte order mark that were skipped.
     mark: usize,
@@ -92,14 +97,20 @@ impl Intake {
                     self.broken = true;
                     Ok(())
                 }
+                Ok(()) if self.writer.memory() > WRITER && !self.place.grow() => Err(FetchError::Outgrown),
                 other => Ok(other?),
             },
         }
     }
 
-    fn end(self) -> Result<Finishing, FetchError> {
+    fn end(mut self) -> Result<(Finishing, Place), FetchError> {
         match self.kind {
-            Kind::Array => Ok(self.writer.finish()?),
+            Kind::Array => {
+                let memory = self.writer.memory();
+                let finishing = self.writer.finish()?;
+                self.place.shrink(memory);
+                Ok((finishing, self.place))
+            }
             Kind::Unknown => Err(ApiError::Damaged { cause: "it is empty".to_owned() }.into()),
             Kind::Odd(kept) => {
                 let refusal = Refusal::read(StatusCode::OK, &kept, None, None);
@@ -114,18 +125,20 @@ impl Intake {
     }
 }
 
-/// Takes a body in. Blocks until it has come to its end; what it returns tells when it is durable.
+/// Takes a body in. Blocks until it has come to its end; what it returns tells when it is durable, and is the place that
+/// it has until then.
 ///
 /// # Errors
 ///
-/// When the body is damaged, too large, no array, or the ledger does not take it.
+/// When the body is damaged, too large, no array, has outgrown its place, or the ledger does not take it.
 pub(crate) fn take_body(
     mut parcels: mpsc::Receiver<Parcel>,
     writer: Box<dyn BodyWriter>,
+    place: Place,
     packing: Packing,
     limit: u64,
-) -> Result<Finishing, FetchError> {
-    let mut intake = Intake { writer, kind: Kind::Unknown, mark: 0, broken: false };
+) -> Result<(Finishing, Place), FetchError> {
+    let mut intake = Intake { writer, place, kind: Kind::Unknown, mark: 0, broken: false };
     let mut unpacker = Unpacker::new(packing, BLOB, limit);
     loop {
         let Some(Parcel { parts, last }) = parcels.blocking_recv() else { return Err(FetchError::Abandoned) };
@@ -148,7 +161,7 @@ mod tests {
     use schemas::{GapReason, Seq, Splitter};
 
     use super::*;
-    use crate::{api::Action, feed_ledger::Spooled};
+    use crate::{Places, api::Action, feed_ledger::Spooled};
 
     #[derive(Default, Clone)]
     struct Kept(Arc<Mutex<(Vec<u8>, u32)>>);
@@ -168,6 +181,10 @@ mod tests {
             let pushed = self.splitter.push(bytes, &mut |_, _| *records += 1);
             self.failed = pushed.is_err();
             Ok(pushed?)
+        }
+
+        fn memory(&self) -> usize {
+            self.splitter.carried_bytes()
         }
 
         fn finish(self: Box<Self>) -> Result<Finishing, BodyError> {
@@ -196,8 +213,10 @@ mod tests {
             sender.try_send(Parcel { parts: Vec::new(), last: true }).unwrap();
         }
         drop(sender);
-        let taken = take_body(receiver, Box::new(writer), Packing::Plain, 1 << 20)
-            .and_then(|finishing| Ok(finishing.now_or_never().expect("this ledger is durable at once")?));
+        let place = Places::new().of_a_tenant().ordinary().now_or_never().expect("a place is free");
+        let taken = take_body(receiver, Box::new(writer), place, Packing::Plain, 4 << 20).and_then(
+            |(finishing, _)| Ok(finishing.now_or_never().expect("this ledger is durable at once")?),
+        );
         let (bytes, ended) = kept.0.lock().unwrap().clone();
         (taken, bytes, ended)
     }

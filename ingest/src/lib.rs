@@ -21,6 +21,7 @@
 //! | `gates` | who may not fetch at present |
 //! | [`grants`] | what a token allows, to be told |
 //! | `intake` | the blocking half of a fetch: unpacks a body and hands it to the ledger |
+//! | [`places`] | how many bodies of all tenants are taken in at once, and how large |
 //! | [`budget`] | one tenant's requests: how many a minute, who goes first, when to pause |
 //! | [`backoff`] | growing waits |
 //! | [`skew`] | the API's clock, from its `Date` header |
@@ -40,6 +41,7 @@ pub mod health;
 pub mod http;
 mod intake;
 mod lister;
+pub mod places;
 pub mod plan;
 pub mod skew;
 
@@ -48,3 +50,4 @@ pub use feed_ledger::FeedLedger;
 pub use fetcher::BEYOND_EXPIRY;
 pub use health::TenantHealth;
 pub use http::HttpSettings;
+pub use places::Places;

@@ -8,7 +8,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use rusqlite::params;
-use schemas::{RecordKey, Seq, SplitError, Splitter, Spooled};
+use schemas::{RecordKey, Seq, SplitError, Splitter, Spooled, make_room};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -166,7 +166,10 @@ impl BodyWriter {
         let mut failed = None;
         let mut take = |record: &[u8], key: Option<RecordKey>| {
             if failed.is_none() {
-                keys.extend(key.map(|key| (key, records.records())));
+                if let Some(key) = key {
+                    make_room(keys, 1);
+                    keys.push((key, records.records()));
+                }
                 failed = records.push(record).err();
             }
         };
@@ -176,6 +179,14 @@ impl BodyWriter {
             self.keys = Keys::new();
         }
         failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Bytes of memory that it takes.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let carried = self.splitter.as_ref().map_or(0, Splitter::carried_bytes);
+        let raw = self.raw.as_ref().and_then(Option::as_ref).map_or(0, Incoming::memory);
+        carried + self.keys.capacity() * size_of::<(RecordKey, u32)>() + self.records.memory() + raw
     }
 
     /// Ends the body: its duplicates are decided and it is made durable together with whatever else is under way. Not

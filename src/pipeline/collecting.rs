@@ -134,6 +134,10 @@ impl BodyWriter for Body {
         self.0.write(bytes).map_err(body_error)
     }
 
+    fn memory(&self) -> usize {
+        self.0.memory()
+    }
+
     fn finish(self: Box<Self>) -> Result<Finishing, BodyError> {
         let finishing = self.0.finish().map_err(body_error)?;
         Ok(Box::pin(async { finishing.await.map_err(body_error) }))

@@ -158,7 +158,7 @@ impl Pipeline {
         let stop = self.collecting.child_token();
         let spawned = login.and_then(|(tokens, collected)| {
             let feeds = Arc::clone(&self.feeds);
-            Collector::spawn(collected, tokens.clone(), feeds, http.clone(), stop.clone())
+            Collector::spawn(collected, tokens.clone(), feeds, http.clone(), &self.places, stop.clone())
                 .map(|handle| (handle, tokens))
                 .map_err(|error| error.to_string())
         });

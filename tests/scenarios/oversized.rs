@@ -2,7 +2,9 @@
 
 use std::{fs, thread, time::Duration};
 
-use simulator::{Fate, Faults, SimulatorConfig};
+use chrono::{TimeDelta, Utc};
+use schemas::{ContentType, TenantId};
+use simulator::{Blob, Fate, Faults, RequestKind, SimulatorConfig, TenantConfig};
 
 use crate::support::{Arrived, Binary, World, terminate};
 
@@ -94,4 +96,60 @@ fn pages_of_any_length_are_listed() {
         assert_eq!(asked_again == 0, fits, "{padding}: {}", outcome.stderr);
         world.is_complete();
     }
+}
+
+/// Each is taken in alone. What takes most is its delivery, which reads it, renders it and writes it, and what the allocator
+/// keeps of that for the threads that did it.
+#[test]
+fn records_far_larger_than_a_piece_are_taken_in_one_at_a_time() {
+    const LARGE: usize = 16 << 20;
+    let mut simulated = config("");
+    simulated.gzip = false;
+    let text = "x".repeat(LARGE);
+    for number in 0..12 {
+        let record = format!(
+            r#"{{"Id":"large-{number}","CreationTime":"2026-01-01T00:00:00","Operation":"Send","UserId":"a@b","Item":"{text}"}}"#
+        );
+        let created = Utc::now() - TimeDelta::hours(1);
+        simulated.given.push(Blob::from_records(ContentType::Exchange, created, &[record]));
+    }
+    let world = World::new(simulated);
+    let running = world.configure().start(&["run", "--until-idle"]);
+    let memory = watch(&running);
+    running.wait().ends_with(0);
+    let most = memory.join().expect("no panic");
+    assert!((LARGE as u64..MOST + 6 * LARGE as u64).contains(&most), "{most} bytes");
+    world.is_complete();
+}
+
+/// Twenty tenants whose bodies all come, and none of which comes to its end.
+#[test]
+fn bodies_of_many_tenants_come_into_bounded_memory() {
+    const TENANTS: u128 = 20;
+    const BODIES: u64 = 8;
+    let mut simulated = config("stall=1/1x1000");
+    (simulated.blobs, simulated.gzip) = (0, false);
+    let tenant = |number: u128| TenantConfig {
+        tenant_id: TenantId::new(uuid::Uuid::from_u128(0x5150_a11e_c0de_4000_8000_0000_0000_0100 + number)),
+        client_id: format!("5150a11e-c0de-4000-8000-{number:012}"),
+        ..TenantConfig::default()
+    };
+    simulated.tenants = (0..TENANTS).map(tenant).collect();
+    // Nothing makes them smaller.
+    let text: String = (0..250_000).map(|_| char::from(rand::random_range(b'a'..=b'z'))).collect();
+    let records = vec![format!("\"{text}\""); 8];
+    let body = Blob::from_records(ContentType::Exchange, Utc::now() - TimeDelta::hours(1), &records);
+    for tenant in &simulated.tenants {
+        simulated.given.extend((0..BODIES).map(|_| body.clone().of_tenant(tenant.tenant_id)));
+    }
+    let world = World::new(simulated);
+    let running = world.configure().start(&["run"]);
+    let memory = watch(&running);
+    let asked_for = || world.simulator().stats().requests_of(RequestKind::FetchBlob);
+    world.until("all are asked for", || asked_for() >= TENANTS as u64 * BODIES);
+    // As much comes as is taken.
+    thread::sleep(Duration::from_secs(2));
+    drop(running);
+    let most = memory.join().expect("no panic");
+    assert!(0 < most && most < MOST, "{most} bytes");
 }

@@ -62,6 +62,11 @@ impl Body {
         self.packing
     }
 
+    /// Only now it is read: the time that it may take begins.
+    pub(crate) fn begin(&mut self) {
+        self.deadline = Instant::now() + self.whole;
+    }
+
     /// The next bytes, still packed; `None` at the body's end.
     ///
     /// # Errors

@@ -44,6 +44,26 @@ async fn a_body_that_grows_beyond_the_bound_is_refused_and_left_alone_for_a_day(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn l8_bodies_that_outgrow_their_places_are_taken_in_one_at_a_time_and_none_has_failed() {
+    const LARGE: usize = 8 << 20;
+    let mut config = simulation(20, "");
+    let record = format!("\"{}\"", "x".repeat(LARGE));
+    for _ in 0..12 {
+        config.given.push(Blob::from_records(ContentType::Exchange, Utc::now() - hours(1), &[&record]));
+    }
+    let collecting = collect(config).await;
+    collecting.until_settled().await;
+    // Seven ordinary ones, which may be about to outgrow theirs, and a large one.
+    let most = collecting.ledger.most_memory.load(SeqCst);
+    assert!((LARGE - (1 << 20)..3 * LARGE).contains(&most), "{most}");
+    assert!(collecting.ledger.lock().blobs.values().all(|row| row.attempts == 0));
+    let health = collecting.handle.health().clone();
+    until("all are counted", || health.fetcher.fetched.get() == 32).await;
+    assert_eq!((health.fetcher.failed.get(), health.troubles().len()), (0, 0));
+    collecting.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_takes_too_long_as_a_whole_is_given_up() {
     let simulator = start(simulation(4, "stall=1/1x2@30s")).await;
     let mut config = tenant(&simulator, &[ContentType::Exchange]);

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, io::Write, num::NonZeroU32, sync::Arc, time::Du
 use chrono::TimeDelta;
 use entra::{Cloud, Credential, Endpoint, SecretSource, TokenSource};
 use ingest::{
-    Collector, CollectorHandle, HttpSettings, Listing, TenantConfig, backoff::Backoff, collector::Pacing,
-    health::Condition,
+    Collector, CollectorHandle, HttpSettings, Listing, Places, TenantConfig, backoff::Backoff,
+    collector::Pacing, health::Condition,
 };
 use schemas::ContentType;
 use simulator::{Fate, Running, Simulator, SimulatorConfig, StatsSnapshot};
@@ -93,7 +93,7 @@ pub(crate) fn collect_from(
     let secret = simulator::TenantConfig::default().client_secret.unwrap();
     let (tokens, secret) = tokens(authority, &http, &secret);
     let shared = Arc::new(Shared(Arc::clone(&ledger)));
-    let handle = Collector::spawn(config, tokens, shared, http, cancel.clone()).unwrap();
+    let handle = Collector::spawn(config, tokens, shared, http, &Places::new(), cancel.clone()).unwrap();
     Collecting { simulator, ledger, handle, cancel, _secret: secret }
 }
 
@@ -128,7 +128,7 @@ pub(crate) fn collect_scripted_into(base: &str, secret: &str, ledger: Arc<Memory
     let cancel = CancellationToken::new();
     let config = tenant_at(base, &[ContentType::Exchange]);
     let shared = Arc::new(Shared(Arc::clone(&ledger)));
-    let handle = Collector::spawn(config, tokens, shared, http, cancel.clone()).unwrap();
+    let handle = Collector::spawn(config, tokens, shared, http, &Places::new(), cancel.clone()).unwrap();
     Collecting { simulator: (), ledger, handle, cancel, _secret: secret }
 }
 

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -64,6 +64,9 @@ pub(crate) struct MemoryLedger {
     pub broken: AtomicBool,
     /// The largest piece that a writer was given.
     pub largest_piece: AtomicU32,
+    /// What all writers together take of memory, and what they took at most.
+    pub memory: AtomicUsize,
+    pub most_memory: AtomicUsize,
 }
 
 impl MemoryLedger {
@@ -120,9 +123,31 @@ impl Drop for Claim {
     }
 }
 
+/// What a writer takes of memory, counted for as long as it lives.
+struct Held {
+    ledger: Arc<MemoryLedger>,
+    bytes: usize,
+}
+
+impl Held {
+    fn set(&mut self, bytes: usize) {
+        let all = self.ledger.memory.fetch_add(bytes, SeqCst) + bytes - self.bytes;
+        self.ledger.memory.fetch_sub(self.bytes, SeqCst);
+        self.ledger.most_memory.fetch_max(all, SeqCst);
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
 struct Writer {
     ledger: Arc<MemoryLedger>,
     blob: BlobKey,
+    held: Held,
     splitter: Splitter,
     records: u32,
     bytes: u64,
@@ -138,10 +163,16 @@ impl BodyWriter for Writer {
         self.ledger.largest_piece.fetch_max(bytes.len() as u32, SeqCst);
         self.bytes += bytes.len() as u64;
         let records = &mut self.records;
-        self.splitter.push(bytes, &mut |_, _| *records += 1).map_err(|error| {
+        let pushed = self.splitter.push(bytes, &mut |_, _| *records += 1).map_err(|error| {
             self.broken = Some(error);
             error.into()
-        })
+        });
+        self.held.set(self.splitter.carried_bytes());
+        pushed
+    }
+
+    fn memory(&self) -> usize {
+        self.held.bytes
     }
 
     fn finish(self: Box<Self>) -> Result<Finishing, BodyError> {
@@ -336,6 +367,7 @@ impl FeedLedger for Shared {
         Box::new(Writer {
             ledger: Arc::clone(&self.0),
             blob: lease.blob.clone(),
+            held: Held { ledger: Arc::clone(&self.0), bytes: 0 },
             splitter: Splitter::new(),
             records: 0,
             bytes: 0,

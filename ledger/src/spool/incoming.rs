@@ -153,6 +153,11 @@ impl Incoming {
         self.codecs.packing() || self.stored > PACK_FROM as u64
     }
 
+    /// Bytes of memory that it takes.
+    pub(crate) fn memory(&self) -> usize {
+        self.piece.capacity() + self.lengths.capacity() + self.waiting
+    }
+
     /// Records so far.
     pub(crate) fn records(&self) -> u32 {
         self.count
